@@ -1,0 +1,362 @@
+"""IDX files as lazy xarray Datasets: the engine ``"idx"`` and ``open_idx``.
+
+Several files are one array here: the rows of the first, then those of the
+second, and so on. Nothing but headers is read before values are asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from xarray.backends import BackendArray, BackendEntrypoint
+from xarray.core import indexing
+
+from mnist_zarr.errors import SourceError
+from mnist_zarr.files import PathOrFile, describe, is_url
+from mnist_zarr.idx import IdxFile
+from mnist_zarr.pairs import IdxPair, find_labels, find_pairs, parse_name
+from mnist_zarr.schema import (
+    IMAGE,
+    SAMPLE,
+    STRING_DTYPE,
+    make_dataset,
+    source_index_dtype,
+)
+
+Source = PathOrFile | Sequence[str | os.PathLike[str]]
+
+# What dask reads at once: large against the cost of a task, small against memory.
+DASK_CHUNK_BYTES = 16 << 20
+# Rows that lie this close are read together with what is between them.
+MAX_GAP_BYTES = 64 << 10
+MAX_SPAN_BYTES = 8 << 20
+
+
+class LazyRows(BackendArray):  # type: ignore[misc]  # xarray leaves its base class untyped
+    """An array whose blocks of rows are made on demand.
+
+    Parameters
+    ----------
+    shape, dtype
+        Of the whole array.
+    read_rows : callable
+        ``read_rows(start, stop)`` returns those rows. Must be picklable.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        read_rows: Callable[[int, int], npt.NDArray[Any]],
+    ) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self._read_rows = read_rows
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.OUTER, self._read
+        )
+
+    def _read(self, key: tuple[Any, ...]) -> Any:
+        if not self.shape:
+            return self._read_rows(0, 1)[0]
+        rows, *others = key
+        if isinstance(rows, slice) and rows.step in (None, 1):
+            start, stop, _ = rows.indices(self.shape[0])
+            array = self._read_rows(start, max(start, stop))
+        elif isinstance(rows, slice):
+            array = self._take(np.arange(self.shape[0])[rows])
+        elif isinstance(rows, np.ndarray):
+            array = self._take(np.where(rows < 0, rows + self.shape[0], rows))
+        else:
+            row = int(rows) % self.shape[0]
+            array = self._read_rows(row, row + 1)
+        for axis, other in reversed(list(enumerate(others, start=1))):
+            array = array[(slice(None),) * axis + (other,)]
+        return array if isinstance(rows, slice | np.ndarray) else array[0]
+
+    def _take(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+        taken = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        by_position = np.argsort(rows, kind="stable")
+        ordered = rows[by_position]
+        for first, last in self._spans(ordered):
+            span = self._read_rows(int(ordered[first]), int(ordered[last - 1]) + 1)
+            taken[by_position[first:last]] = span[ordered[first:last] - ordered[first]]
+        return taken
+
+    def _spans(self, ordered: npt.NDArray[np.intp]) -> Iterable[tuple[int, int]]:
+        """Cut ascending row numbers into stretches that are worth one read."""
+        row_bytes = max(1, int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize)
+        max_gap, max_span = MAX_GAP_BYTES // row_bytes + 1, MAX_SPAN_BYTES // row_bytes + 1
+        first = 0
+        gaps = np.flatnonzero(np.diff(ordered) > max_gap) + 1
+        for stop in (*gaps.tolist(), len(ordered)):
+            while first < stop:
+                last = int(np.searchsorted(ordered, ordered[first] + max_span))
+                yield first, min(last, stop)
+                first = min(last, stop)
+
+
+class StackedFiles:
+    """Reads rows across the boundaries of IDX files of equal type and row shape.
+
+    Raises
+    ------
+    SourceError
+        If the files differ in type or row shape.
+    """
+
+    def __init__(self, files: Sequence[IdxFile]) -> None:
+        first = files[0]
+        for other in files[1:]:
+            if (other.dtype, other.shape[1:]) != (first.dtype, first.shape[1:]):
+                raise SourceError(
+                    f"files that do not fit together: {first.name} holds {first.dtype} rows of "
+                    f"shape {first.shape[1:]}, {other.name} holds {other.dtype} rows of shape "
+                    f"{other.shape[1:]}"
+                )
+        self._files = tuple(files)
+        self._starts = np.cumsum([0, *(file.header.n_rows for file in files)]).tolist()
+
+    def __call__(self, start: int, stop: int) -> npt.NDArray[Any]:
+        if not self._files[0].shape:
+            return self._files[0].read().reshape(1)
+        parts = [
+            file.read_rows(max(start, begin) - begin, min(stop, end) - begin)
+            for file, begin, end in zip(self._files, self._starts, self._starts[1:], strict=False)
+            if max(start, begin) < min(stop, end)
+        ]
+        if not parts:
+            return self._files[0].read_rows(0, 0)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def as_lazy_rows(self) -> LazyRows:
+        """Return the array of all rows."""
+        first = self._files[0]
+        shape = (self._starts[-1], *first.shape[1:]) if first.shape else ()
+        return LazyRows(shape, first.dtype, self)
+
+
+class RepeatedValues:
+    """Reads an array that repeats each value a number of times."""
+
+    def __init__(self, values: Sequence[str], counts: Sequence[int]) -> None:
+        self._values = np.asarray(values, dtype=STRING_DTYPE)
+        self._ends = np.cumsum(counts)
+
+    def __call__(self, start: int, stop: int) -> npt.NDArray[Any]:
+        positions = np.searchsorted(self._ends, np.arange(start, stop), side="right")
+        return cast(npt.NDArray[Any], self._values[positions])
+
+
+class Positions:
+    """Reads the array 0, 1, 2, ..."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._dtype = dtype
+
+    def __call__(self, start: int, stop: int) -> npt.NDArray[Any]:
+        return np.arange(start, stop, dtype=self._dtype)
+
+
+class IdxBackendEntrypoint(BackendEntrypoint):
+    """xarray's entry point for IDX files, raw or gzip.
+
+    ``xr.open_dataset(path)`` finds it by itself where the name is a usual one
+    (``train-images-idx3-ubyte.gz``); for others give ``engine="idx"``.
+    """
+
+    description = "Open IDX files (the format of MNIST) and folders of them"
+    open_dataset_parameters = ("filename_or_obj", "drop_variables", "labels", "storage_options")
+
+    def open_dataset(  # type: ignore[override]  # each engine names its own options
+        self,
+        filename_or_obj: Source,
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        labels: PathOrFile | None = None,
+        storage_options: dict[str, Any] | None = None,
+    ) -> xr.Dataset:
+        """Open IDX files as a lazy Dataset; see :func:`open_idx`."""
+        if _is_label_file(filename_or_obj) and labels is None:
+            ds = _open_labels(cast(PathOrFile, filename_or_obj), storage_options)
+        else:
+            pairs = _pairs_of(filename_or_obj, labels, storage_options)
+            ds = _open_pairs(pairs, storage_options)
+        dropped = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
+        return ds.drop_vars(dropped, errors="ignore")
+
+    def guess_can_open(self, filename_or_obj: Any) -> bool:
+        """Whether the name, or a name in the folder, is that of an IDX file."""
+        if not isinstance(filename_or_obj, str | os.PathLike):
+            return False
+        path = os.fspath(filename_or_obj)
+        if not is_url(path) and os.path.isdir(path):
+            return any(parse_name(name) is not None for name in os.listdir(path))
+        return parse_name(path) is not None
+
+
+def open_idx(
+    source: Source,
+    *,
+    labels: PathOrFile | None = None,
+    chunks: Any = None,
+    storage_options: dict[str, Any] | None = None,
+) -> xr.Dataset:
+    """Open IDX files as one lazy, labelled Dataset.
+
+    The same as ``xr.open_dataset(source, engine="idx")``; beside that, several
+    sources are accepted.
+
+    Parameters
+    ----------
+    source : path, URL, open binary file, or a list of paths and URLs
+        An image file, a folder with one pair of files per split, or several
+        of these, which are then concatenated in the order given.
+    labels : path, URL or open binary file, optional
+        The label file of a single image file. By default the file that lies
+        beside it and has the matching name, if there is one.
+    chunks : optional
+        As in :func:`xarray.open_dataset`: ``None`` for plain lazy arrays,
+        ``{}`` for dask arrays.
+    storage_options : dict, optional
+        Passed to the fsspec file system of a URL.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``image`` (sample, row, col) in the file's type, with the coordinates
+        ``label`` (where there are labels), ``split`` (where the names tell
+        it) and ``source_index``. A file of another rank than 3 has the
+        dimensions ``sample, dim_1, ...``. Of a label table of rank 2 (as in
+        QMNIST) column 0 is ``label``.
+
+    Raises
+    ------
+    IdxFormatError
+        If a file is not a whole IDX file.
+    SourceError
+        If images and labels differ in number, or the files do not fit
+        together.
+    SourceNotFoundError
+        If there is no such file or folder.
+    """
+    path = os.fspath(source) if isinstance(source, os.PathLike) else source
+    return xr.open_dataset(
+        cast(Any, path),
+        engine=cast(Any, IdxBackendEntrypoint),
+        chunks=chunks,
+        labels=labels,
+        storage_options=storage_options,
+    )
+
+
+def _is_label_file(source: Source) -> bool:
+    if not isinstance(source, str | os.PathLike):
+        return False
+    name = parse_name(source)
+    return name is not None and name.role == "labels"
+
+
+def _open_labels(source: PathOrFile, storage_options: dict[str, Any] | None) -> xr.Dataset:
+    file = IdxFile(source, storage_options=storage_options)
+    label = indexing.LazilyIndexedArray(StackedFiles([file]).as_lazy_rows())
+    ds = make_dataset(None, label=label, attrs={"source": _file_names([file])})
+    ds.encoding["source_files"] = (file,)
+    return ds
+
+
+def _pairs_of(
+    source: Source, labels: PathOrFile | None, storage_options: dict[str, Any] | None
+) -> list[tuple[PathOrFile, PathOrFile | None, str | None]]:
+    """Return image file, label file and split of every pair that the source names."""
+    if isinstance(source, Sequence) and not isinstance(source, str):
+        if labels is not None:
+            raise SourceError("labels: cannot be given for several sources; name folders instead")
+        if not source:
+            raise SourceError("source: expected one or more files or folders, got an empty list")
+        return [pair for part in source for pair in _pairs_of(part, None, storage_options)]
+    if not isinstance(source, str | os.PathLike):
+        return [(cast(PathOrFile, source), labels, None)]
+    name = parse_name(source)
+    if name is None and labels is None and _is_folder(os.fspath(source)):
+        return [_as_tuple(pair) for pair in find_pairs(source, storage_options=storage_options)]
+    if labels is None:
+        labels = find_labels(source, storage_options=storage_options)
+    return [(source, labels, name.split if name else None)]
+
+
+def _as_tuple(pair: IdxPair) -> tuple[PathOrFile, PathOrFile | None, str | None]:
+    return pair.images, pair.labels, pair.split
+
+
+def _is_folder(path: str) -> bool:
+    return path.endswith("/") if is_url(path) else os.path.isdir(path)
+
+
+def _open_pairs(
+    pairs: Sequence[tuple[PathOrFile, PathOrFile | None, str | None]],
+    storage_options: dict[str, Any] | None,
+) -> xr.Dataset:
+    images = [IdxFile(image, storage_options=storage_options) for image, _, _ in pairs]
+    labels = [
+        IdxFile(label, storage_options=storage_options) for _, label, _ in pairs if label is not None
+    ]
+    if labels and len(labels) < len(images):
+        alone = next(describe(image) for image, label, _ in pairs if label is None)
+        raise SourceError(f"{alone}: no label file found beside it, while other sources have one")
+    for image, label in zip(images, labels, strict=False):
+        _check_same_length(image, label)
+    counts = [image.header.n_rows for image in images]
+    splits = [split for _, _, split in pairs]
+    stacked = StackedFiles(images).as_lazy_rows()
+    n_samples = sum(counts)
+    positions = source_index_dtype(n_samples)
+    has_samples = bool(stacked.shape)
+    has_splits = has_samples and any(splits)
+    ds = make_dataset(
+        _lazy(stacked),
+        label=_lazy(StackedFiles(labels).as_lazy_rows()) if labels else None,
+        split=_lazy(_splits(splits, counts)) if has_splits else None,
+        source_index=_lazy(LazyRows((n_samples,), positions, Positions(positions)))
+        if has_samples
+        else None,
+        attrs={"source": _file_names(images + labels)},
+    )
+    for variable in ds.variables.values():
+        variable.encoding["preferred_chunks"] = _dask_chunks(ds[IMAGE], variable.dims)
+    ds.encoding["source_files"] = (*images, *labels)
+    return ds
+
+
+def _lazy(rows: LazyRows) -> indexing.LazilyIndexedArray:
+    return indexing.LazilyIndexedArray(rows)
+
+
+def _splits(splits: Sequence[str | None], counts: Sequence[int]) -> LazyRows:
+    values = RepeatedValues([split or "unknown" for split in splits], counts)
+    return LazyRows((sum(counts),), cast(Any, STRING_DTYPE), values)
+
+
+def _check_same_length(image: IdxFile, label: IdxFile) -> None:
+    if image.shape[:1] != label.shape[:1]:
+        raise SourceError(
+            f"images and labels differ in number: {image.header.n_rows:,} images in {image.name}, "
+            f"{label.header.n_rows:,} labels in {label.name}"
+        )
+
+
+def _dask_chunks(image: xr.DataArray, dims: tuple[Any, ...]) -> dict[Any, int]:
+    row_bytes = max(1, image.nbytes // max(1, image.shape[0] if image.shape else 1))
+    return {dim: max(1, DASK_CHUNK_BYTES // row_bytes) for dim in dims if dim == SAMPLE}
+
+
+def _file_names(files: Iterable[IdxFile]) -> str:
+    return ", ".join(os.path.basename(file.name) for file in files)
+

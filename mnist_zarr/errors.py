@@ -1,0 +1,77 @@
+"""The errors of this package, as one tree.
+
+::
+
+    MnistZarrError
+    ├── IdxFormatError      (ValueError)         a file is not the IDX that it should be
+    ├── IdxTypeError        (TypeError)          an array that IDX cannot hold
+    ├── SourceError         (ValueError)         files that do not make a data set
+    │   └── SourceNotFoundError (FileNotFoundError)
+    ├── SchemaError         (ValueError)         a Dataset that is not of the data model
+    ├── OptionError         (ValueError)         an argument outside its range
+    ├── SelectionError      (KeyError)           no such label, split or coordinate
+    ├── StoreError          (OSError)            a Zarr store that cannot be read or written
+    │   ├── TargetExistsError   (FileExistsError)
+    │   ├── TargetBusyError     another build holds the target
+    │   └── StoreNotFoundError  (FileNotFoundError)
+    └── MissingExtraError   (ImportError)        an optional partner is not installed
+
+Every class also inherits the built-in that a caller would expect to catch.
+All carry one argument, the message, so that they travel between processes.
+"""
+
+
+class MnistZarrError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class IdxFormatError(MnistZarrError, ValueError):
+    """A file is not the IDX that it should be: says file, byte, expected, got."""
+
+
+class IdxTypeError(MnistZarrError, TypeError):
+    """An array whose type or shape IDX cannot hold."""
+
+
+class SourceError(MnistZarrError, ValueError):
+    """Files that do not make a data set: no pair, lengths that differ, ..."""
+
+
+class SourceNotFoundError(SourceError, FileNotFoundError):
+    """A source file or folder that does not exist."""
+
+
+class SchemaError(MnistZarrError, ValueError):
+    """A Dataset that is not of the data model (see :mod:`mnist_zarr.schema`)."""
+
+
+class OptionError(MnistZarrError, ValueError):
+    """An argument outside its range."""
+
+
+class SelectionError(MnistZarrError, KeyError):
+    """No sample has the label, split or class name asked for."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument, which would quote the sentence.
+        return str(self.args[0]) if self.args else ""
+
+
+class StoreError(MnistZarrError, OSError):
+    """A Zarr store that cannot be read or written."""
+
+
+class TargetExistsError(StoreError, FileExistsError):
+    """The target exists and ``overwrite=True`` was not given."""
+
+
+class TargetBusyError(StoreError):
+    """Another process is building the same target."""
+
+
+class StoreNotFoundError(StoreError, FileNotFoundError):
+    """There is no Zarr store at the address."""
+
+
+class MissingExtraError(MnistZarrError, ImportError):
+    """An optional partner is not installed; the message has the pip line."""
