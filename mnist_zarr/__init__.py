@@ -1,1 +1,12 @@
-"""x"""
+"""IDX files in, labelled xarray Datasets out, written as chunked, verified Zarr stores.
+
+>>> import mnist_zarr
+>>> ds = mnist_zarr.open_catalog("mnist")
+>>> mnist_zarr.select(ds, label=7, split="train").sizes["sample"]
+6265
+"""
+
+import lazy_loader
+
+# Importing the package is quick: what a name needs is imported at its first use.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

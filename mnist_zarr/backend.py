@@ -37,7 +37,7 @@ MAX_GAP_BYTES = 64 << 10
 MAX_SPAN_BYTES = 8 << 20
 
 
-class LazyRows(BackendArray):  # type: ignore[misc]  # xarray leaves its base class untyped
+class LazyRows(BackendArray):
     """An array whose blocks of rows are made on demand.
 
     Parameters
@@ -152,7 +152,7 @@ class RepeatedValues:
 
     def __call__(self, start: int, stop: int) -> npt.NDArray[Any]:
         positions = np.searchsorted(self._ends, np.arange(start, stop), side="right")
-        return cast(npt.NDArray[Any], self._values[positions])
+        return self._values[positions]
 
 
 class Positions:
@@ -306,7 +306,9 @@ def _open_pairs(
 ) -> xr.Dataset:
     images = [IdxFile(image, storage_options=storage_options) for image, _, _ in pairs]
     labels = [
-        IdxFile(label, storage_options=storage_options) for _, label, _ in pairs if label is not None
+        IdxFile(label, storage_options=storage_options)
+        for _, label, _ in pairs
+        if label is not None
     ]
     if labels and len(labels) < len(images):
         alone = next(describe(image) for image, label, _ in pairs if label is None)
@@ -359,4 +361,3 @@ def _dask_chunks(image: xr.DataArray, dims: tuple[Any, ...]) -> dict[Any, int]:
 
 def _file_names(files: Iterable[IdxFile]) -> str:
     return ", ".join(os.path.basename(file.name) for file in files)
-

@@ -196,7 +196,7 @@ class FileObjectSource(ByteSource):
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        if isinstance(file, io.TextIOBase):
+        if isinstance(cast(object, file), io.TextIOBase):
             raise IdxFormatError(f"{describe(file)}: opened as text; open it in mode 'rb'")
         self.name = describe(file)
         self._file = file
@@ -368,9 +368,7 @@ class GzipSource(ByteSource):
             self._spacing *= 2
 
 
-def open_bytes(
-    source: PathOrFile, *, storage_options: dict[str, Any] | None = None
-) -> ByteSource:
+def open_bytes(source: PathOrFile, *, storage_options: dict[str, Any] | None = None) -> ByteSource:
     """Open a path, an fsspec URL or a binary file; decode gzip if that is what it is.
 
     Parameters

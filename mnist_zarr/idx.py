@@ -33,7 +33,7 @@ import numpy.typing as npt
 from mnist_zarr.errors import IdxFormatError, IdxTypeError, OptionError
 from mnist_zarr.files import ByteSource, PathOrFile, create_file, describe, open_bytes
 
-DTYPE_OF_TYPE_CODE = {
+DTYPE_OF_TYPE_CODE: dict[int, np.dtype[Any]] = {
     0x08: np.dtype(np.uint8),
     0x09: np.dtype(np.int8),
     0x0B: np.dtype(np.int16),
@@ -129,7 +129,7 @@ def parse_header(head: bytes, name: str) -> IdxHeader:
     """
     if head[:2] != b"\0\0" or len(head) < 4:
         raise IdxFormatError(_describe_wrong_magic(head, name))
-    dtype = DTYPE_OF_TYPE_CODE.get(head[2])
+    dtype: np.dtype[Any] | None = DTYPE_OF_TYPE_CODE.get(head[2])
     if dtype is None:
         known = ", ".join(f"0x{code:02X} {dtype}" for code, dtype in DTYPE_OF_TYPE_CODE.items())
         raise IdxFormatError(
@@ -272,7 +272,7 @@ class IdxFile:
             got = len(data)
         else:  # the length is known to be right, so one allocation will do
             data = np.empty(count, dtype=np.uint8)
-            got = self._bytes.read_into(offset, memoryview(data))
+            got = self._bytes.read_into(offset, data.data)
         if got < count:
             raise self._short_data(offset + got)
         return data

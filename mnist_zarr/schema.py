@@ -178,9 +178,13 @@ def validate(ds: xr.Dataset) -> None:
         ``sample`` elsewhere than first, or ``label``, ``split`` or
         ``source_index`` is not one-dimensional.
     """
-    if not isinstance(ds, xr.Dataset):
-        hint = "; use .to_dataset(name='image')" if isinstance(ds, xr.DataArray) else ""
-        raise SchemaError(f"expected an xarray.Dataset, got {type(ds).__name__}{hint}")
+    given: object = ds
+    if isinstance(given, xr.DataArray):
+        raise SchemaError(
+            "expected an xarray.Dataset, got a DataArray; use .to_dataset(name='image')"
+        )
+    if not isinstance(given, xr.Dataset):
+        raise SchemaError(f"expected an xarray.Dataset, got {type(given).__name__}")
     if SAMPLE not in ds.dims:
         raise SchemaError(
             f"expected a Dataset with dimension 'sample', got {tuple(ds.dims)}; "

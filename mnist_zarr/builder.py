@@ -1,0 +1,118 @@
+"""From a source to a store, in one call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import xarray as xr
+
+from mnist_zarr.backend import Source, open_idx
+from mnist_zarr.catalog import CATALOG, open_catalog
+from mnist_zarr.errors import SourceError, SourceNotFoundError
+from mnist_zarr.files import PathOrFile, is_url
+from mnist_zarr.pairs import parse_name
+from mnist_zarr.plan import Order
+from mnist_zarr.storage import Target
+from mnist_zarr.template import Codec, ZarrFormat
+from mnist_zarr.writer import write_zarr
+
+
+def build(
+    target: Target,
+    source: Source | xr.Dataset = "mnist",
+    *,
+    labels: PathOrFile | None = None,
+    order: Order = "source",
+    chunk_bytes: int | None = None,
+    shard_bytes: int | None = None,
+    codec: Codec = "zstd",
+    level: int = 9,
+    zarr_format: ZarrFormat = 3,
+    overwrite: bool = False,
+    progress: bool | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> None:
+    """Build a Zarr store from a source, in one pass and bounded memory.
+
+    Parameters
+    ----------
+    target : str, os.PathLike or zarr store
+        Where the store shall be: a local folder, an fsspec URL, or a Zarr
+        store object. A local store appears only when it is complete.
+    source : optional
+        The name of a data set of the catalog (``"mnist"``, the default, comes
+        with the package); an IDX image file; a folder with one pair of IDX
+        files per split; several of these as a list; or a Dataset. A folder
+        that has the name of a data set is written ``"./mnist"``.
+    labels : path, URL or open binary file, optional
+        The label file of a single image file, where its name does not tell.
+    order, chunk_bytes, shard_bytes, codec, level, zarr_format, overwrite, progress, storage_options
+        See :func:`write_zarr`.
+
+    Raises
+    ------
+    IdxFormatError
+        If a source file is not a whole IDX file.
+    SourceError
+        If the source names nothing, or files that do not fit together.
+    TargetExistsError
+        If the target exists and ``overwrite`` is false.
+    TargetBusyError
+        If another process is building the same target.
+
+    Examples
+    --------
+    >>> import tempfile, xarray as xr
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> build(f"{folder.name}/mnist.zarr")
+    >>> dict(xr.open_zarr(f"{folder.name}/mnist.zarr").sel(label=7).sizes)
+    {'sample': 7293, 'row': 28, 'col': 28}
+    """
+    write_zarr(
+        open_source(source, labels=labels),
+        target,
+        order=order,
+        chunk_bytes=chunk_bytes,
+        shard_bytes=shard_bytes,
+        codec=codec,
+        level=level,
+        zarr_format=zarr_format,
+        overwrite=overwrite,
+        progress=progress,
+        storage_options=storage_options,
+    )
+
+
+def open_source(source: Source | xr.Dataset, *, labels: PathOrFile | None = None) -> xr.Dataset:
+    """Open whatever names a data set; see :func:`build`.
+
+    Raises
+    ------
+    SourceError
+        If the source names nothing.
+    """
+    if isinstance(source, xr.Dataset):
+        if labels is not None:
+            raise SourceError("labels: a Dataset has its own; use .assign_coords(label=...)")
+        return source
+    if isinstance(source, str) and source in CATALOG:
+        if labels is not None:
+            raise SourceError(f"labels: the data set {source!r} of the catalog has its own")
+        return open_catalog(source)
+    parts = source if isinstance(source, Sequence) and not isinstance(source, str) else [source]
+    for part in parts:
+        _check_names_something(part)
+    return open_idx(source, labels=labels)
+
+
+def _check_names_something(part: Any) -> None:
+    if not isinstance(part, str | os.PathLike) or is_url(part) or os.path.lexists(part):
+        return
+    name = os.fspath(part)
+    if os.path.basename(name) == name and parse_name(name) is None and "." not in name:
+        raise SourceNotFoundError(
+            f"{name!r}: no such file or folder, and no data set of that name; the catalog has "
+            f"{', '.join(CATALOG)}"
+        )

@@ -1,0 +1,133 @@
+"""Selecting samples by label, split or another coordinate, as people type it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from mnist_zarr import schema
+from mnist_zarr.errors import SelectionError
+from mnist_zarr.schema import LABEL, SAMPLE
+
+# A message that lists more choices than this is not read.
+MAX_CHOICES_SHOWN = 70
+
+
+def select(
+    ds: xr.Dataset, *, label: Any = None, split: Any = None, **coordinates: Any
+) -> xr.Dataset:
+    """Select samples by the values of their coordinates, lazily.
+
+    Beyond ``ds.sel`` it takes several values, several coordinates at once,
+    and class names.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        With dimension ``sample``; whole or already a selection.
+    label : int, str, list or slice, optional
+        A label, a class name, several of these, or a range with both ends
+        included, as labels are sliced in xarray.
+    split : str or list, optional
+        ``"train"``, ``"test"``.
+    **coordinates
+        The same for any other coordinate along ``sample``.
+
+    Returns
+    -------
+    xarray.Dataset
+        The samples that meet all conditions, in the order of ``ds``; the
+        dimension ``sample`` stays.
+
+    Raises
+    ------
+    SelectionError
+        If there is no such coordinate, or no sample has one of the values:
+        the message names the choices.
+
+    Examples
+    --------
+    >>> ds = schema.make_dataset(np.zeros((4, 2, 2)), label=np.array([7, 3, 7, 9]))
+    >>> select(ds, label=[3, 7]).label.values
+    array([7, 3, 7])
+    >>> select(ds, label=slice(8, 9)).label.values
+    array([9])
+    """
+    wanted = {LABEL: label, "split": split, **coordinates}
+    chosen = np.ones(ds.sizes.get(SAMPLE, 0), dtype=bool)
+    for name, value in wanted.items():
+        if value is not None:
+            chosen &= _matches(ds, name, value)
+    positions = np.flatnonzero(chosen)
+    if len(positions) and positions[-1] - positions[0] + 1 == len(positions):
+        # One range: reading it is a plain slice of the store.
+        return ds.isel({SAMPLE: slice(int(positions[0]), int(positions[-1]) + 1)})
+    return ds.isel({SAMPLE: positions})
+
+
+def _matches(ds: xr.Dataset, name: str, wanted: Any) -> npt.NDArray[np.bool_]:
+    along_sample = [str(key) for key, coord in ds.coords.items() if coord.dims == (SAMPLE,)]
+    if name not in along_sample:
+        raise SelectionError(
+            f"{name}: no such coordinate along 'sample'; choose from {', '.join(along_sample)}"
+        )
+    values = ds[name].values
+    names = schema.class_names(ds) if name == LABEL else {}
+    if isinstance(wanted, slice):
+        return _between(name, wanted, values, names)
+    if isinstance(wanted, str) or not isinstance(wanted, Sequence | np.ndarray | set | range):
+        wanted = [wanted]
+    known = np.unique(values).tolist()
+    resolved = [_resolve(name, item, known, names) for item in wanted]
+    return np.isin(values, np.asarray(resolved, dtype=values.dtype))
+
+
+def _between(
+    name: str, wanted: slice, values: npt.NDArray[Any], names: dict[int, str]
+) -> npt.NDArray[np.bool_]:
+    if wanted.step is not None:
+        raise SelectionError(f"{name}: a range has no step, got {wanted}; give a list of values")
+    inside = np.ones(len(values), dtype=bool)
+    try:
+        if wanted.start is not None:
+            inside &= values >= _by_name(wanted.start, names)
+        if wanted.stop is not None:
+            inside &= values <= _by_name(wanted.stop, names)
+    except (TypeError, np.exceptions.DTypePromotionError) as error:
+        raise SelectionError(
+            f"{name}: cannot compare {wanted} with values such as {values[:1].tolist()}"
+        ) from error
+    return inside
+
+
+def _by_name(wanted: Any, names: dict[int, str]) -> Any:
+    if not isinstance(wanted, str):
+        return wanted
+    folded = wanted.replace("_", " ").casefold()
+    return next((value for value, name in names.items() if name.casefold() == folded), wanted)
+
+
+def _resolve(name: str, wanted: Any, known: list[Any], names: dict[int, str]) -> Any:
+    value = _by_name(wanted, names)
+    if isinstance(value, str) and known and not isinstance(known[0], str):
+        try:
+            value = type(known[0])(value)
+        except ValueError:
+            raise _no_such(name, wanted, known, names) from None
+    if value not in known:
+        raise _no_such(name, wanted, known, names)
+    return value
+
+
+def _no_such(name: str, wanted: Any, known: list[Any], names: dict[int, str]) -> SelectionError:
+    choices = [
+        f"{value} ({names[value]})" if names.get(value, str(value)) != str(value) else str(value)
+        for value in known[:MAX_CHOICES_SHOWN]
+    ]
+    more = f", ... ({len(known)} in all)" if len(known) > len(choices) else ""
+    listed = ", ".join(choices) + more if known else "nothing: the Dataset has no samples"
+    return SelectionError(f"{name}: no sample has {name} {wanted!r}; choose from {listed}")

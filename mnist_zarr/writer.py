@@ -1,0 +1,431 @@
+"""From a Dataset to a Zarr store: the template, then the chunks, then the metadata.
+
+Large variables are read once, in the order of the source, a block of rows at a
+time. Each row goes to the buffer of the object (chunk or shard) that it is
+stored in, and every object that is full goes to a pool of threads that
+compress and write it. In source order a block is an object; in label order one
+object per class is open. So memory holds a few objects, whatever the size of
+the data.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+import zarr
+from tqdm import tqdm
+from zarr.abc.store import Store
+
+from mnist_zarr import schema
+from mnist_zarr.errors import OptionError, SchemaError
+from mnist_zarr.plan import (
+    Chunking,
+    Order,
+    RowOrder,
+    SourceOrder,
+    plan_chunks,
+    plan_label_order,
+    windows,
+)
+from mnist_zarr.schema import IMAGE, LABEL, SAMPLE, SOURCE_INDEX, SPLIT, STRING_DTYPE
+from mnist_zarr.storage import Target, create_store
+from mnist_zarr.template import ArraySpec, Codec, Compression, Template, ZarrFormat
+
+# README, section "Orders and defaults", has the measurements behind these.
+CHUNK_BYTES_OF_ORDER: dict[Order, int] = {"source": 2_000_000, "label": 400_000}
+# A coordinate is fetched whole by most readers: one chunk, while that is small.
+COORDINATE_CHUNK_SAMPLES = 1 << 20
+BLOCK_BYTES = 4 << 20
+OPEN_OBJECTS_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a store is laid out; see :func:`write_zarr` for the meaning of each."""
+
+    order: Order = "source"
+    chunk_bytes: int | None = None
+    shard_bytes: int | None = None
+    compression: Compression = field(default_factory=Compression)
+    zarr_format: ZarrFormat = 3
+
+    def __post_init__(self) -> None:
+        if self.order not in CHUNK_BYTES_OF_ORDER:
+            raise OptionError(f"order: expected 'source' or 'label', got {self.order!r}")
+        if self.zarr_format not in (2, 3):
+            raise OptionError(f"zarr_format: expected 2 or 3, got {self.zarr_format!r}")
+        if self.zarr_format == 2 and self.shard_bytes is not None:
+            raise OptionError("shard_bytes: Zarr format 2 has no shards; use zarr_format=3")
+
+    def chunking(self, variable: xr.Variable) -> Chunking:
+        """Return how the variable is cut along ``sample``."""
+        n_samples = variable.sizes[SAMPLE]
+        if variable.ndim == 1:
+            return Chunking(n_samples, max(1, min(n_samples, COORDINATE_CHUNK_SAMPLES)))
+        chunk_bytes = self.chunk_bytes
+        if chunk_bytes is None:
+            chunk_bytes = CHUNK_BYTES_OF_ORDER[self.order]
+        return plan_chunks(n_samples, _row_bytes(variable), chunk_bytes, self.shard_bytes)
+
+
+def write_zarr(
+    ds: xr.Dataset,
+    target: Target,
+    *,
+    order: Order = "source",
+    chunk_bytes: int | None = None,
+    shard_bytes: int | None = None,
+    codec: Codec = "zstd",
+    level: int = 9,
+    zarr_format: ZarrFormat = 3,
+    overwrite: bool = False,
+    progress: bool | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> None:
+    """Write a Dataset of the data model as a Zarr store, in bounded memory.
+
+    The store appears under its name only when it is complete: until then a
+    local target is absent, or the old store.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        With dimension ``sample`` first in every variable that has it; lazy or
+        in memory.
+    target : str, os.PathLike or zarr store
+        A local folder, an fsspec URL, or a Zarr store object.
+    order : {"source", "label"}
+        ``"source"`` keeps the order of ``ds``. ``"label"`` puts the samples of
+        one class together, in the order of ``ds`` within the class, so that
+        ``.sel(label=7)`` reads one contiguous range.
+    chunk_bytes : int, optional
+        Upper bound of the uncompressed bytes of an image chunk. By default 2
+        million in source order and 0.4 million in label order.
+    shard_bytes : int, optional
+        Upper bound of the uncompressed bytes of a shard, an object that holds
+        several chunks (format 3). By default no shards.
+    codec : {"zstd", "gzip"}
+        The compression; both carry a checksum.
+    level : int
+        1 to 22 for zstd, 1 to 9 for gzip.
+    zarr_format : {3, 2}
+        The version of the Zarr format.
+    overwrite : bool
+        Whether to replace an existing store.
+    progress : bool, optional
+        Whether to show a progress bar; by default on a terminal only.
+    storage_options : dict, optional
+        Passed to the fsspec file system of a URL.
+
+    Raises
+    ------
+    SchemaError
+        If ``ds`` is not of the data model.
+    OptionError
+        If an option is outside its range.
+    TargetExistsError
+        If the target exists and ``overwrite`` is false.
+    TargetBusyError
+        If another process is building the same target.
+    """
+    schema.validate(ds)
+    layout = Layout(order, chunk_bytes, shard_bytes, Compression(codec, level), zarr_format)
+    if order == "label" and LABEL not in ds.variables:
+        raise SchemaError("order='label' needs a coordinate 'label', which this Dataset has not")
+    with create_store(target, overwrite=overwrite, storage_options=storage_options) as store:
+        _StoreWriter(ds, store, layout, progress).write()
+
+
+class _StoreWriter:
+    """One Dataset on its way into one store."""
+
+    def __init__(self, ds: xr.Dataset, store: Store, layout: Layout, progress: bool | None) -> None:
+        self._n_samples = ds.sizes[SAMPLE]
+        self._layout = layout
+        self._store = store
+        self._progress = progress
+        self._source_files = ds.encoding.get("source_files", ())
+        self._variables = dict(ds.variables)
+        if SOURCE_INDEX not in ds.variables:
+            dtype = schema.source_index_dtype(self._n_samples)
+            added = schema.make_dataset(None, source_index=np.arange(self._n_samples, dtype=dtype))
+            self._variables[SOURCE_INDEX] = added[SOURCE_INDEX].variable
+        self._coords = {*ds.coords, LABEL, SPLIT, SOURCE_INDEX} & self._variables.keys()
+        self._attrs = dict(ds.attrs)
+        self._labels = _scan_labels(self._variables[LABEL]) if LABEL in ds.variables else None
+        self._order = self._plan_order()
+
+    def write(self) -> None:
+        specs = [self._spec(str(name)) for name in self._variables]
+        template = Template(specs, self._layout.compression, self._layout.zarr_format)
+        arrays = template.bind(self._store)
+        with ThreadPoolExecutor() as executor:
+            hashes = [(file, executor.submit(file.sha256)) for file in self._source_files]
+            image_sha256 = self._write_arrays(arrays)
+            attrs = self._final_attrs(image_sha256, arrays)
+            if hashes:
+                attrs["source_sha256"] = [
+                    f"{hashed.result()}  {os.path.basename(file.name)}" for file, hashed in hashes
+                ]
+        template.publish(self._store, attrs)
+
+    def _plan_order(self) -> RowOrder:
+        if self._layout.order == "source" or self._labels is None:
+            return SourceOrder(self._n_samples)
+        values = self._labels.values
+        code_dtype = np.min_scalar_type(max(len(values) - 1, 0))
+        codes = np.empty(self._n_samples, dtype=code_dtype)
+        for start, block in _blocks(self._variables[LABEL]):
+            codes[start : start + len(block)] = np.searchsorted(values, block)
+        return plan_label_order(codes, len(values))
+
+    def _spec(self, name: str) -> ArraySpec:
+        variable = self._variables[name]
+        dtype = _stored_dtype(name, variable.dtype)
+        chunks, shards = tuple(max(1, size) for size in variable.shape), None
+        if SAMPLE in variable.dims:
+            chunking = self._layout.chunking(variable)
+            chunks = (chunking.chunk_samples, *chunks[1:])
+            if chunking.shard_samples:
+                shards = (chunking.shard_samples, *chunks[1:])
+        dims = tuple(map(str, variable.dims))
+        return ArraySpec(
+            name, dims, variable.shape, dtype, chunks, shards, self._variable_attrs(name)
+        )
+
+    def _variable_attrs(self, name: str) -> dict[str, Any]:
+        attrs = dict(self._variables[name].attrs)
+        if name == LABEL and self._labels is not None and "flag_values" not in attrs:
+            values = self._labels.values.tolist()
+            if len(values) <= schema.MAX_CLASSES and all(isinstance(v, int) for v in values):
+                attrs |= schema.class_attrs(values, [str(value) for value in values])
+        if name not in self._coords:
+            dims = set(self._variables[name].dims)
+            beside = [c for c in self._coords if set(self._variables[c].dims) <= dims]
+            if beside:
+                attrs["coordinates"] = " ".join(sorted(map(str, beside)))
+        return attrs
+
+    def _write_arrays(self, arrays: dict[str, zarr.Array[Any]]) -> str | None:
+        """Write all chunks; return the SHA-256 of the image in source order."""
+        n_threads = os.cpu_count() or 1
+        image_hash = hashlib.sha256() if IMAGE in self._variables else None
+        large = [name for name, variable in self._variables.items() if self._is_large(variable)]
+        with (
+            ThreadPoolExecutor(n_threads) as threads,
+            ThreadPoolExecutor(1) as in_order,
+            tqdm(
+                total=self._n_samples * len(large),
+                unit=" samples",
+                unit_scale=True,
+                disable=None if self._progress is None else not self._progress,
+                file=sys.stderr,
+            ) as bar,
+        ):
+            pool = _BoundedPool(threads, n_threads + 2)
+            hashing = _BoundedPool(in_order, 2)
+            for name, variable in self._variables.items():
+                if variable.dims[:1] != (SAMPLE,):
+                    arrays[str(name)][...] = variable.values
+                elif not self._is_large(variable):
+                    self._write_coordinate(arrays[str(name)], variable, pool)
+                else:
+                    update = image_hash.update if name == IMAGE and image_hash else None
+                    self._write_large(
+                        arrays[str(name)],
+                        variable,
+                        pool,
+                        functools.partial(hashing.submit, _hash_block, update) if update else None,
+                        bar.update,
+                    )
+            pool.finish()
+            hashing.finish()
+        return image_hash.hexdigest() if image_hash else None
+
+    @staticmethod
+    def _is_large(variable: xr.Variable) -> bool:
+        return variable.ndim > 1 and variable.dims[0] == SAMPLE
+
+    def _write_coordinate(
+        self, array: zarr.Array[Any], variable: xr.Variable, pool: _BoundedPool
+    ) -> None:
+        chunking = self._layout.chunking(variable)
+        for index in range(chunking.n_objects):
+            start, stop = chunking.bounds(index)
+            if isinstance(self._order, SourceOrder):
+                values = variable[start:stop].values
+            else:
+                values = variable[self._order.source_positions(start, stop)].values
+            pool.submit(_write_object, array, start, values)
+
+    def _write_large(
+        self,
+        array: zarr.Array[Any],
+        variable: xr.Variable,
+        pool: _BoundedPool,
+        hash_block: Callable[[npt.NDArray[Any]], None] | None,
+        advance: Callable[[int], Any],
+    ) -> None:
+        chunking = self._layout.chunking(variable)
+        if isinstance(self._order, SourceOrder):
+            for index in range(chunking.n_objects):
+                start, stop = chunking.bounds(index)
+                block = variable[start:stop].values
+                pool.submit(_write_object, array, start, block)
+                if hash_block:
+                    hash_block(block)
+                advance(len(block))
+            return
+        object_bytes = chunking.object_samples * max(1, _row_bytes(variable))
+        groups = list(windows(self._order, chunking, max(2, OPEN_OBJECTS_BYTES // object_bytes)))
+        for number, group in enumerate(groups):
+            scatter = _Scatter(array, chunking, group, pool)
+            for start, block in _blocks(variable):
+                scatter.add(self._order.stored_positions(start, start + len(block)), block)
+                if hash_block and number == 0:
+                    hash_block(block)
+                if number == len(groups) - 1:
+                    advance(len(block))
+
+    def _final_attrs(
+        self, image_sha256: str | None, arrays: dict[str, zarr.Array[Any]]
+    ) -> dict[str, Any]:
+        attrs = {"Conventions": schema.CONVENTIONS, **self._attrs}
+        attrs["software"] = f"mnist-zarr {importlib.metadata.version('mnist-zarr')}"
+        attrs["order"] = self._layout.order
+        if image_sha256:
+            attrs["image_sha256"] = image_sha256
+        if self._labels is not None:
+            attrs["label_sha256"] = self._labels.sha256
+        alone = self._coords - {
+            name
+            for variable in self._variables
+            if variable not in self._coords
+            for name in self._coords
+            if set(self._variables[name].dims) <= set(self._variables[variable].dims)
+        }
+        if alone:
+            attrs["coordinates"] = " ".join(sorted(map(str, alone)))
+        return attrs
+
+
+class _Scatter:
+    """Gathers rows into the objects that they are stored in; full ones are written."""
+
+    def __init__(
+        self, array: zarr.Array[Any], chunking: Chunking, objects: range, pool: _BoundedPool
+    ) -> None:
+        self._array = array
+        self._chunking = chunking
+        self._objects = objects
+        self._pool = pool
+        self._open: dict[int, tuple[npt.NDArray[Any], int]] = {}  # buffer, rows still missing
+
+    def add(self, positions: npt.NDArray[np.int64], rows: npt.NDArray[Any]) -> None:
+        objects, offsets = np.divmod(positions, self._chunking.object_samples)
+        for index in np.unique(objects).tolist():
+            if index in self._objects:
+                chosen = np.flatnonzero(objects == index)
+                self._put(index, offsets[chosen], rows, chosen)
+
+    def _put(
+        self,
+        index: int,
+        offsets: npt.NDArray[np.int64],
+        rows: npt.NDArray[Any],
+        chosen: npt.NDArray[np.intp],
+    ) -> None:
+        start, stop = self._chunking.bounds(index)
+        if index not in self._open:
+            self._open[index] = np.empty((stop - start, *rows.shape[1:]), rows.dtype), stop - start
+        buffer, missing = self._open[index]
+        buffer[offsets] = rows[chosen]
+        missing -= len(chosen)
+        if missing:
+            self._open[index] = buffer, missing
+        else:
+            del self._open[index]
+            self._pool.submit(_write_object, self._array, start, buffer)
+
+
+class _BoundedPool:
+    """Runs tasks on an executor, a few at a time; raises what they raise."""
+
+    def __init__(self, executor: Executor, max_pending: int) -> None:
+        self._executor = executor
+        self._max_pending = max_pending
+        self._pending: set[Future[None]] = set()
+
+    def submit(self, task: Callable[..., None], *args: Any) -> None:
+        if len(self._pending) >= self._max_pending:
+            done, self._pending = wait(self._pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+        self._pending.add(self._executor.submit(task, *args))
+
+    def finish(self) -> None:
+        for future in self._pending:
+            future.result()
+        self._pending.clear()
+
+
+@dataclass(frozen=True)
+class _LabelScan:
+    values: npt.NDArray[Any]  # the distinct labels, ascending
+    sha256: str
+
+
+def _scan_labels(label: xr.Variable) -> _LabelScan:
+    digest = hashlib.sha256()
+    values = np.empty(0, dtype=label.dtype)
+    for _, block in _blocks(label):
+        digest.update(_bytes_of(block))
+        values = np.union1d(values, block)
+    return _LabelScan(values, digest.hexdigest())
+
+
+def _write_object(array: zarr.Array[Any], start: int, rows: npt.NDArray[Any]) -> None:
+    array[start : start + len(rows)] = rows
+
+
+def _hash_block(update: Callable[[Any], None], block: npt.NDArray[Any]) -> None:
+    update(_bytes_of(block))
+
+
+def _bytes_of(block: npt.NDArray[Any]) -> memoryview:
+    """Return the elements in C order, little-endian, as they are stored."""
+    return np.ascontiguousarray(block.astype(block.dtype.newbyteorder("<"), copy=False)).data
+
+
+def _blocks(variable: xr.Variable) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Yield the first position and the rows of each block, in order."""
+    block_samples = max(1, BLOCK_BYTES // max(1, _row_bytes(variable)))
+    for start in range(0, variable.sizes[SAMPLE], block_samples):
+        yield start, variable[start : start + block_samples].values
+
+
+def _row_bytes(variable: xr.Variable) -> int:
+    return int(variable.dtype.itemsize * math.prod(variable.shape[1:]))
+
+
+def _stored_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    if dtype.kind in "biufc":
+        return dtype.newbyteorder("=")
+    if dtype.kind in "TUO":
+        return STRING_DTYPE
+    raise SchemaError(
+        f"{name!r}: expected numbers, booleans or strings, got {dtype}; convert it or drop it "
+        f"with .drop_vars({name!r})"
+    )
