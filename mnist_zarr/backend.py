@@ -333,6 +333,8 @@ def _open_pairs(
     )
     for variable in ds.variables.values():
         variable.encoding["preferred_chunks"] = _dask_chunks(ds[IMAGE], variable.dims)
+    # A worker of a cluster can read its own rows of a raw file, but not of a gzip file.
+    ds[IMAGE].encoding["seeks_cheaply"] = all(image.seeks_cheaply for image in images)
     ds.encoding["source_files"] = (*images, *labels)
     return ds
 

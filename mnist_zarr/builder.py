@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -17,6 +17,9 @@ from mnist_zarr.plan import Order
 from mnist_zarr.storage import Target
 from mnist_zarr.template import Codec, ZarrFormat
 from mnist_zarr.writer import write_zarr
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 def build(
@@ -32,6 +35,7 @@ def build(
     zarr_format: ZarrFormat = 3,
     overwrite: bool = False,
     progress: bool | None = None,
+    client: Client | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> None:
     """Build a Zarr store from a source, in one pass and bounded memory.
@@ -48,8 +52,10 @@ def build(
         that has the name of a data set is written ``"./mnist"``.
     labels : path, URL or open binary file, optional
         The label file of a single image file, where its name does not tell.
-    order, chunk_bytes, shard_bytes, codec, level, zarr_format, overwrite, progress, storage_options
-        See :func:`write_zarr`.
+    order, chunk_bytes, shard_bytes, codec, level, zarr_format
+        How the store is laid out: see :func:`write_zarr`.
+    overwrite, progress, client, storage_options
+        How it is written: see there too.
 
     Raises
     ------
@@ -81,6 +87,7 @@ def build(
         zarr_format=zarr_format,
         overwrite=overwrite,
         progress=progress,
+        client=client,
         storage_options=storage_options,
     )
 

@@ -16,7 +16,6 @@ import secrets
 import tempfile
 import threading
 import weakref
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,11 +24,14 @@ from typing import Any, BinaryIO, cast
 
 import fsspec
 from fsspec.core import url_to_fs
+from zlib_ng import zlib_ng
 
 from mnist_zarr.errors import IdxFormatError, SourceNotFoundError, TargetExistsError
 
 PathOrFile = str | os.PathLike[str] | BinaryIO
 
+# The stubs of zlib-ng declare it as an instance.
+InflateError = cast(type[Exception], zlib_ng.error)
 GZIP_MAGIC = b"\x1f\x8b"
 READ_BYTES = 1 << 20
 # One symbol of deflate is at least one bit and gives at most 258 bytes, a
@@ -250,7 +252,7 @@ class _GzipCursor:
     offset: int  # of the next decoded byte
     raw_offset: int  # of the next encoded byte that was not fetched
     pending: bytes  # fetched, but not decoded
-    inflate: Any  # zlib.decompressobj, or None between two gzip members
+    inflate: Any  # a zlib decompressobj, or None between two gzip members
 
     def copy(self) -> _GzipCursor:
         inflate = None if self.inflate is None else self.inflate.copy()
@@ -279,7 +281,7 @@ class GzipSource(ByteSource):
 
     def _restart(self) -> None:
         self._lock = threading.Lock()
-        self._cursor = _GzipCursor(0, 0, b"", zlib.decompressobj(wbits=31))
+        self._cursor = _GzipCursor(0, 0, b"", zlib_ng.decompressobj(wbits=31))
         self._spacing = self.FIRST_SPACING_BYTES
         self._checkpoints = [self._cursor.copy()]
 
@@ -335,7 +337,7 @@ class GzipSource(ByteSource):
                 cursor.pending = cursor.pending.lstrip(b"\0")  # padding is allowed
                 if not cursor.pending:
                     continue
-                cursor.inflate = zlib.decompressobj(wbits=31)
+                cursor.inflate = zlib_ng.decompressobj(wbits=31)
             data = self._inflate(cursor, max_bytes)
             if data:
                 cursor.offset += len(data)
@@ -346,7 +348,7 @@ class GzipSource(ByteSource):
         here = cursor.raw_offset - len(cursor.pending)
         try:
             data = cast(bytes, cursor.inflate.decompress(cursor.pending, max_bytes))
-        except zlib.error as error:
+        except InflateError as error:
             reason = str(error).rpartition(": ")[2]
             raise IdxFormatError(
                 f"{self.name}: damaged gzip data at or after byte {here} ({reason}), "

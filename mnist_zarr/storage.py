@@ -106,6 +106,8 @@ def _build_beside(place: Path, name: str, overwrite: bool) -> Iterator[Store]:
         _remove(old)
         fresh.mkdir()
         yield LocalStore(fresh)
+        for rest in fresh.rglob("*.partial"):  # of a worker that died while it was writing
+            rest.unlink()
         if place.exists():
             _check_replaceable(place, name, overwrite)
             _exchange(fresh, place, old)

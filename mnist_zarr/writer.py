@@ -10,23 +10,25 @@ the data.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib.metadata
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+import dask
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 import zarr
+from dask.base import optimize
 from tqdm import tqdm
 from zarr.abc.store import Store
+from zarr.storage import MemoryStore
 
 from mnist_zarr import schema
 from mnist_zarr.errors import OptionError, SchemaError
@@ -39,9 +41,13 @@ from mnist_zarr.plan import (
     plan_label_order,
     windows,
 )
+from mnist_zarr.pool import Pool, active_client, open_pool
 from mnist_zarr.schema import IMAGE, LABEL, SAMPLE, SOURCE_INDEX, SPLIT, STRING_DTYPE
 from mnist_zarr.storage import Target, create_store
 from mnist_zarr.template import ArraySpec, Codec, Compression, Template, ZarrFormat
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 # README, section "Orders and defaults", has the measurements behind these.
 CHUNK_BYTES_OF_ORDER: dict[Order, int] = {"source": 2_000_000, "label": 400_000}
@@ -49,6 +55,9 @@ CHUNK_BYTES_OF_ORDER: dict[Order, int] = {"source": 2_000_000, "label": 400_000}
 COORDINATE_CHUNK_SAMPLES = 1 << 20
 BLOCK_BYTES = 4 << 20
 OPEN_OBJECTS_BYTES = 64 << 20
+# In label order the open objects tend to become full at the same time: this
+# many bytes may wait for the pool, so that reading goes on meanwhile.
+WAITING_BYTES = 24 << 20
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,7 @@ def write_zarr(
     zarr_format: ZarrFormat = 3,
     overwrite: bool = False,
     progress: bool | None = None,
+    client: Client | None = None,
     storage_options: dict[str, Any] | None = None,
 ) -> None:
     """Write a Dataset of the data model as a Zarr store, in bounded memory.
@@ -126,6 +136,9 @@ def write_zarr(
         Whether to replace an existing store.
     progress : bool, optional
         Whether to show a progress bar; by default on a terminal only.
+    client : distributed.Client, optional
+        The dask cluster whose workers shall compress and write; by default
+        the active one, and without any, threads of this process.
     storage_options : dict, optional
         Passed to the fsspec file system of a URL.
 
@@ -145,17 +158,28 @@ def write_zarr(
     if order == "label" and LABEL not in ds.variables:
         raise SchemaError("order='label' needs a coordinate 'label', which this Dataset has not")
     with create_store(target, overwrite=overwrite, storage_options=storage_options) as store:
-        _StoreWriter(ds, store, layout, progress).write()
+        # What is in the memory of this process cannot be written by another one.
+        workers = None if isinstance(store, MemoryStore) else client or active_client()
+        _StoreWriter(ds, store, layout, progress, workers).write()
 
 
 class _StoreWriter:
     """One Dataset on its way into one store."""
 
-    def __init__(self, ds: xr.Dataset, store: Store, layout: Layout, progress: bool | None) -> None:
+    def __init__(
+        self,
+        ds: xr.Dataset,
+        store: Store,
+        layout: Layout,
+        progress: bool | None,
+        client: Client | None,
+    ) -> None:
         self._n_samples = ds.sizes[SAMPLE]
         self._layout = layout
         self._store = store
         self._progress = progress
+        self._client = client
+        self._image_hash = _OrderedHash()
         self._source_files = ds.encoding.get("source_files", ())
         self._variables = dict(ds.variables)
         if SOURCE_INDEX not in ds.variables:
@@ -171,10 +195,9 @@ class _StoreWriter:
         specs = [self._spec(str(name)) for name in self._variables]
         template = Template(specs, self._layout.compression, self._layout.zarr_format)
         arrays = template.bind(self._store)
-        with ThreadPoolExecutor() as executor:
+        with ThreadPoolExecutor(1) as executor:
             hashes = [(file, executor.submit(file.sha256)) for file in self._source_files]
-            image_sha256 = self._write_arrays(arrays)
-            attrs = self._final_attrs(image_sha256, arrays)
+            attrs = self._final_attrs(self._write_arrays(arrays), arrays)
             if hashes:
                 attrs["source_sha256"] = [
                     f"{hashed.result()}  {os.path.basename(file.name)}" for file, hashed in hashes
@@ -220,12 +243,11 @@ class _StoreWriter:
 
     def _write_arrays(self, arrays: dict[str, zarr.Array[Any]]) -> str | None:
         """Write all chunks; return the SHA-256 of the image in source order."""
-        n_threads = os.cpu_count() or 1
-        image_hash = hashlib.sha256() if IMAGE in self._variables else None
         large = [name for name, variable in self._variables.items() if self._is_large(variable)]
+        waiting_tasks = max(2, WAITING_BYTES // max(1, self._object_bytes()))
         with (
-            ThreadPoolExecutor(n_threads) as threads,
-            ThreadPoolExecutor(1) as in_order,
+            open_pool(waiting_tasks, self._client) as pool,
+            self._image_hash,
             tqdm(
                 total=self._n_samples * len(large),
                 unit=" samples",
@@ -234,81 +256,140 @@ class _StoreWriter:
                 file=sys.stderr,
             ) as bar,
         ):
-            pool = _BoundedPool(threads, n_threads + 2)
-            hashing = _BoundedPool(in_order, 2)
             for name, variable in self._variables.items():
+                array = arrays[str(name)]
                 if variable.dims[:1] != (SAMPLE,):
-                    arrays[str(name)][...] = variable.values
+                    array[...] = variable.values
                 elif not self._is_large(variable):
-                    self._write_coordinate(arrays[str(name)], variable, pool)
+                    self._write_coordinate(array, variable, pool)
                 else:
-                    update = image_hash.update if name == IMAGE and image_hash else None
-                    self._write_large(
-                        arrays[str(name)],
-                        variable,
-                        pool,
-                        functools.partial(hashing.submit, _hash_block, update) if update else None,
-                        bar.update,
-                    )
-            pool.finish()
-            hashing.finish()
-        return image_hash.hexdigest() if image_hash else None
+                    self._write_large(name, array, pool, bar.update)
+        if IMAGE not in self._variables:
+            return None
+        return self._image_hash.hexdigest()
+
+    def _object_bytes(self) -> int:
+        """Return the uncompressed bytes of the largest object."""
+        return max(
+            self._layout.chunking(variable).object_samples * _row_bytes(variable)
+            for variable in self._variables.values()
+            if SAMPLE in variable.dims
+        )
 
     @staticmethod
     def _is_large(variable: xr.Variable) -> bool:
         return variable.ndim > 1 and variable.dims[0] == SAMPLE
 
-    def _write_coordinate(
-        self, array: zarr.Array[Any], variable: xr.Variable, pool: _BoundedPool
+    def _write_coordinate(self, array: zarr.Array[Any], variable: xr.Variable, pool: Pool) -> None:
+        chunking = self._layout.chunking(variable)
+        for index in range(chunking.n_objects):
+            start, stop = chunking.bounds(index)
+            pool.submit(
+                _write_object, array, start, self._stored_rows(variable, start, stop).values
+            )
+
+    def _stored_rows(self, variable: xr.Variable, start: int, stop: int) -> xr.Variable:
+        """Return the rows that are stored at ``start`` to ``stop``, lazily."""
+        if isinstance(self._order, SourceOrder):
+            return variable[start:stop]
+        return variable[self._order.source_positions(start, stop)]
+
+    def _write_large(
+        self, name: Hashable, array: zarr.Array[Any], pool: Pool, advance: Callable[[int], Any]
+    ) -> None:
+        variable = self._variables[name]
+        image_hash = self._image_hash if name == IMAGE else None
+        if pool.on_cluster and _can_be_read_by_workers(variable):
+            self._let_workers_read(variable, array, pool, image_hash, advance)
+        elif isinstance(self._order, SourceOrder):
+            self._write_in_source_order(variable, array, pool, image_hash, advance)
+        else:
+            self._write_in_label_order(variable, array, pool, image_hash, advance)
+
+    def _write_in_source_order(
+        self,
+        variable: xr.Variable,
+        array: zarr.Array[Any],
+        pool: Pool,
+        image_hash: _OrderedHash | None,
+        advance: Callable[[int], Any],
     ) -> None:
         chunking = self._layout.chunking(variable)
         for index in range(chunking.n_objects):
             start, stop = chunking.bounds(index)
-            if isinstance(self._order, SourceOrder):
-                values = variable[start:stop].values
-            else:
-                values = variable[self._order.source_positions(start, stop)].values
-            pool.submit(_write_object, array, start, values)
+            block = variable[start:stop].values
+            pool.submit(_write_object, array, start, block)
+            if image_hash:
+                image_hash.update(block)
+            advance(len(block))
 
-    def _write_large(
+    def _write_in_label_order(
         self,
-        array: zarr.Array[Any],
         variable: xr.Variable,
-        pool: _BoundedPool,
-        hash_block: Callable[[npt.NDArray[Any]], None] | None,
+        array: zarr.Array[Any],
+        pool: Pool,
+        image_hash: _OrderedHash | None,
         advance: Callable[[int], Any],
     ) -> None:
         chunking = self._layout.chunking(variable)
-        if isinstance(self._order, SourceOrder):
-            for index in range(chunking.n_objects):
-                start, stop = chunking.bounds(index)
-                block = variable[start:stop].values
-                pool.submit(_write_object, array, start, block)
-                if hash_block:
-                    hash_block(block)
-                advance(len(block))
-            return
-        object_bytes = chunking.object_samples * max(1, _row_bytes(variable))
+        object_bytes = max(1, chunking.object_samples * _row_bytes(variable))
         groups = list(windows(self._order, chunking, max(2, OPEN_OBJECTS_BYTES // object_bytes)))
-        for number, group in enumerate(groups):
+        for group in groups:
+            is_first, is_last = group is groups[0], group is groups[-1]
             scatter = _Scatter(array, chunking, group, pool)
             for start, block in _blocks(variable):
                 scatter.add(self._order.stored_positions(start, start + len(block)), block)
-                if hash_block and number == 0:
-                    hash_block(block)
-                if number == len(groups) - 1:
+                if image_hash and is_first:
+                    image_hash.update(block)
+                if is_last:
                     advance(len(block))
+
+    def _let_workers_read(
+        self,
+        variable: xr.Variable,
+        array: zarr.Array[Any],
+        pool: Pool,
+        image_hash: _OrderedHash | None,
+        advance: Callable[[int], Any],
+    ) -> None:
+        chunking = self._layout.chunking(variable)
+        for index in range(chunking.n_objects):
+            start, stop = chunking.bounds(index)
+            rows = self._stored_rows(variable, start, stop)
+            if rows.chunks is not None:
+                # Only the part of the graph that makes these rows travels.
+                rows = rows.copy(data=cast(Any, optimize)(rows.data)[0])
+            pool.submit(_copy_object, array, start, rows)
+            advance(stop - start)
+        pool.finish()
+        if image_hash is None:
+            return
+        if variable.chunks is None:
+            for _, block in _blocks(variable):
+                image_hash.update(block)
+        else:  # computing it all once more would cost more than reading what was stored
+            for start, stop in _cut(self._n_samples, _row_bytes(variable)):
+                rows_stored = array.oindex[self._order.stored_positions(start, stop)]
+                image_hash.update(np.asarray(rows_stored))
 
     def _final_attrs(
         self, image_sha256: str | None, arrays: dict[str, zarr.Array[Any]]
     ) -> dict[str, Any]:
+        label_sha256 = self._labels.sha256 if self._labels is not None else None
+        sha256_order = SOURCE_INDEX
+        if not _is_ascending(self._variables[SOURCE_INDEX]):
+            # The order of the source cannot be told from the store: hash what is stored.
+            sha256_order = "stored"
+            if image_sha256 and self._layout.order == "label":
+                image_sha256 = _hash_stored(arrays[IMAGE])
+                label_sha256 = _hash_stored(arrays[LABEL])
         attrs = {"Conventions": schema.CONVENTIONS, **self._attrs}
         attrs["software"] = f"mnist-zarr {importlib.metadata.version('mnist-zarr')}"
         attrs["order"] = self._layout.order
-        if image_sha256:
-            attrs["image_sha256"] = image_sha256
-        if self._labels is not None:
-            attrs["label_sha256"] = self._labels.sha256
+        attrs["sha256_order"] = sha256_order
+        for name, sha256 in (("image_sha256", image_sha256), ("label_sha256", label_sha256)):
+            if sha256:
+                attrs[name] = sha256
         alone = self._coords - {
             name
             for variable in self._variables
@@ -325,7 +406,7 @@ class _Scatter:
     """Gathers rows into the objects that they are stored in; full ones are written."""
 
     def __init__(
-        self, array: zarr.Array[Any], chunking: Chunking, objects: range, pool: _BoundedPool
+        self, array: zarr.Array[Any], chunking: Chunking, objects: range, pool: Pool
     ) -> None:
         self._array = array
         self._chunking = chunking
@@ -360,25 +441,25 @@ class _Scatter:
             self._pool.submit(_write_object, self._array, start, buffer)
 
 
-class _BoundedPool:
-    """Runs tasks on an executor, a few at a time; raises what they raise."""
+class _OrderedHash:
+    """SHA-256 of blocks in the order given, computed beside other work."""
 
-    def __init__(self, executor: Executor, max_pending: int) -> None:
-        self._executor = executor
-        self._max_pending = max_pending
-        self._pending: set[Future[None]] = set()
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
 
-    def submit(self, task: Callable[..., None], *args: Any) -> None:
-        if len(self._pending) >= self._max_pending:
-            done, self._pending = wait(self._pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                future.result()
-        self._pending.add(self._executor.submit(task, *args))
+    def __enter__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._pool = Pool(self._thread, max_pending=2)
 
-    def finish(self) -> None:
-        for future in self._pending:
-            future.result()
-        self._pending.clear()
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+
+    def update(self, block: npt.NDArray[Any]) -> None:
+        self._pool.submit(_update_digest, self._digest, block)
+
+    def hexdigest(self) -> str:
+        self._pool.finish()
+        return self._digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -400,8 +481,35 @@ def _write_object(array: zarr.Array[Any], start: int, rows: npt.NDArray[Any]) ->
     array[start : start + len(rows)] = rows
 
 
-def _hash_block(update: Callable[[Any], None], block: npt.NDArray[Any]) -> None:
-    update(_bytes_of(block))
+def _copy_object(array: zarr.Array[Any], start: int, rows: xr.Variable) -> None:
+    # The thread of a worker must not wait for tasks that need threads of workers.
+    with dask.config.set(scheduler="synchronous"):
+        _write_object(array, start, rows.values)
+
+
+def _can_be_read_by_workers(variable: xr.Variable) -> bool:
+    return variable.chunks is not None or variable.encoding.get("seeks_cheaply", False)
+
+
+def _is_ascending(source_index: xr.Variable) -> bool:
+    last = -1
+    for _, block in _blocks(source_index):
+        if block[0] <= last or (np.diff(block.astype(np.int64)) <= 0).any():
+            return False
+        last = int(block[-1])
+    return True
+
+
+def _hash_stored(array: zarr.Array[Any]) -> str:
+    digest = hashlib.sha256()
+    row_bytes = array.dtype.itemsize * math.prod(array.shape[1:])
+    for start, stop in _cut(array.shape[0], row_bytes):
+        _update_digest(digest, np.asarray(array[start:stop]))
+    return digest.hexdigest()
+
+
+def _update_digest(digest: hashlib._Hash, block: npt.NDArray[Any]) -> None:
+    digest.update(_bytes_of(block))
 
 
 def _bytes_of(block: npt.NDArray[Any]) -> memoryview:
@@ -411,9 +519,14 @@ def _bytes_of(block: npt.NDArray[Any]) -> memoryview:
 
 def _blocks(variable: xr.Variable) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     """Yield the first position and the rows of each block, in order."""
-    block_samples = max(1, BLOCK_BYTES // max(1, _row_bytes(variable)))
-    for start in range(0, variable.sizes[SAMPLE], block_samples):
-        yield start, variable[start : start + block_samples].values
+    for start, stop in _cut(variable.sizes[SAMPLE], _row_bytes(variable)):
+        yield start, variable[start:stop].values
+
+
+def _cut(n_samples: int, row_bytes: int) -> Iterator[tuple[int, int]]:
+    block_samples = max(1, BLOCK_BYTES // max(1, row_bytes))
+    for start in range(0, n_samples, block_samples):
+        yield start, min(start + block_samples, n_samples)
 
 
 def _row_bytes(variable: xr.Variable) -> int:

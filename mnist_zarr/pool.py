@@ -1,0 +1,92 @@
+"""Where tasks run: threads of this process, or the workers of a dask cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+# A task whose worker dies is run again elsewhere, this often.
+RETRIES = 5
+
+
+class Pool:
+    """Runs tasks on an executor, a bounded number at a time; raises what they raise.
+
+    Attributes
+    ----------
+    on_cluster : bool
+        Whether tasks run in other processes.
+    """
+
+    def __init__(self, executor: Executor, max_pending: int, *, on_cluster: bool = False) -> None:
+        self.on_cluster = on_cluster
+        self._executor = executor
+        self._max_pending = max_pending
+        self._pending: set[Future[None]] = set()
+
+    def submit(self, task: Callable[..., None], *args: Any) -> None:
+        """Run ``task(*args)`` as soon as there is room; wait for room."""
+        while len(self._pending) >= self._max_pending:
+            done, self._pending = wait(self._pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+        self._pending.add(self._executor.submit(task, *args))
+
+    def finish(self) -> None:
+        """Wait for all tasks."""
+        while self._pending:
+            self._pending.pop().result()
+
+    def cancel(self) -> None:
+        """Give up the tasks that have not begun."""
+        for future in self._pending:
+            future.cancel()
+        self._pending.clear()
+
+
+@contextlib.contextmanager
+def open_pool(waiting_tasks: int, client: Client | None = None) -> Iterator[Pool]:
+    """Open a pool on the cluster of ``client``, or else on threads.
+
+    Parameters
+    ----------
+    waiting_tasks : int
+        How many tasks may wait beside those that run.
+    client : distributed.Client, optional
+        A client of the cluster to run on.
+    """
+    if client is None:
+        n_threads = os.cpu_count() or 1
+        with ThreadPoolExecutor(n_threads) as threads:
+            yield from _run(Pool(threads, n_threads + waiting_tasks))
+    else:
+        n_threads = sum(cast(Any, client).nthreads().values()) or 1
+        executor = cast(Any, client).get_executor(retries=RETRIES)
+        yield from _run(Pool(executor, n_threads + waiting_tasks, on_cluster=True))
+
+
+def _run(pool: Pool) -> Iterator[Pool]:
+    try:
+        yield pool
+        pool.finish()
+    finally:
+        pool.cancel()
+
+
+def active_client() -> Client | None:
+    """Return the client of the cluster that this process works with, if there is one."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:  # nobody can have made a client
+        return None
+    try:
+        client: Client = distributed.default_client()
+    except ValueError:
+        return None
+    return client
