@@ -7,8 +7,8 @@ second, and so on. Nothing but headers is read before values are asked for.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -34,29 +34,26 @@ Source = PathOrFile | Sequence[str | os.PathLike[str]]
 DASK_CHUNK_BYTES = 16 << 20
 # Rows that lie this close are read together with what is between them.
 MAX_GAP_BYTES = 64 << 10
-MAX_SPAN_BYTES = 8 << 20
+MAX_SPAN_BYTES = 2 << 20
+
+
+class RowReader(Protocol):
+    """What makes the rows of a :class:`LazyRows`. Must be picklable."""
+
+    def read_rows(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Return the rows ``start`` to ``stop``."""
+
+    def take_rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Return the rows of these numbers, in any order and with repeats."""
 
 
 class LazyRows(BackendArray):
-    """An array whose blocks of rows are made on demand.
+    """An array whose rows are made on demand."""
 
-    Parameters
-    ----------
-    shape, dtype
-        Of the whole array.
-    read_rows : callable
-        ``read_rows(start, stop)`` returns those rows. Must be picklable.
-    """
-
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        read_rows: Callable[[int, int], npt.NDArray[Any]],
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], reader: RowReader) -> None:
         self.shape = shape
         self.dtype = dtype
-        self._read_rows = read_rows
+        self._reader = reader
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         return indexing.explicit_indexing_adapter(
@@ -65,46 +62,25 @@ class LazyRows(BackendArray):
 
     def _read(self, key: tuple[Any, ...]) -> Any:
         if not self.shape:
-            return self._read_rows(0, 1)[0]
+            return self._reader.read_rows(0, 1)[0]
         rows, *others = key
         if isinstance(rows, slice) and rows.step in (None, 1):
             start, stop, _ = rows.indices(self.shape[0])
-            array = self._read_rows(start, max(start, stop))
+            array = self._reader.read_rows(start, max(start, stop))
         elif isinstance(rows, slice):
-            array = self._take(np.arange(self.shape[0])[rows])
+            array = self._reader.take_rows(np.arange(self.shape[0])[rows])
         elif isinstance(rows, np.ndarray):
-            array = self._take(np.where(rows < 0, rows + self.shape[0], rows))
+            array = self._reader.take_rows(np.where(rows < 0, rows + self.shape[0], rows))
         else:
             row = int(rows) % self.shape[0]
-            array = self._read_rows(row, row + 1)
+            array = self._reader.read_rows(row, row + 1)
         for axis, other in reversed(list(enumerate(others, start=1))):
             array = array[(slice(None),) * axis + (other,)]
         return array if isinstance(rows, slice | np.ndarray) else array[0]
 
-    def _take(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
-        taken = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        by_position = np.argsort(rows, kind="stable")
-        ordered = rows[by_position]
-        for first, last in self._spans(ordered):
-            span = self._read_rows(int(ordered[first]), int(ordered[last - 1]) + 1)
-            taken[by_position[first:last]] = span[ordered[first:last] - ordered[first]]
-        return taken
-
-    def _spans(self, ordered: npt.NDArray[np.intp]) -> Iterable[tuple[int, int]]:
-        """Cut ascending row numbers into stretches that are worth one read."""
-        row_bytes = max(1, int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize)
-        max_gap, max_span = MAX_GAP_BYTES // row_bytes + 1, MAX_SPAN_BYTES // row_bytes + 1
-        first = 0
-        gaps = np.flatnonzero(np.diff(ordered) > max_gap) + 1
-        for stop in (*gaps.tolist(), len(ordered)):
-            while first < stop:
-                last = int(np.searchsorted(ordered, ordered[first] + max_span))
-                yield first, min(last, stop)
-                first = min(last, stop)
-
 
 class StackedFiles:
-    """Reads rows across the boundaries of IDX files of equal type and row shape.
+    """The rows of IDX files of equal type and row shape, one file after the other.
 
     Raises
     ------
@@ -124,7 +100,14 @@ class StackedFiles:
         self._files = tuple(files)
         self._starts = np.cumsum([0, *(file.header.n_rows for file in files)]).tolist()
 
-    def __call__(self, start: int, stop: int) -> npt.NDArray[Any]:
+    def as_lazy_rows(self) -> LazyRows:
+        """Return the array of all rows."""
+        first = self._files[0]
+        shape = (self._starts[-1], *first.shape[1:]) if first.shape else ()
+        return LazyRows(shape, first.dtype, self)
+
+    def read_rows(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Return the rows ``start`` to ``stop``."""
         if not self._files[0].shape:
             return self._files[0].read().reshape(1)
         parts = [
@@ -136,33 +119,59 @@ class StackedFiles:
             return self._files[0].read_rows(0, 0)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def as_lazy_rows(self) -> LazyRows:
-        """Return the array of all rows."""
-        first = self._files[0]
-        shape = (self._starts[-1], *first.shape[1:]) if first.shape else ()
-        return LazyRows(shape, first.dtype, self)
+    def take_rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Return the rows of these numbers, in any order and with repeats."""
+        first_file = self._files[0]
+        taken = np.empty((len(rows), *first_file.shape[1:]), first_file.dtype)
+        by_position = np.argsort(rows, kind="stable")
+        ordered = rows[by_position]
+        for first, last in self._spans(ordered):
+            span = self.read_rows(int(ordered[first]), int(ordered[last - 1]) + 1)
+            taken[by_position[first:last]] = span[ordered[first:last] - ordered[first]]
+        return taken
+
+    def _spans(self, ordered: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        """Cut ascending row numbers into stretches that are worth one read."""
+        row_bytes = max(1, self._files[0].header.row_bytes)
+        max_gap, max_span = MAX_GAP_BYTES // row_bytes + 1, MAX_SPAN_BYTES // row_bytes + 1
+        first = 0
+        gaps = np.flatnonzero(np.diff(ordered) > max_gap) + 1
+        for stop in (*gaps.tolist(), len(ordered)):
+            while first < stop:
+                last = int(np.searchsorted(ordered, ordered[first] + max_span))
+                yield first, min(last, stop)
+                first = min(last, stop)
 
 
 class RepeatedValues:
-    """Reads an array that repeats each value a number of times."""
+    """Rows that repeat each of some strings a number of times."""
 
     def __init__(self, values: Sequence[str], counts: Sequence[int]) -> None:
         self._values = np.asarray(values, dtype=STRING_DTYPE)
         self._ends = np.cumsum(counts)
 
-    def __call__(self, start: int, stop: int) -> npt.NDArray[Any]:
-        positions = np.searchsorted(self._ends, np.arange(start, stop), side="right")
-        return self._values[positions]
+    def read_rows(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Return the rows ``start`` to ``stop``."""
+        return self.take_rows(np.arange(start, stop))
+
+    def take_rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Return the rows of these numbers."""
+        return self._values[np.searchsorted(self._ends, rows, side="right")]
 
 
 class Positions:
-    """Reads the array 0, 1, 2, ..."""
+    """The rows 0, 1, 2, ..."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self._dtype = dtype
 
-    def __call__(self, start: int, stop: int) -> npt.NDArray[Any]:
+    def read_rows(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Return the rows ``start`` to ``stop``."""
         return np.arange(start, stop, dtype=self._dtype)
+
+    def take_rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Return the rows of these numbers."""
+        return rows.astype(self._dtype)
 
 
 class IdxBackendEntrypoint(BackendEntrypoint):
@@ -246,6 +255,13 @@ def open_idx(
         together.
     SourceNotFoundError
         If there is no such file or folder.
+
+    Examples
+    --------
+    >>> from mnist_zarr.catalog import BUNDLED_FILES
+    >>> ds = open_idx(BUNDLED_FILES / "t10k-images-idx3-ubyte.gz")
+    >>> ds.label[:5].values
+    array([7, 2, 1, 0, 4], dtype=uint8)
     """
     path = os.fspath(source) if isinstance(source, os.PathLike) else source
     return xr.open_dataset(

@@ -71,9 +71,9 @@ def build(
     Examples
     --------
     >>> import tempfile, xarray as xr
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> build(f"{folder.name}/mnist.zarr")
-    >>> dict(xr.open_zarr(f"{folder.name}/mnist.zarr").sel(label=7).sizes)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     build(f"{folder}/mnist.zarr")
+    ...     dict(xr.open_zarr(f"{folder}/mnist.zarr").sel(label=7).sizes)
     {'sample': 7293, 'row': 28, 'col': 28}
     """
     write_zarr(

@@ -22,7 +22,7 @@ Examples:
   mnist-zarr plot mnist.zarr --label 7 -o sevens.png
 """
 
-BYTES_OF_UNIT = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+BYTES_OF_UNIT = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
 class ByteSize(click.ParamType[int]):
@@ -32,7 +32,7 @@ class ByteSize(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number of bytes."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMG]i?|)B?", str(value).strip())
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?|)b?", str(value).strip().lower())
         if match is None:
             self.fail(
                 f"{value!r} is not a number of bytes such as 2000000, 2MB or 2MiB", param, ctx

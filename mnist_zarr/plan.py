@@ -152,7 +152,7 @@ class LabelOrder:
 
     def stored_positions(self, start: int, stop: int) -> Positions:
         """Return where the source samples ``start`` to ``stop`` are stored."""
-        block = start // COUNT_SPACING_SAMPLES
+        block = min(start // COUNT_SPACING_SAMPLES, len(self.counts_before) - 1)
         n_classes = len(self.starts) - 1
         skipped = self.codes[block * COUNT_SPACING_SAMPLES : start]
         before = self.counts_before[block] + np.bincount(skipped, minlength=n_classes)
@@ -228,9 +228,10 @@ def plan_label_order(codes: npt.NDArray[Any], n_classes: int) -> LabelOrder:
 def windows(order: RowOrder, chunking: Chunking, max_open_objects: int) -> Iterator[range]:
     """Group stored objects so that one pass over the source fills each group.
 
-    While samples of ``k`` classes are being scattered, ``k`` objects are open
-    at a time, unless there are fewer objects than that. As a rule everything
-    is one window; only very many classes of large objects need more.
+    While samples of ``k`` classes are being scattered, at most ``2 k - 1``
+    objects are open at a time: the one that each class is filling, and those
+    that two neighbouring classes share. As a rule everything is one window;
+    only very many classes of large objects need more.
 
     Yields
     ------
@@ -244,7 +245,7 @@ def windows(order: RowOrder, chunking: Chunking, max_open_objects: int) -> Itera
     first = 0
     for index in range(chunking.n_objects):
         start, stop = chunking.bounds(first)[0], chunking.bounds(index)[1]
-        n_open = min(index + 1 - first, order.classes_between(start, stop))
+        n_open = min(index + 1 - first, 2 * order.classes_between(start, stop) - 1)
         if n_open > max_open_objects and index > first:
             yield range(first, index)
             first = index

@@ -6,6 +6,7 @@ Each function reads only the samples that it shows, returns the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from mnist_zarr.selection import select
 INCHES_PER_IMAGE = 1.2
 # Ink on paper: 0 is white, as the data sets of this family mean it.
 COLOR_MAP = "gray_r"
+# Samples that lie this close are read together with what is between them.
+MAX_GAP_SAMPLES = 100
 
 
 def one_per_class(ds: xr.Dataset, *, columns: int = 5) -> Figure:
@@ -41,6 +44,12 @@ def one_per_class(ds: xr.Dataset, *, columns: int = 5) -> Figure:
     ------
     SchemaError
         If there are no such images or labels.
+
+    Examples
+    --------
+    >>> from mnist_zarr.catalog import open_catalog
+    >>> figure = one_per_class(open_catalog("mnist"))
+    >>> figure.savefig("digits.png")  # doctest: +SKIP
     """
     _check_images(ds)
     if LABEL not in ds.variables:
@@ -48,7 +57,7 @@ def one_per_class(ds: xr.Dataset, *, columns: int = 5) -> Figure:
     values, first = np.unique(ds[LABEL].values, return_index=True)
     if not len(values):
         raise SelectionError("one_per_class: the Dataset has no samples")
-    return _draw_grid(_images_at(ds, first), columns, _titles(ds, values))
+    return _draw(ds, first, columns, _titles(ds, values))
 
 
 def samples(ds: xr.Dataset, label: Any = None, *, rows: int = 5, columns: int = 5) -> Figure:
@@ -85,7 +94,17 @@ def samples(ds: xr.Dataset, label: Any = None, *, rows: int = 5, columns: int = 
         raise SelectionError("samples: the Dataset has no samples")
     shown = np.arange(min(rows * max(columns, 1), chosen.sizes[SAMPLE]))
     titles = _titles(ds, chosen[LABEL].values[shown]) if LABEL in chosen.variables else None
-    return _draw_grid(_images_at(chosen, shown), columns, titles)
+    return _draw(chosen, shown, columns, titles)
+
+
+def _draw(
+    ds: xr.Dataset,
+    positions: npt.NDArray[np.intp],
+    columns: int,
+    titles: list[str] | None,
+) -> Figure:
+    valid_range = ds[IMAGE].attrs.get("valid_range")
+    return _draw_grid(_images_at(ds, positions), columns, titles, valid_range)
 
 
 def _titles(ds: xr.Dataset, labels: npt.NDArray[Any]) -> list[str]:
@@ -102,30 +121,41 @@ def _check_images(ds: xr.Dataset) -> None:
         )
 
 
-def _images_at(ds: xr.Dataset, positions: npt.NDArray[Any]) -> xr.DataArray:
-    # Ascending, so that a gzip source is read once, forwards.
-    ascending = np.argsort(positions)
-    images = ds[IMAGE].isel({SAMPLE: positions[ascending]}).compute()
-    return images.isel({SAMPLE: np.argsort(ascending)})
+def _images_at(ds: xr.Dataset, positions: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+    """Read images by slices: dask hands a slice down to the store, but not a list."""
+    ascending = np.sort(positions)
+    ends = [*(np.flatnonzero(np.diff(ascending) > MAX_GAP_SAMPLES) + 1).tolist(), len(ascending)]
+    parts, begin = [], 0
+    for end in ends:
+        members, begin = ascending[begin:end], end
+        first = int(members[0])
+        span = ds[IMAGE].isel({SAMPLE: slice(first, int(members[-1]) + 1)}).values
+        parts.append(span[members - first])
+    images = np.concatenate(parts)
+    return images[np.searchsorted(ascending, positions)]
 
 
-def _draw_grid(images: xr.DataArray, columns: int, titles: list[str] | None) -> Figure:
+def _draw_grid(
+    images: npt.NDArray[Any],
+    columns: int,
+    titles: list[str] | None,
+    valid_range: Sequence[float] | None,
+) -> Figure:
     if columns < 1:
         raise OptionError(f"columns: expected 1 or more, got {columns}")
-    n_images = images.sizes[SAMPLE]
+    n_images = len(images)
     columns = min(columns, n_images)
     rows = -(-n_images // columns)
     titles_differ = titles is not None and len(set(titles)) > 1
     title_inches = 0.3 if titles_differ else 0.0
     size = (columns * INCHES_PER_IMAGE, rows * (INCHES_PER_IMAGE + title_inches))
     figure = Figure(figsize=size, layout="constrained")
-    low, high = _shown_range(images)
+    low, high = _shown_range(images, valid_range)
     for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         axes.axis("off")
         if number >= n_images:
             continue
-        pixels = images.isel({SAMPLE: number}).values
-        axes.imshow(pixels, cmap=COLOR_MAP, vmin=low, vmax=high, interpolation="nearest")
+        axes.imshow(images[number], cmap=COLOR_MAP, vmin=low, vmax=high, interpolation="nearest")
         if titles and titles_differ:
             axes.set_title(titles[number], fontsize="medium")
     if titles and not titles_differ:
@@ -133,10 +163,11 @@ def _draw_grid(images: xr.DataArray, columns: int, titles: list[str] | None) -> 
     return figure
 
 
-def _shown_range(images: xr.DataArray) -> tuple[float, float]:
+def _shown_range(
+    images: npt.NDArray[Any], valid_range: Sequence[float] | None
+) -> tuple[float, float]:
     """Return the values of white and black: the valid range, where it is stated."""
     low, high = float(images.min()), float(images.max())
-    valid = images.attrs.get("valid_range")
-    if valid is not None and valid[0] <= low and high <= valid[1] and images.dtype.kind in "iu":
-        return float(valid[0]), float(valid[1])
+    if valid_range is not None and images.dtype.kind in "iu":
+        return min(low, valid_range[0]), max(high, valid_range[1])
     return low, high

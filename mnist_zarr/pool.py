@@ -29,9 +29,9 @@ class Pool:
         self.on_cluster = on_cluster
         self._executor = executor
         self._max_pending = max_pending
-        self._pending: set[Future[None]] = set()
+        self._pending: set[Future[Any]] = set()
 
-    def submit(self, task: Callable[..., None], *args: Any) -> None:
+    def submit(self, task: Callable[..., object], *args: Any) -> None:
         """Run ``task(*args)`` as soon as there is room; wait for room."""
         while len(self._pending) >= self._max_pending:
             done, self._pending = wait(self._pending, return_when=FIRST_COMPLETED)

@@ -48,6 +48,15 @@ def open_store(
         If there is no store at the target.
     StoreError
         If what is there cannot be opened.
+
+    Examples
+    --------
+    >>> import tempfile, mnist_zarr
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     mnist_zarr.build(f"{folder}/mnist.zarr", level=1)
+    ...     ds = open_store(f"{folder}/mnist.zarr")
+    ...     ds.groupby("label").count().image[:, 0, 0].values[:3]
+    array([6903, 7877, 6990])
     """
     name = str(target) if isinstance(target, Store) else os.fspath(target)
     place = target if isinstance(target, Store) else name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -149,10 +150,16 @@ def _summarize_array(array: Any, variable: xr.DataArray) -> ArraySummary:
         chunks=array.chunks,
         shards=array.shards,
         codec=" + ".join(codecs) or "none",
-        n_objects=array.nchunks_initialized if array.shards is None else array.nshards_initialized,
+        n_objects=array.nchunks_initialized // _chunks_per_object(array),
         raw_bytes=_raw_bytes(variable),
         stored_bytes=array.nbytes_stored(),
     )
+
+
+def _chunks_per_object(array: Any) -> int:
+    if array.shards is None:
+        return 1
+    return math.prod(n // m for n, m in zip(array.shards, array.chunks, strict=True))
 
 
 def _raw_bytes(variable: xr.DataArray) -> int:

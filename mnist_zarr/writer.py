@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import itertools
 import math
 import os
 import sys
@@ -51,13 +52,15 @@ if TYPE_CHECKING:
 
 # README, section "Orders and defaults", has the measurements behind these.
 CHUNK_BYTES_OF_ORDER: dict[Order, int] = {"source": 2_000_000, "label": 400_000}
-# A coordinate is fetched whole by most readers: one chunk, while that is small.
-COORDINATE_CHUNK_SAMPLES = 1 << 20
+# A coordinate is fetched whole by most readers: one chunk, while that is small. To
+# encode strings takes a Python object each.
+COORDINATE_CHUNK_SAMPLES = 1 << 18
+STRING_CHUNK_SAMPLES = 1 << 17
 BLOCK_BYTES = 4 << 20
 OPEN_OBJECTS_BYTES = 64 << 20
-# In label order the open objects tend to become full at the same time: this
-# many bytes may wait for the pool, so that reading goes on meanwhile.
-WAITING_BYTES = 24 << 20
+# What may wait for the pool. In label order the open objects tend to become full
+# at the same time, and reading shall go on meanwhile.
+WAITING_BYTES_OF_ORDER: dict[Order, int] = {"source": 4 << 20, "label": 16 << 20}
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,9 @@ class Layout:
         """Return how the variable is cut along ``sample``."""
         n_samples = variable.sizes[SAMPLE]
         if variable.ndim == 1:
-            return Chunking(n_samples, max(1, min(n_samples, COORDINATE_CHUNK_SAMPLES)))
+            is_string = variable.dtype.kind not in "biufc"
+            most = STRING_CHUNK_SAMPLES if is_string else COORDINATE_CHUNK_SAMPLES
+            return Chunking(n_samples, max(1, min(n_samples, most)))
         chunk_bytes = self.chunk_bytes
         if chunk_bytes is None:
             chunk_bytes = CHUNK_BYTES_OF_ORDER[self.order]
@@ -152,6 +157,14 @@ def write_zarr(
         If the target exists and ``overwrite`` is false.
     TargetBusyError
         If another process is building the same target.
+
+    Examples
+    --------
+    >>> from zarr.storage import MemoryStore
+    >>> store = MemoryStore()
+    >>> write_zarr(schema.make_dataset(np.zeros((4, 2, 2)), label=np.array([1, 0, 1, 0])), store)
+    >>> xr.open_zarr(store).sel(label=1).source_index.values
+    array([0, 2], dtype=uint32)
     """
     schema.validate(ds)
     layout = Layout(order, chunk_bytes, shard_bytes, Compression(codec, level), zarr_format)
@@ -244,7 +257,8 @@ class _StoreWriter:
     def _write_arrays(self, arrays: dict[str, zarr.Array[Any]]) -> str | None:
         """Write all chunks; return the SHA-256 of the image in source order."""
         large = [name for name, variable in self._variables.items() if self._is_large(variable)]
-        waiting_tasks = max(2, WAITING_BYTES // max(1, self._object_bytes()))
+        waiting_bytes = WAITING_BYTES_OF_ORDER[self._layout.order]
+        waiting_tasks = max(2, waiting_bytes // max(1, self._object_bytes()))
         with (
             open_pool(waiting_tasks, self._client) as pool,
             self._image_hash,
@@ -415,24 +429,27 @@ class _Scatter:
         self._open: dict[int, tuple[npt.NDArray[Any], int]] = {}  # buffer, rows still missing
 
     def add(self, positions: npt.NDArray[np.int64], rows: npt.NDArray[Any]) -> None:
-        objects, offsets = np.divmod(positions, self._chunking.object_samples)
-        for index in np.unique(objects).tolist():
+        """Take rows that are stored at ``positions``, which are distinct."""
+        by_position = np.argsort(positions)
+        ordered = positions[by_position]
+        objects = ordered // self._chunking.object_samples
+        # Rows of one class that go to one object lie there one after the other.
+        breaks = np.flatnonzero((np.diff(ordered) != 1) | (np.diff(objects) != 0)) + 1
+        for first, last in itertools.pairwise([0, *breaks.tolist(), len(ordered)]):
+            index = int(objects[first])
             if index in self._objects:
-                chosen = np.flatnonzero(objects == index)
-                self._put(index, offsets[chosen], rows, chosen)
+                self._put(index, int(ordered[first]), rows, by_position[first:last])
 
     def _put(
-        self,
-        index: int,
-        offsets: npt.NDArray[np.int64],
-        rows: npt.NDArray[Any],
-        chosen: npt.NDArray[np.intp],
+        self, index: int, position: int, rows: npt.NDArray[Any], chosen: npt.NDArray[np.intp]
     ) -> None:
         start, stop = self._chunking.bounds(index)
         if index not in self._open:
             self._open[index] = np.empty((stop - start, *rows.shape[1:]), rows.dtype), stop - start
         buffer, missing = self._open[index]
-        buffer[offsets] = rows[chosen]
+        part = buffer[position - start : position - start + len(chosen)]
+        # Any other mode than "raise" lets numpy write to `part` without a copy between.
+        np.take(rows, chosen, axis=0, out=part, mode="clip")
         missing -= len(chosen)
         if missing:
             self._open[index] = buffer, missing

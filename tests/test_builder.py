@@ -1,0 +1,118 @@
+"""The main job: the real 70,000 images, selected with nothing of ours imported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from mnist_zarr.builder import build
+from mnist_zarr.catalog import BUNDLED_FILES
+from mnist_zarr.errors import SourceError, SourceNotFoundError, TargetExistsError
+from mnist_zarr.idx import read_idx, write_idx
+
+PLAIN_XARRAY = """
+import json, sys
+import numpy as np, xarray as xr
+ds = xr.open_zarr(sys.argv[1])
+sevens = ds.sel(label=7)
+print(json.dumps({
+    "sizes": dict(sevens.sizes), "dims": sevens.image.dims, "dtype": str(sevens.image.dtype),
+    "train": ds.sel(split="train").sel(label=7).sizes["sample"],
+    "counts": [ds.sel(label=d).sizes["sample"] for d in range(10)],
+    "first": int(ds.label[0]), "ours": [m for m in sys.modules if m.startswith("mnist_zarr")],
+}))
+np.save(sys.argv[2], ds.image.values)
+np.save(sys.argv[3], ds.label.values)
+"""
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_plain_xarray_selects_a_digit_without_any_warning(tmp_path: Path, zarr_format: Any) -> None:
+    build(tmp_path / "mnist.zarr", zarr_format=zarr_format)
+    arrays = [str(tmp_path / name) for name in ("image.npy", "label.npy")]
+    command = [sys.executable, "-W", "error", "-c", PLAIN_XARRAY, str(tmp_path / "mnist.zarr")]
+    done = subprocess.run([*command, *arrays], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    seen = json.loads(done.stdout)
+    assert seen["sizes"] == {"sample": 7293, "row": 28, "col": 28}
+    assert seen["dims"] == ["sample", "row", "col"]
+    assert seen["dtype"] == "uint8"
+    assert seen["train"] == 6265
+    assert seen["counts"] == [6903, 7877, 6990, 7141, 6824, 6313, 6876, 7293, 6825, 6958]
+    assert seen["first"] == 5
+    assert seen["ours"] == []
+    for array, kind in zip(arrays, ("images-idx3", "labels-idx1"), strict=True):
+        source = [read_idx(BUNDLED_FILES / f"{s}-{kind}-ubyte.gz") for s in ("train", "t10k")]
+        np.testing.assert_array_equal(np.load(array), np.concatenate(source))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    (tmp_path / "source").mkdir()
+    for split, n_samples in (("train", 30), ("t10k", 10)):
+        place = tmp_path / "source" / f"{split}-images-idx3-ubyte"
+        write_idx(rng.integers(0, 256, (n_samples, 3, 4)).astype(np.uint8), place)
+        labels = rng.integers(0, 3, n_samples).astype(np.uint8)
+        write_idx(labels, tmp_path / "source" / f"{split}-labels-idx1-ubyte.gz")
+    return tmp_path / "source"
+
+
+def test_a_folder_a_pair_several_sources_and_a_dataset_are_sources(folder: Path) -> None:
+    train = folder / "train-images-idx3-ubyte"
+    whole = xr.open_dataset(folder, engine="idx").load()
+    target = folder.parent / "t.zarr"
+    cases: list[tuple[Any, xr.Dataset]] = [
+        (folder, whole),
+        (str(folder), whole),
+        (train, whole.isel(sample=slice(30))),
+        (whole.isel(sample=[3, 5]), whole.isel(sample=[3, 5])),
+    ]
+    for source, expected in cases:
+        build(target, source, overwrite=True)
+        xr.testing.assert_equal(xr.open_zarr(target).load(), expected)
+    build(target, [train, folder / "t10k-images-idx3-ubyte", train], overwrite=True)
+    back = xr.open_zarr(target).load()
+    assert back.sizes["sample"] == 70
+    np.testing.assert_array_equal(back.image[40:].values, whole.image[:30].values)
+    np.testing.assert_array_equal(back.source_index.values, np.arange(70))
+
+
+def test_the_label_file_can_be_named(folder: Path) -> None:
+    odd = folder.parent / "odd-name"
+    (folder / "train-labels-idx1-ubyte.gz").rename(odd)
+    build(folder.parent / "t.zarr", folder / "train-images-idx3-ubyte", labels=odd)
+    labels = xr.open_zarr(folder.parent / "t.zarr").label.values
+    np.testing.assert_array_equal(labels, read_idx(odd))
+
+
+@pytest.mark.parametrize(
+    ("source", "labels", "error", "message"),
+    [
+        ("minst", None, SourceNotFoundError, "no data set of that name; the catalog has mnist"),
+        ("nowhere/x-images-idx3-ubyte", None, SourceNotFoundError, "there is no such file"),
+        ("mnist", "labels", SourceError, "has its own"),
+        (xr.Dataset(), "labels", SourceError, "a Dataset has its own"),
+        ([], None, SourceError, "got an empty list"),
+    ],
+)
+def test_a_source_that_names_nothing_is_a_clear_error_and_nothing_is_written(
+    tmp_path: Path, source: Any, labels: str | None, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        build(tmp_path / "t.zarr", source, labels=labels)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_target_is_kept(tmp_path: Path, folder: Path) -> None:
+    build(tmp_path / "t.zarr", folder)
+    with pytest.raises(TargetExistsError):
+        build(tmp_path / "t.zarr")
+    assert xr.open_zarr(tmp_path / "t.zarr").sizes["sample"] == 40

@@ -1,0 +1,30 @@
+"""The examples in the docstrings run, and give what they say."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import mnist_zarr
+
+MODULES = [
+    name
+    for _, name, _ in pkgutil.iter_modules(mnist_zarr.__path__, "mnist_zarr.")
+    if name != "mnist_zarr.__main__"  # runs the command when it is imported
+]
+
+
+@pytest.mark.parametrize("name", ["mnist_zarr", *MODULES])
+def test_examples_of(name: str) -> None:
+    failed, _ = doctest.testmod(importlib.import_module(name))
+    assert failed == 0
+
+
+def test_there_are_examples_to_run() -> None:
+    finder = doctest.DocTestFinder()
+    modules = [importlib.import_module(name) for name in MODULES]
+    examples = [e for m in modules for test in finder.find(m) for e in test.examples]
+    assert len(examples) > 20
