@@ -74,8 +74,9 @@ def line(row: dict[str, object]) -> str:
     return (
         f"{row['source']:<6}{row['order']:<8}{row['samples']:>10,} samples "
         f"{row['seconds']:6.1f} s  peak {_mb(row['peak_bytes_of_a_tenth'])} -> "
-        f"{_mb(row['peak_bytes'])} MB  time per sample x{row['time_per_sample_against_a_tenth']:.2f}"
-        f"  {'flat' if row['flat'] else 'GROWS'}, {'linear' if row['linear'] else 'NOT LINEAR'}"
+        f"{_mb(row['peak_bytes'])} MB  "
+        f"time per sample x{row['time_per_sample_against_a_tenth']:.2f}  "
+        f"{'flat' if row['flat'] else 'GROWS'}, {'linear' if row['linear'] else 'NOT LINEAR'}"
     )
 
 

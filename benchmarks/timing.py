@@ -1,0 +1,37 @@
+"""Times of several cases, measured side by side."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median and spread of one case, in seconds."""
+
+    median: float
+    fastest: float
+    slowest: float
+
+
+def measure(cases: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Timing]:
+    """Run every case ``repeats`` times, in turn, so that all see the same machine.
+
+    The first round warms up and does not count.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for number in range(repeats + 1):
+        for name, case in cases.items():
+            gc.collect()
+            start = time.perf_counter()
+            case()
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return {
+        name: Timing(statistics.median(times), min(times), max(times))
+        for name, times in seconds.items()
+    }

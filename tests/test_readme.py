@@ -1,0 +1,51 @@
+"""The Python blocks of README run, in the order in which they stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnist_zarr.builder import build
+from mnist_zarr.catalog import BUNDLED_FILES
+from mnist_zarr.idx import write_idx
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+@pytest.fixture
+def place_with_what_readme_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    build("mnist.zarr", level=1)
+    for path in BUNDLED_FILES.glob("train-*.gz"):
+        (tmp_path / path.name).symlink_to(path)
+    for name in ("folder/of/idx/files", "monday", "tuesday"):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        for split in ("train", "t10k"):
+            write_idx(np.zeros((4, 2, 2), np.uint8), folder / f"{split}-images-idx3-ubyte")
+            write_idx(np.zeros(4, np.uint8), folder / f"{split}-labels-idx1-ubyte")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("place_with_what_readme_names")
+def test_the_blocks_run_without_a_warning() -> None:
+    namespace: dict[str, object] = {}
+    for block in python_blocks():
+        exec(compile(block, "README.md", "exec"), namespace)
+
+
+def test_there_are_blocks_to_run() -> None:
+    assert len(python_blocks()) >= 3
+
+
+def test_every_picture_exists() -> None:
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", README.read_text())
+    assert len(pictures) >= 2
+    assert all((README.parent / picture).exists() for picture in pictures)
