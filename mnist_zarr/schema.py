@@ -35,6 +35,11 @@ MAX_CLASSES = 256
 STRING_DTYPE = np.dtypes.StringDType()
 
 
+def is_string(dtype: np.dtype[Any]) -> bool:
+    """Whether elements are strings: of variable or fixed length, or Python objects."""
+    return dtype.kind in "TUO"
+
+
 def image_dims(rank: int) -> tuple[str, ...]:
     """Return the names of the dimensions of an image array.
 

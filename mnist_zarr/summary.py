@@ -146,7 +146,7 @@ def _summarize_array(array: Any, variable: xr.DataArray) -> ArraySummary:
         name=str(variable.name),
         dims=tuple(map(str, variable.dims)),
         shape=array.shape,
-        dtype="string" if array.dtype.kind in "OT" else str(array.dtype),
+        dtype="string" if schema.is_string(array.dtype) else str(array.dtype),
         chunks=array.chunks,
         shards=array.shards,
         codec=" + ".join(codecs) or "none",
@@ -163,7 +163,7 @@ def _chunks_per_object(array: Any) -> int:
 
 
 def _raw_bytes(variable: xr.DataArray) -> int:
-    if variable.dtype.kind not in "OT":
+    if not schema.is_string(variable.dtype):
         return int(variable.nbytes)
     # Characters of variable length have no size per element: count what they hold.
     values, counts = np.unique(variable.values, return_counts=True)

@@ -16,16 +16,17 @@ from typing import Any, Literal, cast
 
 import numcodecs
 import numpy as np
+import numpy.typing as npt
 import zarr
 from zarr.abc.store import Store
 from zarr.codecs import GzipCodec, ZstdCodec
-from zarr.core.buffer import Buffer
+from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore, StorePath
 
 from mnist_zarr.errors import OptionError
-from mnist_zarr.schema import STRING_DTYPE
+from mnist_zarr.schema import STRING_DTYPE, is_string
 
 Codec = Literal["zstd", "gzip"]
 ZarrFormat = Literal[2, 3]
@@ -58,14 +59,18 @@ class Compression:
             )
 
     def for_format(self, zarr_format: ZarrFormat) -> Any:
-        """Return the codec as the Zarr format wants it."""
+        """Return the codec as the Zarr format names it."""
         if zarr_format == 2:
-            if self.codec == "gzip":
-                return numcodecs.GZip(level=self.level)
-            return numcodecs.Zstd(level=self.level, checksum=True)
+            return self.encoder()
         if self.codec == "gzip":
             return GzipCodec(level=self.level)
         return ZstdCodec(level=self.level, checksum=True)
+
+    def encoder(self) -> Any:
+        """Return what encodes bytes, the same in both formats."""
+        if self.codec == "gzip":
+            return numcodecs.GZip(level=self.level)
+        return numcodecs.Zstd(level=self.level, checksum=True)
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,49 @@ class ArraySpec:
     chunks: tuple[int, ...]
     shards: tuple[int, ...] | None = None
     attrs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ArrayWriter:
+    """Writes stored objects, chunks or shards, of one array. Can be pickled.
+
+    Attributes
+    ----------
+    array : zarr.Array
+        For reading back what was written.
+    compression : Compression
+        Of the array.
+    """
+
+    array: zarr.Array[Any]
+    compression: Compression
+
+    def write(self, start: int, rows: npt.NDArray[Any]) -> None:
+        """Write the rows from ``start`` on: exactly one object along the first dimension."""
+        if self.array.shards is not None:
+            self.array[start : start + len(rows)] = rows
+            return
+        # Not through zarr.Array: that encodes in threads of its own, whose memory adds up,
+        # and whose number is not for us to choose.
+        missing = self.array.chunks[0] - len(rows)
+        if missing:  # a chunk at the edge is stored in full length
+            rows = np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)])
+        encoded = self.compression.encoder().encode(_serialized(rows))
+        number = start // self.array.chunks[0]
+        key = self.array.metadata.encode_chunk_key((number,) + (0,) * (rows.ndim - 1))
+        buffer = default_buffer_prototype().buffer.from_bytes(encoded)
+        sync((self.array.store_path / key).set(buffer))
+
+    def write_whole(self, values: npt.NDArray[Any]) -> None:
+        """Write all values of a small array."""
+        self.array[...] = values
+
+
+def _serialized(rows: npt.NDArray[Any]) -> Any:
+    """Return the bytes of a chunk: ``vlen-utf8`` of strings, else little-endian in C order."""
+    if is_string(rows.dtype):
+        return numcodecs.VLenUTF8().encode(rows.astype(object))
+    return np.ascontiguousarray(rows.astype(rows.dtype.newbyteorder("<"), copy=False))
 
 
 class Template:
@@ -98,12 +146,13 @@ class Template:
         self, specs: Sequence[ArraySpec], compression: Compression, zarr_format: ZarrFormat
     ) -> None:
         self._documents: dict[str, Buffer] = {}
+        self._compression = compression
         self._zarr_format = zarr_format
         self._group = zarr.create_group(MemoryStore(self._documents), zarr_format=zarr_format)
         for spec in specs:
-            self._create(spec, compression)
+            self._create(spec)
 
-    def _create(self, spec: ArraySpec, compression: Compression) -> None:
+    def _create(self, spec: ArraySpec) -> None:
         attrs = {name: jsonable(value) for name, value in spec.attrs.items()}
         is_v2 = self._zarr_format == 2
         if is_v2:
@@ -114,22 +163,25 @@ class Template:
             dtype=spec.dtype,
             chunks=spec.chunks,
             shards=spec.shards,
-            compressors=compression.for_format(self._zarr_format),
+            compressors=self._compression.for_format(self._zarr_format),
             # In format 2 xarray takes elements equal to the fill value for missing ones.
             fill_value=None if is_v2 else zarr_default_fill(spec),
             attributes=attrs,
             dimension_names=None if is_v2 else spec.dims,
         )
 
-    def bind(self, store: Store) -> dict[str, zarr.Array[Any]]:
-        """Return the arrays, to write chunks into ``store``, which stays without metadata."""
+    def bind(self, store: Store) -> dict[str, ArrayWriter]:
+        """Return writers of chunks into ``store``, which stays without metadata."""
         # A chunk that equals the fill value is written too: a missing one is damage.
         config = {"write_empty_chunks": True}
         return {
-            name: zarr.Array(
-                zarr.AsyncArray(
-                    cast(Any, array.metadata), StorePath(store, name), cast(Any, config)
-                )
+            name: ArrayWriter(
+                zarr.Array(
+                    zarr.AsyncArray(
+                        cast(Any, array.metadata), StorePath(store, name), cast(Any, config)
+                    )
+                ),
+                self._compression,
             )
             for name, array in self._group.arrays()
         }

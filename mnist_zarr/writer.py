@@ -43,9 +43,17 @@ from mnist_zarr.plan import (
     windows,
 )
 from mnist_zarr.pool import Pool, active_client, open_pool
-from mnist_zarr.schema import IMAGE, LABEL, SAMPLE, SOURCE_INDEX, SPLIT, STRING_DTYPE
+from mnist_zarr.schema import (
+    IMAGE,
+    LABEL,
+    SAMPLE,
+    SOURCE_INDEX,
+    SPLIT,
+    STRING_DTYPE,
+    is_string,
+)
 from mnist_zarr.storage import Target, create_store
-from mnist_zarr.template import ArraySpec, Codec, Compression, Template, ZarrFormat
+from mnist_zarr.template import ArraySpec, ArrayWriter, Codec, Compression, Template, ZarrFormat
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -57,6 +65,8 @@ CHUNK_BYTES_OF_ORDER: dict[Order, int] = {"source": 2_000_000, "label": 400_000}
 COORDINATE_CHUNK_SAMPLES = 1 << 18
 STRING_CHUNK_SAMPLES = 1 << 17
 BLOCK_BYTES = 4 << 20
+# Positions take eight bytes a sample, several times over: bounds those of small samples.
+MAX_BLOCK_SAMPLES = 1 << 16
 OPEN_OBJECTS_BYTES = 64 << 20
 # What may wait for the pool. In label order the open objects tend to become full
 # at the same time, and reading shall go on meanwhile.
@@ -85,8 +95,8 @@ class Layout:
         """Return how the variable is cut along ``sample``."""
         n_samples = variable.sizes[SAMPLE]
         if variable.ndim == 1:
-            is_string = variable.dtype.kind not in "biufc"
-            most = STRING_CHUNK_SAMPLES if is_string else COORDINATE_CHUNK_SAMPLES
+            is_text = is_string(variable.dtype)
+            most = STRING_CHUNK_SAMPLES if is_text else COORDINATE_CHUNK_SAMPLES
             return Chunking(n_samples, max(1, min(n_samples, most)))
         chunk_bytes = self.chunk_bytes
         if chunk_bytes is None:
@@ -254,7 +264,7 @@ class _StoreWriter:
                 attrs["coordinates"] = " ".join(sorted(map(str, beside)))
         return attrs
 
-    def _write_arrays(self, arrays: dict[str, zarr.Array[Any]]) -> str | None:
+    def _write_arrays(self, arrays: dict[str, ArrayWriter]) -> str | None:
         """Write all chunks; return the SHA-256 of the image in source order."""
         large = [name for name, variable in self._variables.items() if self._is_large(variable)]
         waiting_bytes = WAITING_BYTES_OF_ORDER[self._layout.order]
@@ -273,7 +283,7 @@ class _StoreWriter:
             for name, variable in self._variables.items():
                 array = arrays[str(name)]
                 if variable.dims[:1] != (SAMPLE,):
-                    array[...] = variable.values
+                    array.write_whole(variable.values)
                 elif not self._is_large(variable):
                     self._write_coordinate(array, variable, pool)
                 else:
@@ -294,13 +304,15 @@ class _StoreWriter:
     def _is_large(variable: xr.Variable) -> bool:
         return variable.ndim > 1 and variable.dims[0] == SAMPLE
 
-    def _write_coordinate(self, array: zarr.Array[Any], variable: xr.Variable, pool: Pool) -> None:
+    def _write_coordinate(self, array: ArrayWriter, variable: xr.Variable, pool: Pool) -> None:
         chunking = self._layout.chunking(variable)
         for index in range(chunking.n_objects):
             start, stop = chunking.bounds(index)
-            pool.submit(
-                _write_object, array, start, self._stored_rows(variable, start, stop).values
-            )
+            values = self._stored_rows(variable, start, stop).values
+            if is_string(values.dtype):
+                array.write(start, values)  # one at a time: Python objects take much memory
+            else:
+                pool.submit(array.write, start, values)
 
     def _stored_rows(self, variable: xr.Variable, start: int, stop: int) -> xr.Variable:
         """Return the rows that are stored at ``start`` to ``stop``, lazily."""
@@ -309,7 +321,7 @@ class _StoreWriter:
         return variable[self._order.source_positions(start, stop)]
 
     def _write_large(
-        self, name: Hashable, array: zarr.Array[Any], pool: Pool, advance: Callable[[int], Any]
+        self, name: Hashable, array: ArrayWriter, pool: Pool, advance: Callable[[int], Any]
     ) -> None:
         variable = self._variables[name]
         image_hash = self._image_hash if name == IMAGE else None
@@ -323,7 +335,7 @@ class _StoreWriter:
     def _write_in_source_order(
         self,
         variable: xr.Variable,
-        array: zarr.Array[Any],
+        array: ArrayWriter,
         pool: Pool,
         image_hash: _OrderedHash | None,
         advance: Callable[[int], Any],
@@ -332,7 +344,7 @@ class _StoreWriter:
         for index in range(chunking.n_objects):
             start, stop = chunking.bounds(index)
             block = variable[start:stop].values
-            pool.submit(_write_object, array, start, block)
+            pool.submit(array.write, start, block)
             if image_hash:
                 image_hash.update(block)
             advance(len(block))
@@ -340,7 +352,7 @@ class _StoreWriter:
     def _write_in_label_order(
         self,
         variable: xr.Variable,
-        array: zarr.Array[Any],
+        array: ArrayWriter,
         pool: Pool,
         image_hash: _OrderedHash | None,
         advance: Callable[[int], Any],
@@ -361,7 +373,7 @@ class _StoreWriter:
     def _let_workers_read(
         self,
         variable: xr.Variable,
-        array: zarr.Array[Any],
+        array: ArrayWriter,
         pool: Pool,
         image_hash: _OrderedHash | None,
         advance: Callable[[int], Any],
@@ -383,11 +395,11 @@ class _StoreWriter:
                 image_hash.update(block)
         else:  # computing it all once more would cost more than reading what was stored
             for start, stop in _cut(self._n_samples, _row_bytes(variable)):
-                rows_stored = array.oindex[self._order.stored_positions(start, stop)]
+                rows_stored = array.array.oindex[self._order.stored_positions(start, stop)]
                 image_hash.update(np.asarray(rows_stored))
 
     def _final_attrs(
-        self, image_sha256: str | None, arrays: dict[str, zarr.Array[Any]]
+        self, image_sha256: str | None, arrays: dict[str, ArrayWriter]
     ) -> dict[str, Any]:
         label_sha256 = self._labels.sha256 if self._labels is not None else None
         sha256_order = SOURCE_INDEX
@@ -395,8 +407,8 @@ class _StoreWriter:
             # The order of the source cannot be told from the store: hash what is stored.
             sha256_order = "stored"
             if image_sha256 and self._layout.order == "label":
-                image_sha256 = _hash_stored(arrays[IMAGE])
-                label_sha256 = _hash_stored(arrays[LABEL])
+                image_sha256 = _hash_stored(arrays[IMAGE].array)
+                label_sha256 = _hash_stored(arrays[LABEL].array)
         attrs = {"Conventions": schema.CONVENTIONS, **self._attrs}
         attrs["software"] = f"mnist-zarr {importlib.metadata.version('mnist-zarr')}"
         attrs["order"] = self._layout.order
@@ -419,9 +431,7 @@ class _StoreWriter:
 class _Scatter:
     """Gathers rows into the objects that they are stored in; full ones are written."""
 
-    def __init__(
-        self, array: zarr.Array[Any], chunking: Chunking, objects: range, pool: Pool
-    ) -> None:
+    def __init__(self, array: ArrayWriter, chunking: Chunking, objects: range, pool: Pool) -> None:
         self._array = array
         self._chunking = chunking
         self._objects = objects
@@ -455,7 +465,7 @@ class _Scatter:
             self._open[index] = buffer, missing
         else:
             del self._open[index]
-            self._pool.submit(_write_object, self._array, start, buffer)
+            self._pool.submit(self._array.write, start, buffer)
 
 
 class _OrderedHash:
@@ -494,14 +504,10 @@ def _scan_labels(label: xr.Variable) -> _LabelScan:
     return _LabelScan(values, digest.hexdigest())
 
 
-def _write_object(array: zarr.Array[Any], start: int, rows: npt.NDArray[Any]) -> None:
-    array[start : start + len(rows)] = rows
-
-
-def _copy_object(array: zarr.Array[Any], start: int, rows: xr.Variable) -> None:
+def _copy_object(array: ArrayWriter, start: int, rows: xr.Variable) -> None:
     # The thread of a worker must not wait for tasks that need threads of workers.
     with dask.config.set(scheduler="synchronous"):
-        _write_object(array, start, rows.values)
+        array.write(start, rows.values)
 
 
 def _can_be_read_by_workers(variable: xr.Variable) -> bool:
@@ -541,7 +547,7 @@ def _blocks(variable: xr.Variable) -> Iterator[tuple[int, npt.NDArray[Any]]]:
 
 
 def _cut(n_samples: int, row_bytes: int) -> Iterator[tuple[int, int]]:
-    block_samples = max(1, BLOCK_BYTES // max(1, row_bytes))
+    block_samples = max(1, min(BLOCK_BYTES // max(1, row_bytes), MAX_BLOCK_SAMPLES))
     for start in range(0, n_samples, block_samples):
         yield start, min(start + block_samples, n_samples)
 
@@ -553,7 +559,7 @@ def _row_bytes(variable: xr.Variable) -> int:
 def _stored_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
     if dtype.kind in "biufc":
         return dtype.newbyteorder("=")
-    if dtype.kind in "TUO":
+    if is_string(dtype):
         return STRING_DTYPE
     raise SchemaError(
         f"{name!r}: expected numbers, booleans or strings, got {dtype}; convert it or drop it "

@@ -1,0 +1,46 @@
+"""Fixtures of several modules: loopback servers, a clean memory:// file system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import fsspec
+import pytest
+from hypothesis import settings
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
+
+# What `serve` returns: the URL of the file.
+Serve = Callable[..., str]
+
+
+@pytest.fixture
+def memory_url() -> Iterator[str]:
+    """The URL of an empty folder of fsspec's memory file system."""
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    yield "memory://box"
+    memory.store.clear()
+
+
+@pytest.fixture
+def serve(httpserver: HTTPServer) -> Serve:
+    """Serve bytes from a loopback web server, with byte ranges or without."""
+    httpserver.no_handler_status_code = 404
+
+    def add(path: str, data: bytes, *, ranges: bool = True, announce: str | None = None) -> str:
+        def answer(request: Request) -> Response:
+            told = announce or ("bytes" if ranges else "none")
+            response = Response(data, headers={"Accept-Ranges": told})
+            if ranges and request.range and (part := request.range.range_for_length(len(data))):
+                response.data, response.status_code = data[slice(*part)], 206
+                response.headers["Content-Range"] = f"bytes {part[0]}-{part[1] - 1}/{len(data)}"
+            return response
+
+        httpserver.expect_request(path).respond_with_handler(answer)
+        return httpserver.url_for(path)
+
+    return add
