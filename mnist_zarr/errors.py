@@ -37,7 +37,9 @@ class SourceError(MnistZarrError, ValueError):
     """Files that do not make a data set: no pair, lengths that differ, ..."""
 
 
-class SourceNotFoundError(SourceError, FileNotFoundError):
+# The built-in stands first: only OSError's own way of making an instance is right for one, and
+# the workers of a dask cluster, which send errors back, use the first that they find.
+class SourceNotFoundError(FileNotFoundError, SourceError):
     """A source file or folder that does not exist."""
 
 
