@@ -18,7 +18,7 @@ PACKAGE = Path(mnist_zarr.__file__).parent
 # two stand in one line in the order in which they may.
 LAYERS = (
     ("errors",),
-    ("files", "plan", "pool", "schema"),
+    ("files", "plan", "pool", "schema", "zarrs_pipeline"),
     ("idx", "pairs", "storage", "template"),
     ("backend", "reader", "selection"),
     ("catalog", "writer", "plot", "summary"),
