@@ -80,7 +80,7 @@ def test_only_the_chunks_with_shown_samples_are_read(tmp_path: Path) -> None:
             np.stack(shown_images(plot.one_per_class(opened))),
             np.stack(shown_images(plot.one_per_class(ds))),
         )
-        with pytest.raises(RuntimeError):
+        with pytest.raises((RuntimeError, OSError)):  # of the one codec, of the other
             opened.image[100].load()
 
 
