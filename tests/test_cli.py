@@ -82,7 +82,7 @@ def test_info_shows_arrays_classes_and_sources(store: Path) -> None:
     assert ["total", "60,000", "10,000", "70,000"] in lines
     image = next(line for line in lines if line[:1] == ["image"])
     assert image[1:9] == ["sample", "70,000,", "row", "28,", "col", "28", "uint8", "3685x28x28"]
-    assert image[9:13] == ["zstd", "1", "28", "54,880,000"]
+    assert image[9:13] == ["zstd", "1", "19", "54,880,000"]
     on_disk = sum(
         path.stat().st_size for path in (store / "image" / "c").rglob("*") if path.is_file()
     )
