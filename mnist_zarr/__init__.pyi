@@ -8,4 +8,7 @@ from .idx import read_idx as read_idx
 from .idx import write_idx as write_idx
 from .reader import open_store as open_store
 from .selection import select as select
+from .transform import rescale as rescale
+from .transform import standardize as standardize
+from .transform import stratified_split as stratified_split
 from .writer import write_zarr as write_zarr

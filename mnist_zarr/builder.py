@@ -33,6 +33,7 @@ def build(
     codec: Codec = "zstd",
     level: int = 9,
     zarr_format: ZarrFormat = 3,
+    rescale: tuple[float, float] | None = None,
     overwrite: bool = False,
     progress: bool | None = None,
     client: Client | None = None,
@@ -54,6 +55,9 @@ def build(
         The label file of a single image file, where its name does not tell.
     order, chunk_bytes, shard_bytes, codec, level, zarr_format
         How the store is laid out: see :func:`write_zarr`.
+    rescale : (low, high), optional
+        The range in which the store opens, as float64; it holds the integers
+        all the same. See :func:`write_zarr`.
     overwrite, progress, client, storage_options
         How it is written: see there too.
 
@@ -85,6 +89,7 @@ def build(
         codec=codec,
         level=level,
         zarr_format=zarr_format,
+        rescale=rescale,
         overwrite=overwrite,
         progress=progress,
         client=client,

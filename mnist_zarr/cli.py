@@ -96,6 +96,13 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     show_default=True,
     help="Version of the Zarr format.",
 )
+@click.option(
+    "--rescale",
+    nargs=2,
+    type=float,
+    metavar="LOW HIGH",
+    help="Let the store open as floats in this range; it holds the integers all the same.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
 @_progress_option
 def build(target: str, sources: tuple[str, ...], zarr_format: str, **options: Any) -> None:
@@ -105,6 +112,7 @@ def build(target: str, sources: tuple[str, ...], zarr_format: str, **options: An
     Examples:
       mnist-zarr build mnist.zarr
       mnist-zarr build mine.zarr --source ./folder-of-idx-files --order label
+      mnist-zarr build scaled.zarr --rescale -1 1
     """
     source = sources[0] if len(sources) == 1 else list(sources) or "mnist"
     mnist_zarr.build(target, source, zarr_format=2 if zarr_format == "2" else 3, **options)

@@ -15,8 +15,7 @@ import importlib.metadata
 import itertools
 import math
 import os
-import sys
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -27,11 +26,11 @@ import numpy.typing as npt
 import xarray as xr
 import zarr
 from dask.base import optimize
-from tqdm import tqdm
 from zarr.abc.store import Store
 from zarr.storage import MemoryStore
 
 from mnist_zarr import schema
+from mnist_zarr.blocks import blocks, bytes_of_row, cut
 from mnist_zarr.errors import OptionError, SchemaError
 from mnist_zarr.plan import (
     Chunking,
@@ -43,6 +42,8 @@ from mnist_zarr.plan import (
     windows,
 )
 from mnist_zarr.pool import Pool, active_client, open_pool
+from mnist_zarr.progress import sample_bar
+from mnist_zarr.scaling import pack
 from mnist_zarr.schema import (
     IMAGE,
     LABEL,
@@ -64,9 +65,6 @@ CHUNK_BYTES_OF_ORDER: dict[Order, int] = {"source": 3_000_000, "label": 400_000}
 # encode strings takes a Python object each.
 COORDINATE_CHUNK_SAMPLES = 1 << 18
 STRING_CHUNK_SAMPLES = 1 << 17
-BLOCK_BYTES = 4 << 20
-# Positions take eight bytes a sample, several times over: bounds those of small samples.
-MAX_BLOCK_SAMPLES = 1 << 16
 OPEN_OBJECTS_BYTES = 64 << 20
 # What may wait for the pool. In label order the open objects tend to become full
 # at the same time, and reading shall go on meanwhile.
@@ -101,7 +99,7 @@ class Layout:
         chunk_bytes = self.chunk_bytes
         if chunk_bytes is None:
             chunk_bytes = CHUNK_BYTES_OF_ORDER[self.order]
-        return plan_chunks(n_samples, _row_bytes(variable), chunk_bytes, self.shard_bytes)
+        return plan_chunks(n_samples, bytes_of_row(variable), chunk_bytes, self.shard_bytes)
 
 
 def write_zarr(
@@ -114,6 +112,7 @@ def write_zarr(
     codec: Codec = "zstd",
     level: int = 9,
     zarr_format: ZarrFormat = 3,
+    rescale: tuple[float, float] | None = None,
     overwrite: bool = False,
     progress: bool | None = None,
     client: Client | None = None,
@@ -147,6 +146,9 @@ def write_zarr(
         1 to 22 for zstd, 1 to 9 for gzip.
     zarr_format : {3, 2}
         The version of the Zarr format.
+    rescale : (low, high), optional
+        Store the integers as they are, and let xarray open them as float64 in
+        this range, with the CF attributes ``scale_factor`` and ``add_offset``.
     overwrite : bool
         Whether to replace an existing store.
     progress : bool, optional
@@ -160,7 +162,8 @@ def write_zarr(
     Raises
     ------
     SchemaError
-        If ``ds`` is not of the data model.
+        If ``ds`` is not of the data model, or ``rescale`` is given for an image
+        that is not of integers or has a scale factor already.
     OptionError
         If an option is outside its range.
     TargetExistsError
@@ -177,6 +180,8 @@ def write_zarr(
     array([0, 2], dtype=uint32)
     """
     schema.validate(ds)
+    if rescale is not None:
+        ds = pack(ds, rescale)
     layout = Layout(order, chunk_bytes, shard_bytes, Compression(codec, level), zarr_format)
     if order == "label" and LABEL not in ds.variables:
         raise SchemaError("order='label' needs a coordinate 'label', which this Dataset has not")
@@ -233,7 +238,7 @@ class _StoreWriter:
         values = self._labels.values
         code_dtype = np.min_scalar_type(max(len(values) - 1, 0))
         codes = np.empty(self._n_samples, dtype=code_dtype)
-        for start, block in _blocks(self._variables[LABEL]):
+        for start, block in blocks(self._variables[LABEL]):
             codes[start : start + len(block)] = np.searchsorted(values, block)
         return plan_label_order(codes, len(values))
 
@@ -272,13 +277,7 @@ class _StoreWriter:
         with (
             open_pool(waiting_tasks, self._client) as pool,
             self._image_hash,
-            tqdm(
-                total=self._n_samples * len(large),
-                unit=" samples",
-                unit_scale=True,
-                disable=None if self._progress is None else not self._progress,
-                file=sys.stderr,
-            ) as bar,
+            sample_bar(self._n_samples * len(large), self._progress) as bar,
         ):
             for name, variable in self._variables.items():
                 array = arrays[str(name)]
@@ -295,7 +294,7 @@ class _StoreWriter:
     def _object_bytes(self) -> int:
         """Return the uncompressed bytes of the largest object."""
         return max(
-            self._layout.chunking(variable).object_samples * _row_bytes(variable)
+            self._layout.chunking(variable).object_samples * bytes_of_row(variable)
             for variable in self._variables.values()
             if SAMPLE in variable.dims
         )
@@ -327,10 +326,10 @@ class _StoreWriter:
         image_hash = self._image_hash if name == IMAGE else None
         if pool.on_cluster and _can_be_read_by_workers(variable):
             self._let_workers_read(variable, array, pool, image_hash, advance)
-        elif isinstance(self._order, SourceOrder):
+        elif isinstance(self._order, SourceOrder) and variable.chunks is None:
             self._write_in_source_order(variable, array, pool, image_hash, advance)
         else:
-            self._write_in_label_order(variable, array, pool, image_hash, advance)
+            self._scatter(variable, array, pool, image_hash, advance)
 
     def _write_in_source_order(
         self,
@@ -349,7 +348,7 @@ class _StoreWriter:
                 image_hash.update(block)
             advance(len(block))
 
-    def _write_in_label_order(
+    def _scatter(
         self,
         variable: xr.Variable,
         array: ArrayWriter,
@@ -358,12 +357,12 @@ class _StoreWriter:
         advance: Callable[[int], Any],
     ) -> None:
         chunking = self._layout.chunking(variable)
-        object_bytes = max(1, chunking.object_samples * _row_bytes(variable))
+        object_bytes = max(1, chunking.object_samples * bytes_of_row(variable))
         groups = list(windows(self._order, chunking, max(2, OPEN_OBJECTS_BYTES // object_bytes)))
         for group in groups:
             is_first, is_last = group is groups[0], group is groups[-1]
             scatter = _Scatter(array, chunking, group, pool)
-            for start, block in _blocks(variable):
+            for start, block in blocks(variable):
                 scatter.add(self._order.stored_positions(start, start + len(block)), block)
                 if image_hash and is_first:
                     image_hash.update(block)
@@ -391,10 +390,10 @@ class _StoreWriter:
         if image_hash is None:
             return
         if variable.chunks is None:
-            for _, block in _blocks(variable):
+            for _, block in blocks(variable):
                 image_hash.update(block)
         else:  # computing it all once more would cost more than reading what was stored
-            for start, stop in _cut(self._n_samples, _row_bytes(variable)):
+            for start, stop in cut(self._n_samples, bytes_of_row(variable)):
                 rows_stored = array.array.oindex[self._order.stored_positions(start, stop)]
                 image_hash.update(np.asarray(rows_stored))
 
@@ -498,7 +497,7 @@ class _LabelScan:
 def _scan_labels(label: xr.Variable) -> _LabelScan:
     digest = hashlib.sha256()
     values = np.empty(0, dtype=label.dtype)
-    for _, block in _blocks(label):
+    for _, block in blocks(label):
         digest.update(_bytes_of(block))
         values = np.union1d(values, block)
     return _LabelScan(values, digest.hexdigest())
@@ -516,7 +515,7 @@ def _can_be_read_by_workers(variable: xr.Variable) -> bool:
 
 def _is_ascending(source_index: xr.Variable) -> bool:
     last = -1
-    for _, block in _blocks(source_index):
+    for _, block in blocks(source_index):
         if block[0] <= last or (np.diff(block.astype(np.int64)) <= 0).any():
             return False
         last = int(block[-1])
@@ -526,7 +525,7 @@ def _is_ascending(source_index: xr.Variable) -> bool:
 def _hash_stored(array: zarr.Array[Any]) -> str:
     digest = hashlib.sha256()
     row_bytes = array.dtype.itemsize * math.prod(array.shape[1:])
-    for start, stop in _cut(array.shape[0], row_bytes):
+    for start, stop in cut(array.shape[0], row_bytes):
         _update_digest(digest, np.asarray(array[start:stop]))
     return digest.hexdigest()
 
@@ -538,22 +537,6 @@ def _update_digest(digest: hashlib._Hash, block: npt.NDArray[Any]) -> None:
 def _bytes_of(block: npt.NDArray[Any]) -> memoryview:
     """Return the elements in C order, little-endian, as they are stored."""
     return np.ascontiguousarray(block.astype(block.dtype.newbyteorder("<"), copy=False)).data
-
-
-def _blocks(variable: xr.Variable) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """Yield the first position and the rows of each block, in order."""
-    for start, stop in _cut(variable.sizes[SAMPLE], _row_bytes(variable)):
-        yield start, variable[start:stop].values
-
-
-def _cut(n_samples: int, row_bytes: int) -> Iterator[tuple[int, int]]:
-    block_samples = max(1, min(BLOCK_BYTES // max(1, row_bytes), MAX_BLOCK_SAMPLES))
-    for start in range(0, n_samples, block_samples):
-        yield start, min(start + block_samples, n_samples)
-
-
-def _row_bytes(variable: xr.Variable) -> int:
-    return int(variable.dtype.itemsize * math.prod(variable.shape[1:]))
 
 
 def _stored_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:

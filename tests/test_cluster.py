@@ -20,6 +20,7 @@ from mnist_zarr.builder import build
 from mnist_zarr.idx import write_idx
 from mnist_zarr.plan import Order
 from mnist_zarr.reader import open_store
+from mnist_zarr.transform import rescale
 from mnist_zarr.writer import write_zarr
 
 distributed = pytest.importorskip("distributed", reason="needs the extra 'distributed'")
@@ -76,13 +77,13 @@ def test_a_build_on_workers_gives_the_same_bytes_as_a_local_one(
     assert local == remote
 
 
+@pytest.mark.parametrize("chunks", ["auto", None])
 @pytest.mark.parametrize("order", ["source", "label"])
 def test_rescaling_and_rewriting_on_workers_gives_the_same_bytes(
-    client: Any, sources: Path, tmp_path: Path, order: Order
+    client: Any, sources: Path, tmp_path: Path, order: Order, chunks: Any
 ) -> None:
     build(tmp_path / "raw.zarr", pairs(sources / "raw"), chunk_bytes=30_000)
-    scaled = open_store(tmp_path / "raw.zarr")
-    scaled["image"] = scaled.image.astype("float32") / 127.5 - 1
+    scaled = rescale(open_store(tmp_path / "raw.zarr", chunks=chunks))
     write_zarr(scaled, tmp_path / "local.zarr", order=order, chunk_bytes=50_000)
     write_zarr(scaled, tmp_path / "remote.zarr", order=order, chunk_bytes=50_000, client=client)
     assert files_of(tmp_path / "local.zarr") == files_of(tmp_path / "remote.zarr")

@@ -18,10 +18,12 @@ PACKAGE = Path(mnist_zarr.__file__).parent
 # two stand in one line in the order in which they may.
 LAYERS = (
     ("errors",),
-    ("files", "plan", "pool", "schema", "zarrs_pipeline"),
+    ("blocks", "files", "plan", "pool", "progress", "schema", "zarrs_pipeline"),
     ("idx", "pairs", "storage", "template"),
     ("backend", "reader", "selection"),
-    ("catalog", "writer", "plot", "summary"),
+    ("elementwise",),
+    ("scaling",),
+    ("catalog", "writer", "plot", "summary", "transform"),
     ("builder",),
     ("__init__",),
     ("cli",),
