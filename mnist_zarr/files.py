@@ -163,7 +163,7 @@ class RemoteSource(ByteSource):
         self.size = self.size_limit = info.get("size")
         self._local_copy: LocalSource | None = None
         is_http = "http" in self._fs.protocol or "https" in self._fs.protocol
-        if is_http and not info.get("partial"):
+        if is_http and not _sends_ranges(self._fs, self._path):
             # Without byte ranges every read would send the whole file again.
             self._local_copy = LocalSource(_temporary_copy(self, self._fs, self._path))
             self.size = self.size_limit = self._local_copy.size
@@ -270,6 +270,8 @@ class GzipSource(ByteSource):
 
     MAX_CHECKPOINTS = 64
     FIRST_SPACING_BYTES = 4 << 20
+    # Kept, since it is asked for several times: to tell what it is, then to be parsed.
+    HEAD_BYTES = 4096
     seeks_cheaply = False
 
     def __init__(self, encoded: ByteSource) -> None:
@@ -284,6 +286,7 @@ class GzipSource(ByteSource):
         self._cursor = _GzipCursor(0, 0, b"", zlib_ng.decompressobj(wbits=31))
         self._spacing = self.FIRST_SPACING_BYTES
         self._checkpoints = [self._cursor.copy()]
+        self._head: bytes | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A decompressor cannot travel to another process: start anew there.
@@ -303,20 +306,30 @@ class GzipSource(ByteSource):
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         with self._lock:
-            if offset < self._cursor.offset:
-                before = [point for point in self._checkpoints if point.offset <= offset]
-                self._cursor = before[-1].copy()
-            while self._cursor.offset < offset:
-                if not self._decode(min(offset - self._cursor.offset, READ_BYTES)):
-                    return 0
-            filled = 0
-            while filled < len(buffer):
-                data = self._decode(min(len(buffer) - filled, READ_BYTES))
-                if not data:
-                    break
-                buffer[filled : filled + len(data)] = data
-                filled += len(data)
-            return filled
+            if self._head is None:
+                head = bytearray(self.HEAD_BYTES)
+                self._head = bytes(head[: self._decode_into(0, memoryview(head))])
+            part = self._head[offset : offset + len(buffer)]
+            buffer[: len(part)] = part
+            return len(part) + self._decode_into(offset + len(part), buffer[len(part) :])
+
+    def _decode_into(self, offset: int, buffer: memoryview) -> int:
+        if not buffer:
+            return 0
+        if offset < self._cursor.offset:
+            before = [point for point in self._checkpoints if point.offset <= offset]
+            self._cursor = before[-1].copy()
+        while self._cursor.offset < offset:
+            if not self._decode(min(offset - self._cursor.offset, READ_BYTES)):
+                return 0
+        filled = 0
+        while filled < len(buffer):
+            data = self._decode(min(len(buffer) - filled, READ_BYTES))
+            if not data:
+                break
+            buffer[filled : filled + len(data)] = data
+            filled += len(data)
+        return filled
 
     def _decode(self, max_bytes: int) -> bytes:
         """Decode between 1 and ``max_bytes`` bytes; none at the end of the file."""
@@ -471,6 +484,16 @@ def _fill(file: Any, buffer: memoryview) -> int:
 def _identity(file: BinaryIO | io.RawIOBase) -> tuple[int, int]:
     status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns
+
+
+def _sends_ranges(fs: fsspec.AbstractFileSystem, url: str) -> bool:
+    try:
+        with fs.open(url, cache_type="none") as file:
+            file.seek(1)
+            file.read(1)
+    except ValueError:  # this is how fsspec says that the server sends whole files only
+        return False
+    return True
 
 
 def _temporary_copy(owner: object, fs: fsspec.AbstractFileSystem, path: str) -> str:
