@@ -21,14 +21,16 @@ from mnist_zarr.files import PathOrFile, describe, is_url
 from mnist_zarr.idx import IdxFile
 from mnist_zarr.pairs import IdxPair, find_labels, find_pairs, parse_name
 from mnist_zarr.schema import (
+    COL,
     IMAGE,
+    ROW,
     SAMPLE,
     STRING_DTYPE,
     make_dataset,
     source_index_dtype,
 )
 
-Source = PathOrFile | Sequence[str | os.PathLike[str]]
+Source = PathOrFile | Sequence[str | os.PathLike[str] | IdxPair]
 
 # What dask reads at once: large against the cost of a task, small against memory.
 DASK_CHUNK_BYTES = 16 << 20
@@ -53,7 +55,7 @@ class LazyRows(BackendArray):
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], reader: RowReader) -> None:
         self.shape = shape
         self.dtype = dtype
-        self._reader = reader
+        self.reader = reader
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         return indexing.explicit_indexing_adapter(
@@ -62,18 +64,18 @@ class LazyRows(BackendArray):
 
     def _read(self, key: tuple[Any, ...]) -> Any:
         if not self.shape:
-            return self._reader.read_rows(0, 1)[0]
+            return self.reader.read_rows(0, 1)[0]
         rows, *others = key
         if isinstance(rows, slice) and rows.step in (None, 1):
             start, stop, _ = rows.indices(self.shape[0])
-            array = self._reader.read_rows(start, max(start, stop))
+            array = self.reader.read_rows(start, max(start, stop))
         elif isinstance(rows, slice):
-            array = self._reader.take_rows(np.arange(self.shape[0])[rows])
+            array = self.reader.take_rows(np.arange(self.shape[0])[rows])
         elif isinstance(rows, np.ndarray):
-            array = self._reader.take_rows(np.where(rows < 0, rows + self.shape[0], rows))
+            array = self.reader.take_rows(np.where(rows < 0, rows + self.shape[0], rows))
         else:
             row = int(rows) % self.shape[0]
-            array = self._reader.read_rows(row, row + 1)
+            array = self.reader.read_rows(row, row + 1)
         for axis, other in reversed(list(enumerate(others, start=1))):
             array = array[(slice(None),) * axis + (other,)]
         return array if isinstance(rows, slice | np.ndarray) else array[0]
@@ -143,6 +145,30 @@ class StackedFiles:
                 first = min(last, stop)
 
 
+class TransposedImages:
+    """Images whose rows and columns are swapped when they are read."""
+
+    def __init__(self, images: LazyRows) -> None:
+        if len(images.shape) != 3:
+            raise SourceError(
+                f"transposed: expected images of shape (sample, row, col), got {images.shape}"
+            )
+        self._images = images
+
+    def as_lazy_rows(self) -> LazyRows:
+        """Return the array of all images."""
+        n_samples, n_cols, n_rows = self._images.shape
+        return LazyRows((n_samples, n_rows, n_cols), self._images.dtype, self)
+
+    def read_rows(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Return the images ``start`` to ``stop``."""
+        return self._images.reader.read_rows(start, stop).swapaxes(1, 2)
+
+    def take_rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Return the images of these numbers, in any order and with repeats."""
+        return self._images.reader.take_rows(rows).swapaxes(1, 2)
+
+
 class RepeatedValues:
     """Rows that repeat each of some strings a number of times."""
 
@@ -182,7 +208,13 @@ class IdxBackendEntrypoint(BackendEntrypoint):
     """
 
     description = "Open IDX files (the format of MNIST) and folders of them"
-    open_dataset_parameters = ("filename_or_obj", "drop_variables", "labels", "storage_options")
+    open_dataset_parameters = (
+        "filename_or_obj",
+        "drop_variables",
+        "labels",
+        "transposed",
+        "storage_options",
+    )
 
     def open_dataset(  # type: ignore[override]  # each engine names its own options
         self,
@@ -190,6 +222,7 @@ class IdxBackendEntrypoint(BackendEntrypoint):
         *,
         drop_variables: str | Iterable[str] | None = None,
         labels: PathOrFile | None = None,
+        transposed: bool = False,
         storage_options: dict[str, Any] | None = None,
     ) -> xr.Dataset:
         """Open IDX files as a lazy Dataset; see :func:`open_idx`."""
@@ -197,7 +230,7 @@ class IdxBackendEntrypoint(BackendEntrypoint):
             ds = _open_labels(cast(PathOrFile, filename_or_obj), storage_options)
         else:
             pairs = _pairs_of(filename_or_obj, labels, storage_options)
-            ds = _open_pairs(pairs, storage_options)
+            ds = _open_pairs(pairs, transposed, storage_options)
         dropped = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
         return ds.drop_vars(dropped, errors="ignore")
 
@@ -215,6 +248,7 @@ def open_idx(
     source: Source,
     *,
     labels: PathOrFile | None = None,
+    transposed: bool = False,
     chunks: Any = None,
     storage_options: dict[str, Any] | None = None,
 ) -> xr.Dataset:
@@ -227,10 +261,15 @@ def open_idx(
     ----------
     source : path, URL, open binary file, or a list of paths and URLs
         An image file, a folder with one pair of files per split, or several
-        of these, which are then concatenated in the order given.
+        of these, which are then concatenated in the order given. A list may
+        also have :class:`~mnist_zarr.pairs.IdxPair`, which names both files.
     labels : path, URL or open binary file, optional
         The label file of a single image file. By default the file that lies
         beside it and has the matching name, if there is one.
+    transposed : bool
+        Whether the files hold each image with rows and columns swapped, as
+        EMNIST's do. The Dataset has them upright, and ``source_dims`` of
+        ``image`` says so.
     chunks : optional
         As in :func:`xarray.open_dataset`: ``None`` for plain lazy arrays,
         ``{}`` for dask arrays.
@@ -269,6 +308,7 @@ def open_idx(
         engine=cast(Any, IdxBackendEntrypoint),
         chunks=chunks,
         labels=labels,
+        transposed=transposed,
         storage_options=storage_options,
     )
 
@@ -289,7 +329,7 @@ def _open_labels(source: PathOrFile, storage_options: dict[str, Any] | None) -> 
 
 
 def _pairs_of(
-    source: Source, labels: PathOrFile | None, storage_options: dict[str, Any] | None
+    source: Source | IdxPair, labels: PathOrFile | None, storage_options: dict[str, Any] | None
 ) -> list[tuple[PathOrFile, PathOrFile | None, str | None]]:
     """Return image file, label file and split of every pair that the source names."""
     if isinstance(source, Sequence) and not isinstance(source, str):
@@ -298,6 +338,8 @@ def _pairs_of(
         if not source:
             raise SourceError("source: expected one or more files or folders, got an empty list")
         return [pair for part in source for pair in _pairs_of(part, None, storage_options)]
+    if isinstance(source, IdxPair):
+        return [_as_tuple(source)]
     if not isinstance(source, str | os.PathLike):
         return [(cast(PathOrFile, source), labels, None)]
     name = parse_name(source)
@@ -318,6 +360,7 @@ def _is_folder(path: str) -> bool:
 
 def _open_pairs(
     pairs: Sequence[tuple[PathOrFile, PathOrFile | None, str | None]],
+    transposed: bool,
     storage_options: dict[str, Any] | None,
 ) -> xr.Dataset:
     images = [IdxFile(image, storage_options=storage_options) for image, _, _ in pairs]
@@ -334,6 +377,8 @@ def _open_pairs(
     counts = [image.header.n_rows for image in images]
     splits = [split for _, _, split in pairs]
     stacked = StackedFiles(images).as_lazy_rows()
+    if transposed:
+        stacked = TransposedImages(stacked).as_lazy_rows()
     n_samples = sum(counts)
     positions = source_index_dtype(n_samples)
     has_samples = bool(stacked.shape)
@@ -347,6 +392,8 @@ def _open_pairs(
         else None,
         attrs={"source": _file_names(images + labels)},
     )
+    if transposed:
+        ds[IMAGE].attrs["source_dims"] = f"{SAMPLE} {COL} {ROW}"
     for variable in ds.variables.values():
         variable.encoding["preferred_chunks"] = _dask_chunks(ds[IMAGE], variable.dims)
     # A worker of a cluster can read its own rows of a raw file, but not of a gzip file.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from mnist_zarr.backend import Source, open_idx
-from mnist_zarr.catalog import CATALOG, open_catalog
+from mnist_zarr.catalog import open_catalog
+from mnist_zarr.entries import CATALOG
 from mnist_zarr.errors import SourceError, SourceNotFoundError
 from mnist_zarr.files import PathOrFile, is_url
 from mnist_zarr.pairs import parse_name
@@ -48,9 +49,10 @@ def build(
         store object. A local store appears only when it is complete.
     source : optional
         The name of a data set of the catalog (``"mnist"``, the default, comes
-        with the package); an IDX image file; a folder with one pair of IDX
-        files per split; several of these as a list; or a Dataset. A folder
-        that has the name of a data set is written ``"./mnist"``.
+        with the package, the others are downloaded: see :func:`open_catalog`);
+        an IDX image file; a folder with one pair of IDX files per split;
+        several of these as a list; or a Dataset. A folder that has the name of
+        a data set is written ``"./mnist"``.
     labels : path, URL or open binary file, optional
         The label file of a single image file, where its name does not tell.
     order, chunk_bytes, shard_bytes, codec, level, zarr_format

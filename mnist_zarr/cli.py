@@ -131,6 +131,17 @@ def info(store: str) -> None:
 
 
 @main.command()
+def sources() -> None:
+    """List the data sets known by name: size, licence, origin, whether they are here.
+
+    \b
+    Example:
+      mnist-zarr sources
+    """
+    click.echo(mnist_zarr.catalog.describe_catalog())
+
+
+@main.command()
 @click.argument("store")
 @click.option("--label", "labels", multiple=True, help="Class number or name; may be repeated.")
 @click.option("--split", help="Only samples of this split.")

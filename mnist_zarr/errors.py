@@ -14,6 +14,7 @@
     │   ├── TargetExistsError   (FileExistsError)
     │   ├── TargetBusyError     another build holds the target
     │   └── StoreNotFoundError  (FileNotFoundError)
+    ├── DownloadError       (OSError)            no mirror gives the file as it should be
     └── MissingExtraError   (ImportError)        an optional partner is not installed
 
 Every class also inherits the built-in that a caller would expect to catch.
@@ -73,6 +74,10 @@ class TargetBusyError(StoreError):
 
 class StoreNotFoundError(StoreError, FileNotFoundError):
     """There is no Zarr store at the address."""
+
+
+class DownloadError(MnistZarrError, OSError):
+    """No mirror gives a file as it should be; the message has each one's reason."""
 
 
 class MissingExtraError(MnistZarrError, ImportError):

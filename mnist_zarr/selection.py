@@ -30,7 +30,8 @@ def select(
     ds : xarray.Dataset
         With dimension ``sample``; whole or already a selection.
     label : int, str, list or slice, optional
-        A label, a class name, several of these, or a range with both ends
+        A label, a class name (small and capital letters are told apart where
+        the classes need it), several of these, or a range with both ends
         included, as labels are sliced in xarray.
     split : str or list, optional
         ``"train"``, ``"test"``.
@@ -76,7 +77,7 @@ def _matches(ds: xr.Dataset, name: str, wanted: Any) -> npt.NDArray[np.bool_]:
             f"{name}: no such coordinate along 'sample'; choose from {', '.join(along_sample)}"
         )
     values = ds[name].values
-    names = schema.class_names(ds) if name == LABEL else {}
+    names = schema.class_names(ds, name)
     if isinstance(wanted, slice):
         return _between(name, wanted, values, names)
     if isinstance(wanted, str) or not isinstance(wanted, Sequence | np.ndarray | set | range):
@@ -107,8 +108,11 @@ def _between(
 def _by_name(wanted: Any, names: dict[int, str]) -> Any:
     if not isinstance(wanted, str):
         return wanted
-    folded = wanted.replace("_", " ").casefold()
-    return next((value for value, name in names.items() if name.casefold() == folded), wanted)
+    word = wanted.replace("_", " ")
+    exact = [value for value, name in names.items() if name == word]
+    # EMNIST ByClass has 'a' and 'A'.
+    folded = [value for value, name in names.items() if name.casefold() == word.casefold()]
+    return next(iter(exact or folded), wanted)
 
 
 def _resolve(name: str, wanted: Any, known: list[Any], names: dict[int, str]) -> Any:

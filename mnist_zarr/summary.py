@@ -15,6 +15,7 @@ from mnist_zarr import schema
 from mnist_zarr.reader import open_store
 from mnist_zarr.schema import LABEL, SPLIT
 from mnist_zarr.storage import Target
+from mnist_zarr.table import align_columns
 
 BAR_WIDTH = 24
 
@@ -88,7 +89,7 @@ class StoreSummary:
         stored = sum(array.stored_bytes for array in self.arrays)
         objects = f"{sum(array.n_objects for array in self.arrays):,}"
         total = ("total", "", "", "", "", objects, f"{raw:,}", f"{stored:,}", _ratio(raw, stored))
-        yield from _columns([*rows, total], right=(5, 6, 7, 8))
+        yield from align_columns([*rows, total], right=(5, 6, 7, 8))
 
     def _class_lines(self) -> Iterator[str]:
         if not self.counts:
@@ -103,7 +104,7 @@ class StoreSummary:
         rows.append(("total", *(f"{count:,}" for count in sums), f"{sum(sums):,}", ""))
         if len(self.splits) == 1 and self.splits[0] == "":
             rows = [(row[0], *row[2:]) for row in rows]
-        yield from _columns(rows, right=range(1, len(rows[0]) - 1))
+        yield from align_columns(rows, right=range(1, len(rows[0]) - 1))
 
     def _source_lines(self) -> Iterator[str]:
         shown = ("order", "license", "references", "software")
@@ -200,13 +201,3 @@ def _count_samples(ds: xr.Dataset) -> tuple[tuple[str, ...], dict[str, tuple[int
 
 def _ratio(raw_bytes: int, stored_bytes: int) -> str:
     return f"{raw_bytes / stored_bytes:.2f}" if stored_bytes else "-"
-
-
-def _columns(rows: list[tuple[str, ...]], right: Any) -> Iterator[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()

@@ -18,10 +18,10 @@ PACKAGE = Path(mnist_zarr.__file__).parent
 # two stand in one line in the order in which they may.
 LAYERS = (
     ("errors",),
-    ("blocks", "files", "plan", "pool", "progress", "schema", "zarrs_pipeline"),
-    ("idx", "pairs", "storage", "template"),
-    ("backend", "reader", "selection"),
-    ("elementwise",),
+    ("blocks", "files", "plan", "pool", "progress", "schema", "table", "zarrs_pipeline"),
+    ("download", "idx", "openml", "pairs", "storage", "template"),
+    ("backend", "entries", "reader", "selection"),
+    ("elementwise", "qmnist"),
     ("scaling",),
     ("catalog", "writer", "plot", "summary", "transform"),
     ("builder",),
