@@ -59,7 +59,7 @@ def join_writers(ds: xr.Dataset) -> xr.Dataset:
     --------
     >>> ds = join_writers(open_catalog("mnist"))  # doctest: +SKIP
     >>> ds.sel(writer=2154).sizes["sample"]  # doctest: +SKIP
-    124
+    115
     """
     return join_label_tables(ds, fetch_label_tables(QMNIST))
 
