@@ -16,6 +16,10 @@ import xarray as xr
 from mnist_zarr import schema
 from mnist_zarr.errors import DownloadError, MissingExtraError, SourceError
 
+# Numbers as categories break scikit-learn 1.9 with pandas 3.1 (scikit-learn#34892): let pandas
+# find the types itself.
+READ_CSV_OPTIONS = {"dtype": None}
+
 
 def open_openml(
     name: str = "mnist_784",
@@ -89,7 +93,12 @@ def _fetch(name: str, version: int, data_home: str | os.PathLike[str] | None) ->
             # Each of its retries warns; what matters comes as an error.
             warnings.simplefilter("ignore")
             return fetch_openml(
-                name, version=version, data_home=data_home, as_frame=False, parser="pandas"
+                name,
+                version=version,
+                data_home=data_home,
+                as_frame=False,
+                parser="pandas",
+                read_csv_kwargs=READ_CSV_OPTIONS,
             )
     except (URLError, TimeoutError, ConnectionError) as error:
         raise DownloadError(
@@ -127,7 +136,7 @@ def _as_labels(bunch: Any, source: str) -> tuple[npt.NDArray[Any], dict[str, Any
     target = np.asarray(bunch.target)
     if target.ndim != 1:
         raise SourceError(f"{source}: expected one column of labels, got shape {target.shape}")
-    words, codes = np.unique(target.astype(str), return_inverse=True)
+    words, codes = np.unique(np.strings.strip(target.astype(str), "'"), return_inverse=True)
     try:
         values = np.array([int(float(word)) for word in words])
         is_numeric = all(float(word) == value for word, value in zip(words, values, strict=True))
