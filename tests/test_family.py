@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import zipfile
 from dataclasses import replace
 from itertools import pairwise
@@ -398,3 +399,12 @@ def test_one_opens_a_data_set_by_its_name(tmp_path: Path, monkeypatch: pytest.Mo
     small = SmallCopy(CATALOG["k49"], tmp_path / "mirror")
     monkeypatch.setitem(CATALOG, "k49", small.entry)
     assert open_catalog("k49").sizes["sample"] == sum(N_SAMPLES.values())
+
+
+def test_readme_lists_the_same_data_sets_with_the_same_figures() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    listed = re.findall(r"^\| `([\w-]+)` \| ([\d,]+) \| (\d+) \|", readme, re.MULTILINE)
+    assert listed == [
+        (entry.name, f"{entry.n_samples:,}", str(len(entry.class_names)))
+        for entry in CATALOG.values()
+    ]
