@@ -236,6 +236,8 @@ class RemoteFile(CachedFile):
         if self.size is not None and place.stat().st_size != self.size:
             raise ValueError(f"{place.stat().st_size:,} bytes instead of {self.size:,}")
         self._refuse_wrong(place)
+        # pooch makes a file that only its owner can read; a cache may be shared.
+        place.chmod(0o644)
 
     def _download_http(self, url: str, place: Path) -> None:
         # A server that compresses the file on its way would send other bytes.

@@ -97,6 +97,11 @@ def test_a_file_is_downloaded_into_the_folder_of_its_data_set(
     assert names_in(cache / "box") == ["f.gz"]
 
 
+def test_a_shared_cache_serves_other_users(server: HTTPServer) -> None:
+    path = remote(server.url_for("/good/f.gz")).fetch()
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
 def test_a_file_in_the_cache_is_used_without_a_request(server: HTTPServer) -> None:
     file = remote(server.url_for("/good/f.gz"))
     assert not file.is_here()

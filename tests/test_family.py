@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import re
+import sys
 import zipfile
 from dataclasses import replace
 from itertools import pairwise
@@ -371,6 +372,12 @@ def test_sources_lists_every_data_set_with_its_figures() -> None:
     assert "814,255" in byclass
     assert " 62 " in byclass
     assert max(map(len, lines)) <= 130
+
+
+def test_sources_needs_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MNIST_ZARR_CACHE")
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    assert state_of("kmnist") == "to download"
 
 
 def test_an_archive_that_is_here_counts_as_cached(
