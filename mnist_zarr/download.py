@@ -184,6 +184,16 @@ class RemoteFile(CachedFile):
             raise OptionError(f"{unsafe[0]}: an address that is not https needs a checksum")
 
     def _make(self) -> None:
+        # Whatever a download leaves behind that was killed is in this folder.
+        workshop = self.path.with_name(f".{self.name}.downloading")
+        shutil.rmtree(workshop, ignore_errors=True)
+        try:
+            os.replace(self._download_into(workshop), self.path)
+        finally:
+            shutil.rmtree(workshop, ignore_errors=True)
+
+    def _download_into(self, folder: Path) -> str:
+        """Return the path of the file as the first mirror gives it that has the right one."""
         pooch = _import_pooch()
         reasons = []
         if self.path.exists():
@@ -191,17 +201,17 @@ class RemoteFile(CachedFile):
         for url in self._urls():
             try:
                 with _only_warnings(pooch.get_logger()):
-                    pooch.retrieve(
+                    path: str = pooch.retrieve(
                         url,
                         known_hash=self._expected(),
                         fname=self.name,
-                        path=self.path.parent,
+                        path=folder,
                         downloader=self._download,
                     )
             except (OSError, ValueError) as error:
                 reasons.append(f"{url}: {_reason(error)}")
             else:
-                return
+                return path
         raise DownloadError(
             "\n  ".join([f"{self.dataset}/{self.name}: no mirror gives this file:", *reasons])
             + f"\nFetch it by other means{self._identity()} and put it at {self.path}, or name "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -56,11 +57,11 @@ def down() -> str:
         return f"http://127.0.0.1:{probe.getsockname()[1]}/f.gz"
 
 
-@pytest.fixture
-def cut() -> Iterator[str]:
-    """The address of a server that announces the whole file and hangs up half-way."""
+@contextlib.contextmanager
+def server_that_sends_half(and_then: str) -> Iterator[str]:
+    """Serve half of the file from a process of its own, then do what the line says."""
     code = (
-        "import socket, sys\n"
+        "import socket, time\n"
         "with socket.create_server(('127.0.0.1', 0)) as server:\n"
         "    print(server.getsockname()[1], flush=True)\n"
         "    while True:\n"
@@ -69,11 +70,19 @@ def cut() -> Iterator[str]:
         "            connection.recv(65536)\n"
         f"            head = 'HTTP/1.1 200 OK\\r\\nContent-Length: {len(DATA)}\\r\\n\\r\\n'\n"
         f"            connection.sendall(head.encode() + b'\\x1f\\x8b' + bytes({len(DATA) // 2}))\n"
+        f"            {and_then}\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         yield f"http://127.0.0.1:{int(process.stdout.readline())}/f.gz"
         process.kill()
+
+
+@pytest.fixture
+def cut() -> Iterator[str]:
+    """The address of a server that announces the whole file and hangs up half-way."""
+    with server_that_sends_half("connection.close()") as url:
+        yield url
 
 
 def remote(*mirrors: str, checksum: str | None = SHA256, size: int | None = None) -> RemoteFile:
@@ -310,6 +319,23 @@ def test_two_processes_download_a_file_once(server: HTTPServer, cache: Path) -> 
     assert [process.returncode for process in processes] == [0, 0]
     assert told == [str(cache / "box" / "f.gz")] * 2
     assert paths_asked_for(server) == ["/slow/f.gz"]
+
+
+def test_a_killed_download_leaves_no_file_and_the_next_one_removes_its_rubbish(
+    server: HTTPServer, cache: Path
+) -> None:
+    with server_that_sends_half("time.sleep(60)") as url:
+        process = subprocess.Popen([sys.executable, "-c", FETCH, url, SHA256])
+        deadline = time.monotonic() + 30
+        while not list(cache.glob("box/.f.gz.downloading/*")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+    assert not (cache / "box" / "f.gz").exists()
+    assert remote(server.url_for("/good/f.gz")).fetch().read_bytes() == DATA
+    left = {path.name for path in (cache / "box").iterdir()}
+    assert left <= {"f.gz", ".f.gz.lock"}
 
 
 def test_a_download_shows_its_progress_on_a_terminal_and_nowhere_else(
