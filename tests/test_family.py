@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import os
+import pickle
 import re
 import sys
 import zipfile
@@ -27,7 +28,7 @@ from mnist_zarr.catalog import CATALOG, describe_catalog, open_catalog, open_ent
 from mnist_zarr.cli import main
 from mnist_zarr.download import ArchiveMember, CachedFile, RemoteFile
 from mnist_zarr.entries import EMNIST_ARCHIVE, CatalogEntry, DataFile, Part
-from mnist_zarr.errors import DownloadError
+from mnist_zarr.errors import DownloadError, SourceError
 from mnist_zarr.idx import write_idx
 from mnist_zarr.schema import class_names, validate
 
@@ -226,6 +227,26 @@ def test_emnist_is_served_upright_lazily_and_says_so(small: SmallCopy) -> None:
     scattered = ds.image.isel(sample=[109, 3, 71], row=slice(1, None), col=[4, 0])
     upright = np.concatenate([small.images["train"], small.images["test"]])
     assert (scattered.values == upright[[109, 3, 71]][:, 1:][:, :, [4, 0]]).all()
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_copy_of_ones_own_is_opened_upright_too(tmp_path: Path, suffix: str) -> None:
+    upright = np.arange(4 * 3 * 5, dtype=np.uint8).reshape(4, 3, 5)
+    data = idx_gz_bytes(upright.swapaxes(1, 2))
+    path = tmp_path / f"own-images-idx3-ubyte{suffix}"
+    path.write_bytes(data if suffix else gzip.decompress(data))
+    ds = xr.open_dataset(path, transposed=True)
+    assert ds.image.dims == ("sample", "row", "col")
+    assert (ds.image.values == upright).all()
+    sent = pickle.loads(pickle.dumps(mnist_zarr.open_idx(path, transposed=True, chunks={})))
+    assert (sent.image[2].values == upright[2]).all()
+    assert "source_dims" not in xr.open_dataset(path).image.attrs
+
+
+def test_only_images_can_be_transposed(tmp_path: Path) -> None:
+    write_idx(np.zeros((4, 6), np.uint8), tmp_path / "rows.idx")
+    with pytest.raises(SourceError, match=r"expected images of shape .* got \(4, 6\)"):
+        mnist_zarr.open_idx(tmp_path / "rows.idx", transposed=True)
 
 
 @pytest.mark.parametrize("small", ["emnist-letters"], indirect=True)
