@@ -318,7 +318,10 @@ def hash_file(path: Path, algorithm: str) -> str:
 
 
 class _ResponseGuard(contextlib.AbstractContextManager["_ResponseGuard"]):
-    """Sees every response of a download: refuses a way from https to http, closes them all."""
+    """Sees every response of a download: refuses a way from https to http, closes them all.
+
+    It also keeps the bytes as they are sent.
+    """
 
     def __init__(self) -> None:
         self._responses: list[Any] = []
@@ -326,6 +329,8 @@ class _ResponseGuard(contextlib.AbstractContextManager["_ResponseGuard"]):
     def see(self, response: Any, **_options: Any) -> None:
         """Be the hook ``response`` of requests, called before a redirect is followed."""
         self._responses.append(response)
+        # Servers announce a .gz file as an encoding of what is in it; requests would decode it.
+        response.raw.headers.pop("Content-Encoding", None)
         if response.is_redirect:
             target = urljoin(response.url, response.headers["location"])
             if response.url.startswith("https:") and not target.startswith("https:"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gzip
 import hashlib
 import os
 import pty
@@ -299,6 +300,16 @@ def test_a_server_that_would_compress_is_asked_not_to(server: HTTPServer) -> Non
 
     server.expect_request("/asked/f.gz").respond_with_handler(answer)
     assert remote(server.url_for("/asked/f.gz")).fetch().read_bytes() == DATA
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip"])
+def test_a_server_that_announces_gzip_files_as_an_encoding_is_no_problem(
+    server: HTTPServer, encoding: str
+) -> None:
+    data = gzip.compress(DATA)
+    server.expect_request("/a/f.gz").respond_with_data(data, headers={"Content-Encoding": encoding})
+    checksum = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    assert remote(server.url_for("/a/f.gz"), checksum=checksum).fetch().read_bytes() == data
 
 
 FETCH = (
