@@ -19,7 +19,7 @@ from xarray.core import indexing
 from mnist_zarr.errors import SourceError
 from mnist_zarr.files import PathOrFile, describe, is_url
 from mnist_zarr.idx import IdxFile
-from mnist_zarr.pairs import IdxPair, find_labels, find_pairs, parse_name
+from mnist_zarr.pairs import IdxPair, find_labels, find_pairs, is_folder, parse_name
 from mnist_zarr.schema import (
     COL,
     IMAGE,
@@ -87,17 +87,17 @@ class StackedFiles:
     Raises
     ------
     SourceError
-        If the files differ in type or row shape.
+        If the files differ in type or row shape, or one of several is of rank 0.
     """
 
     def __init__(self, files: Sequence[IdxFile]) -> None:
         first = files[0]
         for other in files[1:]:
-            if (other.dtype, other.shape[1:]) != (first.dtype, first.shape[1:]):
+            fits = (other.dtype, other.shape[1:]) == (first.dtype, first.shape[1:])
+            if not (fits and first.shape and other.shape):
                 raise SourceError(
-                    f"files that do not fit together: {first.name} holds {first.dtype} rows of "
-                    f"shape {first.shape[1:]}, {other.name} holds {other.dtype} rows of shape "
-                    f"{other.shape[1:]}"
+                    f"files that do not fit together: {first.name} holds {_describe_rows(first)}, "
+                    f"{other.name} holds {_describe_rows(other)}"
                 )
         self._files = tuple(files)
         self._starts = np.cumsum([0, *(file.header.n_rows for file in files)]).tolist()
@@ -198,6 +198,17 @@ class Positions:
     def take_rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Return the rows of these numbers."""
         return rows.astype(self._dtype)
+
+
+class SuggestedChunks(dict[Any, int]):
+    """Chunk sizes for ``chunks={}``; to choose others separates nothing that is stored.
+
+    xarray takes the sizes by ``get`` with a default, and asks ``get`` without one whether
+    stored chunks are separated by those that the user chose, of which it would warn.
+    """
+
+    def get(self, dim: Any, default: Any = None) -> Any:
+        return None if default is None else super().get(dim, default)
 
 
 class IdxBackendEntrypoint(BackendEntrypoint):
@@ -343,7 +354,7 @@ def _pairs_of(
     if not isinstance(source, str | os.PathLike):
         return [(cast(PathOrFile, source), labels, None)]
     name = parse_name(source)
-    if name is None and labels is None and _is_folder(os.fspath(source)):
+    if name is None and labels is None and is_folder(source, storage_options=storage_options):
         return [_as_tuple(pair) for pair in find_pairs(source, storage_options=storage_options)]
     if labels is None:
         labels = find_labels(source, storage_options=storage_options)
@@ -352,10 +363,6 @@ def _pairs_of(
 
 def _as_tuple(pair: IdxPair) -> tuple[PathOrFile, PathOrFile | None, str | None]:
     return pair.images, pair.labels, pair.split
-
-
-def _is_folder(path: str) -> bool:
-    return path.endswith("/") if is_url(path) else os.path.isdir(path)
 
 
 def _open_pairs(
@@ -395,7 +402,8 @@ def _open_pairs(
     if transposed:
         ds[IMAGE].attrs["source_dims"] = f"{SAMPLE} {COL} {ROW}"
     for variable in ds.variables.values():
-        variable.encoding["preferred_chunks"] = _dask_chunks(ds[IMAGE], variable.dims)
+        suggested = SuggestedChunks(_dask_chunks(ds[IMAGE], variable.dims))
+        variable.encoding["preferred_chunks"] = suggested
     # A worker of a cluster can read its own rows of a raw file, but not of a gzip file.
     ds[IMAGE].encoding["seeks_cheaply"] = all(image.seeks_cheaply for image in images)
     ds.encoding["source_files"] = (*images, *labels)
@@ -409,6 +417,10 @@ def _lazy(rows: LazyRows) -> indexing.LazilyIndexedArray:
 def _splits(splits: Sequence[str | None], counts: Sequence[int]) -> LazyRows:
     values = RepeatedValues([split or "unknown" for split in splits], counts)
     return LazyRows((sum(counts),), cast(Any, STRING_DTYPE), values)
+
+
+def _describe_rows(file: IdxFile) -> str:
+    return f"{file.dtype} rows of shape {file.shape[1:]}" if file.shape else "no rows (rank 0)"
 
 
 def _check_same_length(image: IdxFile, label: IdxFile) -> None:
