@@ -58,9 +58,12 @@ class LazyRows(BackendArray):
         self.reader = reader
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return indexing.explicit_indexing_adapter(
-            key, self.shape, indexing.IndexingSupport.OUTER, self._read
-        )
+        if isinstance(key, indexing.VectorizedIndexer):
+            return indexing.explicit_indexing_adapter(
+                key, self.shape, indexing.IndexingSupport.OUTER, self._read
+            )
+        # The adapter fails on an empty slice of negative step; nothing else needs it here.
+        return self._read(key.tuple)
 
     def _read(self, key: tuple[Any, ...]) -> Any:
         if not self.shape:
@@ -78,7 +81,8 @@ class LazyRows(BackendArray):
             array = self.reader.read_rows(row, row + 1)
         for axis, other in reversed(list(enumerate(others, start=1))):
             array = array[(slice(None),) * axis + (other,)]
-        return array if isinstance(rows, slice | np.ndarray) else array[0]
+        # The dots keep a single string an array of its type.
+        return array if isinstance(rows, slice | np.ndarray) else array[0, ...]
 
 
 class StackedFiles:
@@ -243,7 +247,9 @@ class IdxBackendEntrypoint(BackendEntrypoint):
             pairs = _pairs_of(filename_or_obj, labels, storage_options)
             ds = _open_pairs(pairs, transposed, storage_options)
         dropped = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
-        return ds.drop_vars(dropped, errors="ignore")
+        ds = ds.drop_vars(dropped, errors="ignore")
+        ds.set_close(_close_nothing)
+        return ds
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Whether the name, or a name in the folder, is that of an IDX file."""
@@ -322,6 +328,10 @@ def open_idx(
         transposed=transposed,
         storage_options=storage_options,
     )
+
+
+def _close_nothing() -> None:
+    """Stand where xarray.open_mfdataset expects a closer: no file is open."""
 
 
 def _is_label_file(source: Source) -> bool:
