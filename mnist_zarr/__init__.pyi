@@ -7,6 +7,9 @@ from .builder import build as build
 from .catalog import open_catalog as open_catalog
 from .idx import read_idx as read_idx
 from .idx import write_idx as write_idx
+from .idx_folder import write_idx_files as write_idx_files
+from .npz import open_npz as open_npz
+from .npz import write_npz as write_npz
 from .openml import open_openml as open_openml
 from .qmnist import join_writers as join_writers
 from .reader import open_store as open_store

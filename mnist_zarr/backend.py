@@ -6,6 +6,7 @@ second, and so on. Nothing but headers is read before values are asked for.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, cast
@@ -85,8 +86,34 @@ class LazyRows(BackendArray):
         return array if isinstance(rows, slice | np.ndarray) else array[0, ...]
 
 
+class RowsFile(Protocol):
+    """A file of rows: IDX or .npy. Must be picklable."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the dimensions."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+
+    @property
+    def seeks_cheaply(self) -> bool:
+        """Whether rows in any order cost about the same."""
+
+    def read(self) -> npt.NDArray[Any]:
+        """Return the whole array."""
+
+    def read_rows(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Return the rows ``start`` to ``stop``."""
+
+
 class StackedFiles:
-    """The rows of IDX files of equal type and row shape, one file after the other.
+    """The rows of files of equal type and row shape, one file after the other.
 
     Raises
     ------
@@ -94,7 +121,7 @@ class StackedFiles:
         If the files differ in type or row shape, or one of several is of rank 0.
     """
 
-    def __init__(self, files: Sequence[IdxFile]) -> None:
+    def __init__(self, files: Sequence[RowsFile]) -> None:
         first = files[0]
         for other in files[1:]:
             fits = (other.dtype, other.shape[1:]) == (first.dtype, first.shape[1:])
@@ -104,7 +131,7 @@ class StackedFiles:
                     f"{other.name} holds {_describe_rows(other)}"
                 )
         self._files = tuple(files)
-        self._starts = np.cumsum([0, *(file.header.n_rows for file in files)]).tolist()
+        self._starts = np.cumsum([0, *map(_n_rows, files)]).tolist()
 
     def as_lazy_rows(self) -> LazyRows:
         """Return the array of all rows."""
@@ -138,7 +165,8 @@ class StackedFiles:
 
     def _spans(self, ordered: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         """Cut ascending row numbers into stretches that are worth one read."""
-        row_bytes = max(1, self._files[0].header.row_bytes)
+        first_file = self._files[0]
+        row_bytes = max(1, math.prod(first_file.shape[1:]) * first_file.dtype.itemsize)
         max_gap, max_span = MAX_GAP_BYTES // row_bytes + 1, MAX_SPAN_BYTES // row_bytes + 1
         first = 0
         gaps = np.flatnonzero(np.diff(ordered) > max_gap) + 1
@@ -389,10 +417,39 @@ def _open_pairs(
     if labels and len(labels) < len(images):
         alone = next(describe(image) for image, label, _ in pairs if label is None)
         raise SourceError(f"{alone}: no label file found beside it, while other sources have one")
+    splits = [split for _, _, split in pairs]
+    ds = dataset_of_files(images, labels, splits, transposed=transposed)
+    ds.attrs["source"] = _file_names(images + labels)
+    ds.encoding["source_files"] = (*images, *labels)
+    return ds
+
+
+def dataset_of_files(
+    images: Sequence[RowsFile],
+    labels: Sequence[RowsFile],
+    splits: Sequence[str | None],
+    *,
+    transposed: bool = False,
+) -> xr.Dataset:
+    """Make the lazy Dataset of image files, one after the other.
+
+    Parameters
+    ----------
+    images, labels : sequence of RowsFile
+        A label file for each image file, or none at all.
+    splits : sequence of str or None
+        The split of each image file, as far as it is known.
+    transposed : bool
+        Whether the images lie in the files column by column.
+
+    Raises
+    ------
+    SourceError
+        If the files do not fit together.
+    """
     for image, label in zip(images, labels, strict=False):
         _check_same_length(image, label)
-    counts = [image.header.n_rows for image in images]
-    splits = [split for _, _, split in pairs]
+    counts = [_n_rows(image) for image in images]
     stacked = StackedFiles(images).as_lazy_rows()
     if transposed:
         stacked = TransposedImages(stacked).as_lazy_rows()
@@ -407,7 +464,6 @@ def _open_pairs(
         source_index=_lazy(LazyRows((n_samples,), positions, Positions(positions)))
         if has_samples
         else None,
-        attrs={"source": _file_names(images + labels)},
     )
     if transposed:
         ds[IMAGE].attrs["source_dims"] = f"{SAMPLE} {COL} {ROW}"
@@ -416,8 +472,11 @@ def _open_pairs(
         variable.encoding["preferred_chunks"] = suggested
     # A worker of a cluster can read its own rows of a raw file, but not of a gzip file.
     ds[IMAGE].encoding["seeks_cheaply"] = all(image.seeks_cheaply for image in images)
-    ds.encoding["source_files"] = (*images, *labels)
     return ds
+
+
+def _n_rows(file: RowsFile) -> int:
+    return file.shape[0] if file.shape else 1
 
 
 def _lazy(rows: LazyRows) -> indexing.LazilyIndexedArray:
@@ -429,15 +488,15 @@ def _splits(splits: Sequence[str | None], counts: Sequence[int]) -> LazyRows:
     return LazyRows((sum(counts),), cast(Any, STRING_DTYPE), values)
 
 
-def _describe_rows(file: IdxFile) -> str:
+def _describe_rows(file: RowsFile) -> str:
     return f"{file.dtype} rows of shape {file.shape[1:]}" if file.shape else "no rows (rank 0)"
 
 
-def _check_same_length(image: IdxFile, label: IdxFile) -> None:
+def _check_same_length(image: RowsFile, label: RowsFile) -> None:
     if image.shape[:1] != label.shape[:1]:
         raise SourceError(
-            f"images and labels differ in number: {image.header.n_rows:,} images in {image.name}, "
-            f"{label.header.n_rows:,} labels in {label.name}"
+            f"images and labels differ in number: {_n_rows(image):,} images in {image.name}, "
+            f"{_n_rows(label):,} labels in {label.name}"
         )
 
 

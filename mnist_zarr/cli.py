@@ -74,8 +74,8 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     "sources",
     multiple=True,
     metavar="NAME|FOLDER|FILE",
-    help="A data set of the catalog, a folder of IDX files, or an IDX image file; may be "
-    "repeated.  [default: mnist]",
+    help="A data set of the catalog, a folder of IDX files, an IDX image file, or an .npz "
+    "archive; may be repeated.  [default: mnist]",
 )
 @click.option("--labels", metavar="FILE", help="The label file of a single image file.")
 @click.option(
@@ -178,6 +178,35 @@ def plot(
         figure.savefig(output, dpi=150)
     except ValueError as error:  # a file format that matplotlib does not know
         raise click.ClickException(f"{output}: {error}") from error
+
+
+@main.command()
+@click.argument("store")
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(["idx", "npz"]),
+    required=True,
+    help="The original IDX files, or a NumPy archive scaled to [-1, 1].",
+)
+@click.option(
+    "-o", "--output", required=True, metavar="FOLDER|FILE", help="Folder of IDX files, or archive."
+)
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+@_progress_option
+def export(store: str, form: str, output: str, **options: Any) -> None:
+    """Write the samples of STORE as files of another form, in source order.
+
+    \b
+    Examples:
+      mnist-zarr export mnist.zarr --to idx -o originals
+      mnist-zarr export mnist.zarr --to npz -o mnist_scaled.npz
+    """
+    ds = mnist_zarr.open_store(store, chunks=None)
+    if form == "idx":
+        mnist_zarr.write_idx_files(ds, output, **options)
+    else:
+        mnist_zarr.write_npz(ds, output, **options)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 
     MnistZarrError
     ├── IdxFormatError      (ValueError)         a file is not the IDX that it should be
+    ├── NpzFormatError      (ValueError)         a file is not the .npz that it should be
     ├── IdxTypeError        (TypeError)          an array that IDX cannot hold
     ├── SourceError         (ValueError)         files that do not make a data set
     │   └── SourceNotFoundError (FileNotFoundError)
@@ -28,6 +29,10 @@ class MnistZarrError(Exception):
 
 class IdxFormatError(MnistZarrError, ValueError):
     """A file is not the IDX that it should be: says file, byte, expected, got."""
+
+
+class NpzFormatError(MnistZarrError, ValueError):
+    """A file is not the .npz archive that it should be: says file, member, expected, got."""
 
 
 class IdxTypeError(MnistZarrError, TypeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from mnist_zarr import schema
-from mnist_zarr.errors import SelectionError
-from mnist_zarr.schema import LABEL, SAMPLE
+from mnist_zarr.errors import SchemaError, SelectionError
+from mnist_zarr.pairs import SPLIT_ORDER
+from mnist_zarr.schema import LABEL, SAMPLE, SOURCE_INDEX, SPLIT
 
 # A message that lists more choices than this is not read.
 MAX_CHOICES_SHOWN = 70
@@ -68,6 +70,48 @@ def select(
         # One range: reading it is a plain slice of the store.
         return ds.isel({SAMPLE: slice(int(positions[0]), int(positions[-1]) + 1)})
     return ds.isel({SAMPLE: positions})
+
+
+def parts_in_source_order(ds: xr.Dataset) -> list[tuple[str | None, npt.NDArray[np.int64]]]:
+    """Return each split with the positions of its samples, ascending in ``source_index``.
+
+    Returns
+    -------
+    list of (str or None, numpy.ndarray)
+        Training samples first, then test samples, then other splits by name;
+        one part without a name where the Dataset has no ``split``. Without
+        ``source_index`` the samples are in the order of ``ds``.
+
+    Raises
+    ------
+    SchemaError
+        If the name of a split is none that a file can have.
+
+    Examples
+    --------
+    >>> ds = schema.make_dataset(
+    ...     None, split=["test", "train", "train"], source_index=np.array([2, 1, 0])
+    ... )
+    >>> parts_in_source_order(ds)
+    [('train', array([2, 1])), ('test', array([0]))]
+    """
+    parts: dict[str | None, npt.NDArray[np.int64]]
+    if SPLIT in ds.variables:
+        values = ds[SPLIT].values
+        names = sorted(map(str, np.unique(values)), key=lambda n: (SPLIT_ORDER.get(n, 2), n))
+        for name in names:
+            if not re.fullmatch(r"[\w.-]+", name):
+                raise SchemaError(f"split: {name!r} cannot be part of a file name; rename it")
+        parts = {name: np.flatnonzero(values == name) for name in names}
+    else:
+        parts = {None: np.arange(ds.sizes[SAMPLE])}
+    if SOURCE_INDEX in ds.variables:
+        source_index = ds[SOURCE_INDEX].values
+        parts = {
+            name: positions[np.argsort(source_index[positions], kind="stable")]
+            for name, positions in parts.items()
+        }
+    return list(parts.items())
 
 
 def _matches(ds: xr.Dataset, name: str, wanted: Any) -> npt.NDArray[np.bool_]:

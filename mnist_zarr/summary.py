@@ -152,7 +152,7 @@ def _summarize_array(array: Any, variable: xr.DataArray) -> ArraySummary:
         shards=array.shards,
         codec=" + ".join(codecs) or "none",
         n_objects=array.nchunks_initialized // _chunks_per_object(array),
-        raw_bytes=_raw_bytes(variable),
+        raw_bytes=_raw_bytes(array, variable),
         stored_bytes=array.nbytes_stored(),
     )
 
@@ -163,9 +163,9 @@ def _chunks_per_object(array: Any) -> int:
     return math.prod(n // m for n, m in zip(array.shards, array.chunks, strict=True))
 
 
-def _raw_bytes(variable: xr.DataArray) -> int:
+def _raw_bytes(array: Any, variable: xr.DataArray) -> int:
     if not schema.is_string(variable.dtype):
-        return int(variable.nbytes)
+        return int(array.nbytes)  # of the stored type, where the variable opens rescaled
     # Characters of variable length have no size per element: count what they hold.
     values, counts = np.unique(variable.values, return_counts=True)
     return int(sum(len(str(v).encode()) * n for v, n in zip(values, counts, strict=True)))

@@ -19,11 +19,11 @@ PACKAGE = Path(mnist_zarr.__file__).parent
 LAYERS = (
     ("errors",),
     ("blocks", "files", "plan", "pool", "progress", "schema", "table", "zarrs_pipeline"),
-    ("download", "idx", "openml", "pairs", "storage", "template"),
+    ("download", "idx", "npy", "openml", "pairs", "storage", "template", "zip_source"),
     ("backend", "entries", "reader", "selection"),
     ("elementwise", "qmnist"),
     ("scaling",),
-    ("catalog", "writer", "plot", "summary", "transform"),
+    ("catalog", "writer", "plot", "summary", "transform", "npz", "idx_folder"),
     ("builder",),
     ("__init__",),
     ("cli",),
