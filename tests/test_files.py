@@ -11,10 +11,10 @@ import pickle
 import random
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import numpy as np
@@ -33,8 +33,8 @@ from mnist_zarr.files import (
     open_bytes,
 )
 
-# What the fixture `serve` of conftest.py gives.
-Serve = Callable[..., str]
+if TYPE_CHECKING:
+    from tests.conftest import Serve
 
 # Neither all noise nor all zeros, several times as long as one read of a gzip stream.
 PLAIN = np.random.default_rng(0).integers(0, 9, 3_000_000).astype(np.uint8).tobytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pytest
@@ -13,7 +13,9 @@ from werkzeug import Request, Response
 
 from mnist_zarr.errors import SourceError, SourceNotFoundError
 from mnist_zarr.pairs import IdxName, IdxPair, find_labels, find_pairs, is_folder, parse_name
-from tests.conftest import Serve
+
+if TYPE_CHECKING:
+    from tests.conftest import Serve
 
 
 def put(folder: Path, *names: str) -> Path:
