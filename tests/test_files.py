@@ -323,3 +323,15 @@ def test_a_file_is_created_behind_a_url(memory_url: str) -> None:
     assert open_bytes(f"{memory_url}/x").read(0, 10) == b"there"
     with pytest.raises(TargetExistsError), create_file(f"{memory_url}/x", overwrite=False):
         pytest.fail("the file was opened")
+
+
+def test_a_file_that_another_makes_meanwhile_is_kept(tmp_path: Path) -> None:
+    def race() -> None:
+        with create_file(tmp_path / "x", overwrite=False) as file:
+            file.write(b"ours")
+            (tmp_path / "x").write_bytes(b"theirs")
+
+    with pytest.raises(TargetExistsError, match="exists already"):
+        race()
+    assert (tmp_path / "x").read_bytes() == b"theirs"
+    assert list(tmp_path.iterdir()) == [tmp_path / "x"]
