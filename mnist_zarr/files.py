@@ -439,14 +439,9 @@ def create_file(target: str | os.PathLike[str], *, overwrite: bool = False) -> I
         fs, path = url_to_fs(name)
         if not overwrite and fs.exists(path):
             raise exists
-        with fs.open(path, "wb") as file:
-            try:
-                yield file
-            except BaseException:
-                # fsspec sends an object when it is closed: give it up instead.
-                with contextlib.suppress(AttributeError, NotImplementedError):
-                    file.discard()
-                raise
+        # In a transaction the object appears at the end, and not at all upon an error.
+        with fs.transaction, fs.open(path, "wb") as file:
+            yield file
         return
     place = Path(name)
     if not overwrite and place.exists():

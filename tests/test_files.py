@@ -335,3 +335,24 @@ def test_a_file_that_another_makes_meanwhile_is_kept(tmp_path: Path) -> None:
         race()
     assert (tmp_path / "x").read_bytes() == b"theirs"
     assert list(tmp_path.iterdir()) == [tmp_path / "x"]
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_a_failure_leaves_the_old_object_behind_a_url(
+    kind: str, memory_url: str, tmp_path: Path
+) -> None:
+    url = f"{memory_url}/x" if kind == "memory" else f"file://{tmp_path}/x"
+    with create_file(url) as file:
+        file.write(b"old")
+
+    def fail_half_way() -> None:
+        with create_file(url, overwrite=True) as file:
+            file.write(b"half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_half_way()
+    assert open_bytes(url).read(0, 10) == b"old"
+    with create_file(url, overwrite=True) as file:
+        file.write(b"new")
+    assert open_bytes(url).read(0, 10) == b"new"
