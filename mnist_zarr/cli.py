@@ -25,6 +25,15 @@ Examples:
 BYTES_OF_UNIT = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
+# Of the pictures that `plot` draws, the options that say how many images they show.
+GRID_OF_KIND = {
+    "samples": ("rows", "columns"),
+    "balance": (),
+    "mean": ("columns",),
+    "sheet": ("columns",),
+}
+
+
 class ByteSize(click.ParamType[int]):
     """A number of bytes, as 2000000, 2MB or 2MiB."""
 
@@ -134,8 +143,22 @@ def info(store: str) -> None:
 @click.argument("store")
 @click.option("--label", "labels", multiple=True, help="Class number or name; may be repeated.")
 @click.option("--split", help="Only samples of this split.")
-@click.option("--rows", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--columns", type=click.IntRange(1), default=5, show_default=True)
+@click.option(
+    "--kind",
+    type=click.Choice(list(GRID_OF_KIND)),
+    default="samples",
+    show_default=True,
+    help="""\b
+    samples  one per class, more with --label
+    balance  samples per class and split
+    mean     mean image per class
+    sheet    a row of samples per class
+    """,
+)
+@click.option("--rows", type=click.IntRange(1), help="Rows of --kind samples.  [default: 5]")
+@click.option(
+    "--columns", type=click.IntRange(1), help="Images in a row.  [default: 5, of a sheet 10]"
+)
 @click.option(
     "-o", "--output", required=True, metavar="FILE", help="Picture to write: .png, .pdf, .svg ..."
 )
@@ -144,25 +167,38 @@ def plot(
     store: str,
     labels: tuple[str, ...],
     split: str | None,
-    rows: int,
-    columns: int,
+    kind: str,
     output: str,
     overwrite: bool,
+    **grid: int | None,
 ) -> None:
-    """Draw samples of STORE: one per class, or those of the given labels.
+    """Draw a picture of STORE: samples, or figures of its classes.
 
     \b
     Examples:
       mnist-zarr plot mnist.zarr -o digits.png
       mnist-zarr plot mnist.zarr --label 7 -o sevens.png
+      mnist-zarr plot mnist.zarr --kind balance -o balance.png
+      mnist-zarr plot mnist.zarr --kind mean --split test -o means.png
+      mnist-zarr plot mnist.zarr --kind sheet --label 3 --label 8 -o sheet.png
     """
+    given = {name: number for name, number in grid.items() if number is not None}
+    for name in given:
+        if name not in GRID_OF_KIND[kind]:
+            raise click.UsageError(f"--kind {kind} has no --{name}")
     if os.path.lexists(output) and not overwrite:
         raise click.ClickException(f"{output}: exists already; give --overwrite to replace it")
-    ds = mnist_zarr.select(mnist_zarr.open_store(store), split=split)
-    if labels:
-        figure = mnist_zarr.plot.samples(ds, list(labels), rows=rows, columns=columns)
+    ds = mnist_zarr.select(mnist_zarr.open_store(store), label=list(labels) or None, split=split)
+    if kind == "balance":
+        figure = mnist_zarr.plot.class_balance(ds)
+    elif kind == "mean":
+        figure = mnist_zarr.plot.mean_images(ds, **given)
+    elif kind == "sheet":
+        figure = mnist_zarr.plot.contact_sheet(ds, **given)
+    elif labels or "rows" in given:
+        figure = mnist_zarr.plot.samples(ds, **given)
     else:
-        figure = mnist_zarr.plot.one_per_class(ds, columns=columns)
+        figure = mnist_zarr.plot.one_per_class(ds, **given)
     try:
         figure.savefig(output, dpi=150)
     except ValueError as error:  # a file format that matplotlib does not know

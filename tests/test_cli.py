@@ -104,6 +104,21 @@ def test_plot_writes_a_picture_of_sevens_and_one_of_each_digit(store: Path, tmp_
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        ["--kind", "balance"],
+        ["--kind", "mean", "--columns", "10"],
+        ["--kind", "sheet", "--label", "3", "--label", "8", "--columns", "4"],
+        ["--kind", "samples", "--rows", "1", "--split", "test"],
+    ],
+)
+def test_plot_draws_every_kind(options: list[str], store: Path, tmp_path: Path) -> None:
+    result = run("plot", store, *options, "-o", tmp_path / "picture.png")
+    assert (result.exit_code, result.output) == (0, "")
+    assert imread(tmp_path / "picture.png").std() > 0
+
+
+@pytest.mark.parametrize(
     ("args", "sentence"),
     [
         (["info", "nowhere.zarr"], "nowhere.zarr: there is no Zarr store"),
@@ -112,6 +127,7 @@ def test_plot_writes_a_picture_of_sevens_and_one_of_each_digit(store: Path, tmp_
         (["build", "x.zarr", "--chunk-bytes", "many"], "'many' is not a number of bytes"),
         (["build", "x.zarr", "--order", "size"], "'size' is not one of"),
         (["plot", "nowhere.zarr", "-o", "x.png"], "there is no Zarr store"),
+        (["plot", "x", "--kind=balance", "--rows=3", "-o", "x.png"], "balance has no --rows"),
     ],
 )
 def test_an_error_is_one_sentence_on_stderr_and_no_traceback(

@@ -20,7 +20,7 @@ LAYERS = (
     ("errors",),
     ("blocks", "files", "plan", "pool", "progress", "schema", "zarrs_pipeline"),
     ("idx", "pairs", "storage", "template"),
-    ("backend", "reader", "selection"),
+    ("backend", "counts", "reader", "selection"),
     ("elementwise",),
     ("scaling",),
     ("catalog", "writer", "plot", "summary", "transform"),
