@@ -203,6 +203,8 @@ def test_no_text_of_a_picture_is_cut_off_or_lies_on_another() -> None:
         texts += [text for legend in figure.legends for text in legend.get_texts()]
         boxes = [text.get_window_extent() for text in texts]
         assert len(boxes) >= len(names)
+        if axes.images:  # which long names shall not make small
+            assert axes.bbox.height > 0.9 * figure.bbox.height
         for number, box in enumerate(boxes):
             assert box.x0 >= 0
             assert box.y0 >= 0
