@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -94,10 +93,27 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     show_default=True,
     help="Keep the order of the source, or put the samples of a class together.",
 )
-@click.option("--chunk-bytes", type=ByteSize(), help="Uncompressed bytes of a chunk at most.")
-@click.option("--shard-bytes", type=ByteSize(), help="Uncompressed bytes of a shard at most.")
-@click.option("--codec", type=click.Choice(["zstd", "gzip"]), default="zstd", show_default=True)
-@click.option("--level", type=int, default=9, show_default=True, help="Compression level.")
+@click.option(
+    "--chunk-bytes",
+    type=ByteSize(),
+    help="Uncompressed bytes of an image chunk at most, as 3000000 or 3MB.  [default: 3MB, in "
+    "label order 400kB]",
+)
+@click.option(
+    "--shard-bytes",
+    type=ByteSize(),
+    help="Uncompressed bytes of a shard at most.  [default: no shards]",
+)
+@click.option(
+    "--codec",
+    type=click.Choice(["zstd", "gzip"]),
+    default="zstd",
+    show_default=True,
+    help="Compression of the chunks; both carry a checksum.",
+)
+@click.option(
+    "--level", type=int, default=9, show_default=True, help="1 to 22 of zstd, 1 to 9 of gzip."
+)
 @click.option(
     "--zarr-format",
     type=click.Choice(["3", "2"]),
@@ -115,7 +131,7 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
 @_progress_option
 def build(target: str, sources: tuple[str, ...], zarr_format: str, **options: Any) -> None:
-    """Build the Zarr store TARGET, of the bundled MNIST or another source.
+    """Build the Zarr store TARGET from MNIST or another source.
 
     \b
     Examples:
@@ -147,12 +163,12 @@ def info(store: str) -> None:
     "--kind",
     type=click.Choice(list(GRID_OF_KIND)),
     default="samples",
-    show_default=True,
     help="""\b
     samples  one per class, more with --label
     balance  samples per class and split
     mean     mean image per class
     sheet    a row of samples per class
+    [default: samples]
     """,
 )
 @click.option("--rows", type=click.IntRange(1), help="Rows of --kind samples.  [default: 5]")
@@ -186,8 +202,6 @@ def plot(
     for name in given:
         if name not in GRID_OF_KIND[kind]:
             raise click.UsageError(f"--kind {kind} has no --{name}")
-    if os.path.lexists(output) and not overwrite:
-        raise click.ClickException(f"{output}: exists already; give --overwrite to replace it")
     ds = mnist_zarr.select(mnist_zarr.open_store(store), label=list(labels) or None, split=split)
     if kind == "balance":
         figure = mnist_zarr.plot.class_balance(ds)
@@ -199,10 +213,7 @@ def plot(
         figure = mnist_zarr.plot.samples(ds, **given)
     else:
         figure = mnist_zarr.plot.one_per_class(ds, **given)
-    try:
-        figure.savefig(output, dpi=150)
-    except ValueError as error:  # a file format that matplotlib does not know
-        raise click.ClickException(f"{output}: {error}") from error
+    mnist_zarr.plot.save_figure(figure, output, overwrite=overwrite)
 
 
 if __name__ == "__main__":

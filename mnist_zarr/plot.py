@@ -1,11 +1,12 @@
 """Pictures of samples and of classes, with matplotlib.
 
-Each function reads only what it shows, returns the
-:class:`matplotlib.figure.Figure` and writes nothing.
+Each function that draws reads only what it shows, returns the
+:class:`matplotlib.figure.Figure` and writes nothing; ``save_figure`` does that.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from mnist_zarr import schema
 from mnist_zarr.blocks import blocks
 from mnist_zarr.counts import count_samples
 from mnist_zarr.errors import OptionError, SchemaError, SelectionError
+from mnist_zarr.files import create_file
 from mnist_zarr.schema import COL, IMAGE, LABEL, ROW, SAMPLE
 from mnist_zarr.selection import select
 
@@ -27,6 +29,7 @@ INCHES_PER_IMAGE_OF_SHEET = 0.6
 PIXELS_BETWEEN_IMAGES = 2
 INCHES_PER_BAR = 0.32
 INCHES_PER_CHARACTER = 0.09
+DOTS_PER_INCH = 150
 # Ink on paper: 0 is white, as the data sets of this family mean it.
 COLOR_MAP = "gray_r"
 # Samples that lie this close are read together with what is between them.
@@ -248,6 +251,41 @@ def contact_sheet(ds: xr.Dataset, *, columns: int = 10) -> Figure:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
+
+
+def save_figure(figure: Figure, target: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write a figure to a file, which appears only when it is complete.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        What to write.
+    target : str or os.PathLike
+        Path or URL; its ending tells the format: .png, .pdf, .svg, ...
+    overwrite : bool
+        Whether to replace an existing file.
+
+    Raises
+    ------
+    OptionError
+        If matplotlib does not know the format.
+    TargetExistsError
+        If the file exists and ``overwrite`` is false.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from mnist_zarr.catalog import open_catalog
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_figure(class_balance(open_catalog("mnist")), f"{folder}/balance.png")
+    """
+    name = os.fspath(target)
+    image_format = os.path.splitext(name)[1].removeprefix(".").lower()
+    known = sorted(figure.canvas.get_supported_filetypes())
+    if image_format not in known:
+        raise OptionError(f"{name}: expected a name that ends in one of .{', .'.join(known)}")
+    with create_file(target, overwrite=overwrite) as file:
+        figure.savefig(file, format=image_format, dpi=DOTS_PER_INCH)
 
 
 def _draw(

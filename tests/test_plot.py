@@ -5,7 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import dask.array
 import numpy as np
@@ -16,7 +16,7 @@ from zarr.storage import MemoryStore
 
 from mnist_zarr import plot
 from mnist_zarr.catalog import open_catalog
-from mnist_zarr.errors import OptionError, SchemaError, SelectionError
+from mnist_zarr.errors import OptionError, SchemaError, SelectionError, TargetExistsError
 from mnist_zarr.plan import Order
 from mnist_zarr.reader import open_store
 from mnist_zarr.schema import STRING_DTYPE, class_attrs, make_dataset
@@ -245,3 +245,38 @@ def test_labels_that_are_no_classes_are_not_drawn_one_by_one() -> None:
     for draw in (plot.one_per_class, plot.class_balance, plot.mean_images, plot.contact_sheet):
         with pytest.raises(SchemaError, match="300 different labels are too many for classes"):
             draw(ds)
+
+
+@pytest.mark.parametrize("ending", ["png", "PDF", "svg"])
+def test_a_figure_is_saved_in_the_format_that_its_name_tells(tmp_path: Path, ending: str) -> None:
+    figure = plot.class_balance(make_dataset(None, label=np.array([1, 0, 1])))
+    place = tmp_path / f"balance.{ending}"
+    plot.save_figure(figure, place)
+    magic = {"png": b"\x89PNG", "PDF": b"%PDF", "svg": b"<?xml"}[ending]
+    assert place.read_bytes().startswith(magic)
+    with pytest.raises(TargetExistsError, match="exists already"):
+        plot.save_figure(figure, place)
+    plot.save_figure(figure, place, overwrite=True)
+
+
+def test_a_figure_that_fails_half_way_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure = plot.class_balance(make_dataset(None, label=np.array([1, 0, 1])))
+
+    def fail(file: BinaryIO, **_: object) -> None:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(figure, "savefig", fail)
+    with pytest.raises(KeyboardInterrupt):
+        plot.save_figure(figure, tmp_path / "balance.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["balance", "balance.docx"])
+def test_an_unknown_picture_format_gets_the_list_of_known_ones(tmp_path: Path, name: str) -> None:
+    figure = plot.class_balance(make_dataset(None, label=np.array([1, 0, 1])))
+    with pytest.raises(OptionError, match=rf"{name}: expected a name that ends in .*\.png"):
+        plot.save_figure(figure, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
