@@ -1,4 +1,5 @@
 # What the package offers. lazy_loader reads this file at run time, and wants relative imports.
+from . import catalog as catalog
 from . import plot as plot
 from . import summary as summary
 from .backend import open_idx as open_idx
@@ -6,6 +7,11 @@ from .builder import build as build
 from .catalog import open_catalog as open_catalog
 from .idx import read_idx as read_idx
 from .idx import write_idx as write_idx
+from .idx_folder import write_idx_files as write_idx_files
+from .npz import open_npz as open_npz
+from .npz import write_npz as write_npz
+from .openml import open_openml as open_openml
+from .qmnist import join_writers as join_writers
 from .reader import open_store as open_store
 from .selection import select as select
 from .transform import rescale as rescale

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
 BLOCK_BYTES = 4 << 20
+# Larger, as every such block may read all chunks.
+SCATTERED_BLOCK_BYTES = 16 << 20
 # Positions take eight bytes a sample, several times over: bounds those of small samples.
 MAX_BLOCK_SAMPLES = 1 << 16
 
@@ -56,3 +60,37 @@ def _reads(variable: xr.Variable, row_bytes: int) -> Iterator[tuple[int, int]]:
         stop += chunk_samples
     if start < stop:
         yield start, stop
+
+
+def blocks_at(
+    variable: xr.Variable, positions: npt.NDArray[np.int64]
+) -> Iterator[npt.NDArray[Any]]:
+    """Yield the rows at these positions, in their order, some at a time.
+
+    The chunks of a store in another order than the positions are read once for
+    every block that has samples of theirs.
+    """
+    if len(positions) and (np.diff(positions) == 1).all():
+        for _, block in blocks(variable[int(positions[0]) : int(positions[-1]) + 1]):
+            yield block
+        return
+    block_samples = max(1, SCATTERED_BLOCK_BYTES // max(1, bytes_of_row(variable)))
+    for start in range(0, len(positions), block_samples):
+        wanted = positions[start : start + block_samples]
+        by_position = np.argsort(wanted)
+        ordered = wanted[by_position]
+        block = np.empty((len(wanted), *variable.shape[1:]), variable.dtype)
+        for first, last in _one_dask_chunk_at_a_time(variable, ordered):
+            block[by_position[first:last]] = variable[ordered[first:last]].values
+        yield block
+
+
+def _one_dask_chunk_at_a_time(
+    variable: xr.Variable, ordered: npt.NDArray[np.int64]
+) -> Iterator[tuple[int, int]]:
+    """Cut ascending positions where dask would load one more chunk: it loads all, then takes."""
+    ends = [len(variable)] if variable.chunks is None else np.cumsum(variable.chunks[0])
+    bounds = np.searchsorted(ordered, ends)
+    for first, last in itertools.pairwise([0, *bounds.tolist()]):
+        if first < last:
+            yield first, last

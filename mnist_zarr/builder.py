@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from mnist_zarr.backend import Source, open_idx
-from mnist_zarr.catalog import CATALOG, open_catalog
+from mnist_zarr.catalog import open_catalog
+from mnist_zarr.entries import CATALOG
 from mnist_zarr.errors import SourceError, SourceNotFoundError
 from mnist_zarr.files import PathOrFile, is_url
+from mnist_zarr.npz import is_npz, open_npz
 from mnist_zarr.pairs import parse_name
 from mnist_zarr.plan import Order
 from mnist_zarr.storage import Target
@@ -48,9 +50,10 @@ def build(
         store object. A local store appears only when it is complete.
     source : optional
         The name of a data set of the catalog (``"mnist"``, the default, comes
-        with the package); an IDX image file; a folder with one pair of IDX
-        files per split; several of these as a list; or a Dataset. A folder
-        that has the name of a data set is written ``"./mnist"``.
+        with the package, the others are downloaded: see :func:`open_catalog`);
+        an IDX image file; an .npz archive; a folder with one pair of IDX files
+        per split; several of these as a list; or a Dataset. A folder that has
+        the name of a data set is written ``"./mnist"``.
     labels : path, URL or open binary file, optional
         The label file of a single image file, where its name does not tell.
     order, chunk_bytes, shard_bytes, codec, level, zarr_format
@@ -63,8 +66,8 @@ def build(
 
     Raises
     ------
-    IdxFormatError
-        If a source file is not a whole IDX file.
+    IdxFormatError, NpzFormatError
+        If a source file is not a whole IDX file or .npz archive.
     SourceError
         If the source names nothing, or files that do not fit together.
     TargetExistsError
@@ -116,6 +119,8 @@ def open_source(source: Source | xr.Dataset, *, labels: PathOrFile | None = None
     parts = source if isinstance(source, Sequence) and not isinstance(source, str) else [source]
     for part in parts:
         _check_names_something(part)
+    if isinstance(source, str | os.PathLike) and is_npz(source):
+        return open_npz(source, labels=labels)
     return open_idx(source, labels=labels)
 
 

@@ -1,69 +1,27 @@
-"""The data sets known by name: their files, class names, licences and citations."""
+"""The data sets known by name, as Datasets and as a table."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from mnist_zarr import schema
 from mnist_zarr.backend import open_idx
-from mnist_zarr.errors import SourceError
+from mnist_zarr.entries import BUNDLED_FILES, CATALOG, BundledFile, CatalogEntry, DataFile
+from mnist_zarr.errors import MissingExtraError, SourceError
+from mnist_zarr.files import LocalSource
+from mnist_zarr.pairs import IdxPair
+from mnist_zarr.qmnist import fetch_label_tables, label_coords
 from mnist_zarr.schema import IMAGE, LABEL
+from mnist_zarr.table import align_columns
 
-BUNDLED_FILES = Path(__file__).parent / "data"
-
-
-@dataclass(frozen=True)
-class CatalogEntry:
-    """A data set known by name.
-
-    Attributes
-    ----------
-    name : str
-        What ``open_catalog`` calls it.
-    title : str
-        A line that says what it is.
-    images : tuple of str
-        The image files, in the order in which they are concatenated.
-    class_names : tuple of str
-        The name of each label, from 0 on.
-    image_comment : str
-        What the pixel values mean.
-    license : str
-        Of the data, as their publishers state it.
-    citation : str
-        How to cite the data.
-    """
-
-    name: str
-    title: str
-    images: tuple[str, ...]
-    class_names: tuple[str, ...]
-    image_comment: str
-    license: str
-    citation: str
-
-
-MNIST = CatalogEntry(
-    name="mnist",
-    title="MNIST database of handwritten digits",
-    images=("train-images-idx3-ubyte.gz", "t10k-images-idx3-ubyte.gz"),
-    class_names=tuple("0123456789"),
-    image_comment="0 is background (white), 255 is foreground (black)",
-    license=(
-        "stated differently by its distributors: CC BY-SA 3.0 (Keras; copyright Y. LeCun and "
-        "C. Cortes), MIT (dataset card on the Hugging Face hub)"
-    ),
-    citation=(
-        "Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: Gradient-based learning applied to document "
-        "recognition. Proceedings of the IEEE 86(11), 2278-2324, 1998. doi:10.1109/5.726791"
-    ),
-)
-
-CATALOG = {entry.name: entry for entry in (MNIST,)}
+# Of the entries, what others look for here.
+__all__ = ["BUNDLED_FILES", "CATALOG", "describe_catalog", "open_catalog", "open_entry"]
 
 
 def open_catalog(name: str, *, chunks: Any = None) -> xr.Dataset:
@@ -72,7 +30,10 @@ def open_catalog(name: str, *, chunks: Any = None) -> xr.Dataset:
     Parameters
     ----------
     name : str
-        ``"mnist"``.
+        ``"mnist"``, ``"fashion-mnist"``, ``"kmnist"``, ``"k49"``, ``"qmnist"``,
+        or ``"emnist-balanced"``, ``-byclass``, ``-bymerge``, ``-digits``,
+        ``-letters``, ``-mnist``. All but the first are downloaded when they are
+        first opened, and kept (see :mod:`mnist_zarr.download`).
     chunks : optional
         As in :func:`xarray.open_dataset`: ``None`` for plain lazy arrays,
         ``{}`` for dask arrays.
@@ -82,12 +43,23 @@ def open_catalog(name: str, *, chunks: Any = None) -> xr.Dataset:
     xarray.Dataset
         ``image`` (sample, row, col) uint8, with the coordinates ``label``
         (uint8), ``split`` (string) and ``source_index`` (uint32); the training
-        samples first, then the test samples.
+        samples first, then the test samples. QMNIST also has ``writer`` and
+        ``series``, see :func:`mnist_zarr.join_writers`.
 
     Raises
     ------
     SourceError
         If there is no data set of that name.
+    DownloadError
+        If a file is not here and no mirror gives it as it should be.
+    MissingExtraError
+        If a download is needed and pooch is not installed.
+
+    Notes
+    -----
+    EMNIST's files have rows and columns swapped. The images are served upright;
+    the attribute ``source_dims`` of ``image`` says how they are stored. The
+    labels of EMNIST Letters run from 1 to 26, and stay so.
 
     Examples
     --------
@@ -97,8 +69,104 @@ def open_catalog(name: str, *, chunks: Any = None) -> xr.Dataset:
     entry = CATALOG.get(name)
     if entry is None:
         raise SourceError(f"{name!r}: no data set of that name; choose from {', '.join(CATALOG)}")
-    ds = open_idx([BUNDLED_FILES / file for file in entry.images], chunks=chunks)
+    return open_entry(entry, chunks=chunks)
+
+
+def describe_catalog() -> str:
+    """Return a table of the data sets: name, size, licence, origin, whether it is here.
+
+    Examples
+    --------
+    >>> describe_catalog().splitlines()[1].split()[:4]
+    ['mnist', '70,000', '10', 'CC']
+    """
+    rows = [("name", "samples", "classes", "licence", "from", "here")]
+    rows += [
+        (
+            entry.name,
+            f"{entry.n_samples:,}",
+            str(len(entry.class_names)),
+            entry.license,
+            entry.publisher,
+            _where(entry),
+        )
+        for entry in CATALOG.values()
+    ]
+    return "\n".join(align_columns(rows, right=(1, 2)))
+
+
+def _where(entry: CatalogEntry) -> str:
+    if all(isinstance(file, BundledFile) for file in entry.files):
+        return "bundled"
+    try:
+        return "cached" if all(file.is_here() for file in entry.files) else "to download"
+    except MissingExtraError:
+        return "to download"
+
+
+def open_entry(entry: CatalogEntry, *, chunks: Any = None) -> xr.Dataset:
+    """Open the data set that an entry describes; see :func:`open_catalog`."""
+    ds = _OPENERS[entry.kind](entry, chunks)
     ds[IMAGE].attrs["comment"] = entry.image_comment
-    ds[LABEL].attrs |= schema.class_attrs(range(len(entry.class_names)), entry.class_names)
-    ds.attrs |= {"title": entry.title, "license": entry.license, "references": entry.citation}
+    labels = range(entry.first_label, entry.first_label + len(entry.class_names))
+    ds[LABEL].attrs |= schema.class_attrs(labels, entry.class_names)
+    ds.attrs |= {
+        "title": entry.title,
+        "license": entry.license_details,
+        "references": entry.citation,
+    }
     return ds
+
+
+def _open_idx(entry: CatalogEntry, chunks: Any) -> xr.Dataset:
+    return open_idx(_pairs(entry), chunks=chunks)
+
+
+def _open_transposed_idx(entry: CatalogEntry, chunks: Any) -> xr.Dataset:
+    return open_idx(_pairs(entry), chunks=chunks, transposed=True)
+
+
+def _open_qmnist(entry: CatalogEntry, chunks: Any) -> xr.Dataset:
+    ds = open_idx(_pairs(entry), chunks=chunks)
+    coords = label_coords(np.concatenate(fetch_label_tables(entry)))
+    coords[LABEL].attrs = ds[LABEL].attrs
+    return ds.assign_coords(coords)
+
+
+def _open_npz(entry: CatalogEntry, chunks: Any) -> xr.Dataset:
+    images = np.concatenate([_read_npz(part.images) for part in entry.parts])
+    labels = [_read_npz(part.labels) for part in entry.parts]
+    files = [LocalSource(file.fetch()) for file in entry.files]
+    ds = schema.make_dataset(
+        images,
+        label=np.concatenate(labels),
+        split=np.repeat(
+            np.array([part.split for part in entry.parts], schema.STRING_DTYPE),
+            list(map(len, labels)),
+        ),
+        source_index=np.arange(len(images), dtype=schema.source_index_dtype(len(images))),
+        attrs={"source": ", ".join(Path(file.name).name for file in files)},
+    )
+    ds.encoding["source_files"] = tuple(files)
+    return ds if chunks is None else ds.chunk(chunks)
+
+
+def _read_npz(file: DataFile) -> npt.NDArray[Any]:
+    with np.load(file.fetch(), allow_pickle=False) as archive:
+        array: npt.NDArray[Any] = archive["arr_0"]
+    return array
+
+
+_OPENERS: dict[str, Callable[[CatalogEntry, Any], xr.Dataset]] = {
+    "idx": _open_idx,
+    "idx transposed": _open_transposed_idx,
+    "qmnist": _open_qmnist,
+    "npz": _open_npz,
+}
+
+
+def _pairs(entry: CatalogEntry) -> list[IdxPair]:
+    return [
+        IdxPair(str(part.images.fetch()), str(part.labels.fetch()), part.split)
+        for part in entry.parts
+    ]

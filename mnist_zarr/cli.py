@@ -82,8 +82,8 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     "sources",
     multiple=True,
     metavar="NAME|FOLDER|FILE",
-    help="A data set of the catalog, a folder of IDX files, or an IDX image file; may be "
-    "repeated.  [default: mnist]",
+    help="A data set of the catalog, a folder of IDX files, an IDX image file, or an .npz "
+    "archive; may be repeated.  [default: mnist]",
 )
 @click.option("--labels", metavar="FILE", help="The label file of a single image file.")
 @click.option(
@@ -156,6 +156,19 @@ def info(store: str) -> None:
 
 
 @main.command()
+def sources() -> None:
+    """List the data sets that are known by name.
+
+    With size, licence, origin, and whether they are here or to be downloaded.
+
+    \b
+    Example:
+      mnist-zarr sources
+    """
+    click.echo(mnist_zarr.catalog.describe_catalog())
+
+
+@main.command()
 @click.argument("store")
 @click.option("--label", "labels", multiple=True, help="Class number or name; may be repeated.")
 @click.option("--split", help="Only samples of this split.")
@@ -214,6 +227,37 @@ def plot(
     else:
         figure = mnist_zarr.plot.one_per_class(ds, **given)
     mnist_zarr.plot.save_figure(figure, output, overwrite=overwrite)
+
+
+@main.command()
+@click.argument("store")
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(["idx", "npz"]),
+    required=True,
+    help="The original IDX files, or a NumPy archive scaled to [-1, 1].",
+)
+@click.option(
+    "-o", "--output", required=True, metavar="FOLDER|FILE", help="Folder of IDX files, or archive."
+)
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+@_progress_option
+def export(store: str, form: str, output: str, **options: Any) -> None:
+    """Write STORE as IDX files or as a NumPy archive.
+
+    The samples are in source order, whatever the order of STORE.
+
+    \b
+    Examples:
+      mnist-zarr export mnist.zarr --to idx -o originals
+      mnist-zarr export mnist.zarr --to npz -o mnist_scaled.npz
+    """
+    ds = mnist_zarr.open_store(store, chunks=None)
+    if form == "idx":
+        mnist_zarr.write_idx_files(ds, output, **options)
+    else:
+        mnist_zarr.write_npz(ds, output, **options)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ class _Application:
     """A formula with the type of its result, applied a piece at a time."""
 
     def __init__(self, formula: Formula, dtype: np.dtype[Any]) -> None:
+        self.__name__ = type(formula).__name__  # by which dask calls its tasks
         self._formula = formula
         self._dtype = dtype
 

@@ -4,6 +4,7 @@
 
     MnistZarrError
     ├── IdxFormatError      (ValueError)         a file is not the IDX that it should be
+    ├── NpzFormatError      (ValueError)         a file is not the .npz that it should be
     ├── IdxTypeError        (TypeError)          an array that IDX cannot hold
     ├── SourceError         (ValueError)         files that do not make a data set
     │   └── SourceNotFoundError (FileNotFoundError)
@@ -14,6 +15,7 @@
     │   ├── TargetExistsError   (FileExistsError)
     │   ├── TargetBusyError     another build holds the target
     │   └── StoreNotFoundError  (FileNotFoundError)
+    ├── DownloadError       (OSError)            no mirror gives the file as it should be
     └── MissingExtraError   (ImportError)        an optional partner is not installed
 
 Every class also inherits the built-in that a caller would expect to catch.
@@ -27,6 +29,10 @@ class MnistZarrError(Exception):
 
 class IdxFormatError(MnistZarrError, ValueError):
     """A file is not the IDX that it should be: says file, byte, expected, got."""
+
+
+class NpzFormatError(MnistZarrError, ValueError):
+    """A file is not the .npz archive that it should be: says file, member, expected, got."""
 
 
 class IdxTypeError(MnistZarrError, TypeError):
@@ -73,6 +79,10 @@ class TargetBusyError(StoreError):
 
 class StoreNotFoundError(StoreError, FileNotFoundError):
     """There is no Zarr store at the address."""
+
+
+class DownloadError(MnistZarrError, OSError):
+    """No mirror gives a file as it should be; the message has each one's reason."""
 
 
 class MissingExtraError(MnistZarrError, ImportError):

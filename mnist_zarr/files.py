@@ -13,11 +13,12 @@ import hashlib
 import io
 import os
 import secrets
+import shutil
 import tempfile
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -26,7 +27,7 @@ import fsspec
 from fsspec.core import url_to_fs
 from zlib_ng import zlib_ng
 
-from mnist_zarr.errors import IdxFormatError, SourceNotFoundError, TargetExistsError
+from mnist_zarr.errors import IdxFormatError, OptionError, SourceNotFoundError, TargetExistsError
 
 PathOrFile = str | os.PathLike[str] | BinaryIO
 
@@ -270,6 +271,7 @@ class GzipSource(ByteSource):
 
     MAX_CHECKPOINTS = 64
     FIRST_SPACING_BYTES = 4 << 20
+    ENCODING = "gzip"  # as messages call it
     # Kept, since it is asked for several times: to tell what it is, then to be parsed.
     HEAD_BYTES = 4096
     seeks_cheaply = False
@@ -342,8 +344,9 @@ class GzipSource(ByteSource):
                 if cursor.inflate is None:
                     return b""
                 raise IdxFormatError(
-                    f"{self.name}: the gzip data end at byte {cursor.raw_offset}, in the middle "
-                    f"of a gzip member, after {cursor.offset} decoded bytes; "
+                    f"{self.name}: the {self.ENCODING} data end at byte {cursor.raw_offset}, "
+                    f"in the middle of a {self.ENCODING} member, after {cursor.offset} decoded "
+                    "bytes; "
                     "the file is truncated: fetch it again"
                 )
             if cursor.inflate is None:
@@ -364,7 +367,7 @@ class GzipSource(ByteSource):
         except InflateError as error:
             reason = str(error).rpartition(": ")[2]
             raise IdxFormatError(
-                f"{self.name}: damaged gzip data at or after byte {here} ({reason}), "
+                f"{self.name}: damaged {self.ENCODING} data at or after byte {here} ({reason}), "
                 f"after {cursor.offset} decoded bytes; fetch the file again"
             ) from error
         if cursor.inflate.eof:
@@ -431,7 +434,7 @@ def create_file(target: str | os.PathLike[str], *, overwrite: bool = False) -> I
         If there is such a file and ``overwrite`` is false.
     """
     name = os.fspath(target)
-    exists = TargetExistsError(f"{name}: exists already; give overwrite=True to replace it")
+    exists = _exists(name)
     if is_url(name):
         fs, path = url_to_fs(name)
         if not overwrite and fs.exists(path):
@@ -458,6 +461,63 @@ def create_file(target: str | os.PathLike[str], *, overwrite: bool = False) -> I
             _move_if_absent(beside, place, exists)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def create_files(
+    folder: str | os.PathLike[str], names: Sequence[str], *, overwrite: bool = False
+) -> Iterator[Path]:
+    """Create several files of a local folder, which appear together or not at all.
+
+    Yields
+    ------
+    pathlib.Path
+        A hidden folder to write the files into, by their names.
+
+    Raises
+    ------
+    OptionError
+        If the folder is a URL.
+    TargetExistsError
+        If one of the files exists and ``overwrite`` is false, or the folder is
+        a file.
+    """
+    if is_url(folder):
+        raise OptionError(f"{folder!r}: expected a local folder, got a URL")
+    place = Path(folder)
+    if place.exists() and not place.is_dir():
+        raise TargetExistsError(f"{place}: is a file; expected a folder, or nothing")
+    for name in names:
+        if os.path.lexists(place / name) and not overwrite:
+            raise _exists(place / name)
+    is_new = not place.exists()
+    place.mkdir(parents=True, exist_ok=True)
+    hidden = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=place))
+    try:
+        (hidden / "new").mkdir()
+        (hidden / "old").mkdir()
+        yield hidden / "new"
+        _move_all(hidden, place, names, overwrite)
+    finally:
+        shutil.rmtree(hidden)
+        if is_new:
+            with contextlib.suppress(OSError):  # it has files in it
+                place.rmdir()
+
+
+def _move_all(hidden: Path, place: Path, names: Sequence[str], overwrite: bool) -> None:
+    with contextlib.ExitStack() as undo:
+        for name in names:
+            if overwrite and os.path.lexists(place / name):
+                (place / name).rename(hidden / "old" / name)
+                undo.callback((hidden / "old" / name).rename, place / name)
+            _move_if_absent(hidden / "new" / name, place / name, _exists(place / name))
+            undo.callback((place / name).unlink)
+        undo.pop_all()
+
+
+def _exists(place: str | Path) -> TargetExistsError:
+    return TargetExistsError(f"{place}: exists already; give overwrite=True to replace it")
 
 
 def _move_if_absent(beside: Path, place: Path, exists: TargetExistsError) -> None:

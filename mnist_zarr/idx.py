@@ -23,7 +23,7 @@ import contextlib
 import gzip
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -403,6 +403,17 @@ def write_idx(array: ArrayLike, target: PathOrFile, *, overwrite: bool = False) 
     '00000b02 00000001 00000002 00010002'
     """
     header = header_of(array, describe(target))
+    write_blocks(header, _row_blocks(array, header), target, overwrite=overwrite)
+
+
+def write_blocks(
+    header: IdxHeader,
+    blocks: Iterable[npt.NDArray[Any]],
+    target: PathOrFile,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a header and the rows that it announces; see :func:`write_idx`."""
     with contextlib.ExitStack() as stack:
         if not isinstance(target, str | os.PathLike):
             file = target
@@ -413,7 +424,7 @@ def write_idx(array: ArrayLike, target: PathOrFile, *, overwrite: bool = False) 
                 packed = gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
                 file = cast(BinaryIO, stack.enter_context(packed))
         file.write(header.to_bytes())
-        for block in _row_blocks(array, header):
+        for block in blocks:
             file.write(block.astype(header.dtype.newbyteorder(">"), copy=False).tobytes())
 
 

@@ -85,6 +85,11 @@ def find_labels(
         Path or URL of the image file.
     storage_options : dict, optional
         Passed to the fsspec file system of a URL.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If the URL is of an unknown file system.
     """
     path = os.fspath(images)
     name = parse_name(path)
@@ -93,7 +98,7 @@ def find_labels(
     folder = path[: len(path) - len(_base_name(path))]
     try:
         names = _list_names(folder, storage_options)
-    except (OSError, NotImplementedError, ValueError):  # a web server may list nothing
+    except SourceError:  # a web server may list nothing
         return _probe_labels(path, storage_options)
     wanted = [
         candidate
@@ -117,13 +122,12 @@ def find_pairs(
     SourceNotFoundError
         If there is no such folder.
     SourceError
-        If it holds no IDX image file, or two that could be the same split.
+        If it cannot be listed, holds no IDX image file, or two that could be
+        the same split.
     """
-    place = os.fspath(folder).rstrip("/" + os.sep) + "/"
-    try:
-        names = _list_names(place, storage_options)
-    except FileNotFoundError as error:
-        raise SourceNotFoundError(f"{place}: there is no such folder") from error
+    place = os.fspath(folder)
+    place += "" if place.endswith(("/", os.sep)) else "/"
+    names = _list_names(place, storage_options)
     chosen: dict[tuple[str, Role], str] = {}
     for candidate in sorted(names, key=_preference):
         if parsed := parse_name(candidate):
@@ -142,6 +146,18 @@ def find_pairs(
     pairs.sort(key=lambda pair: (SPLIT_ORDER.get(pair.split or "", 2), pair.images))
     _check_one_of_each(place, pairs)
     return pairs
+
+
+def is_folder(
+    path: str | os.PathLike[str], *, storage_options: dict[str, Any] | None = None
+) -> bool:
+    """Whether this is a folder; a web server's is told by the slash at its end."""
+    place = os.fspath(path)
+    if not is_url(place):
+        return os.path.isdir(place)
+    fs, inner = _file_system(place, storage_options)
+    # A web server knows no folders: to ask it would fetch the file.
+    return place.endswith("/") or ("http" not in fs.protocol and bool(fs.isdir(inner)))
 
 
 def _check_one_of_each(place: str, pairs: list[IdxPair]) -> None:
@@ -166,10 +182,27 @@ def _preference(name: str) -> tuple[bool, str]:
 
 
 def _list_names(folder: str, storage_options: dict[str, Any] | None) -> list[str]:
-    if not is_url(folder):
-        return os.listdir(folder or ".")
-    fs, path = url_to_fs(folder, **(storage_options or {}))
-    return [_base_name(entry) for entry in fs.ls(path, detail=False)]
+    try:
+        if not is_url(folder):
+            return os.listdir(folder or ".")
+        fs, path = _file_system(folder, storage_options)
+        return [_base_name(entry) for entry in fs.ls(path, detail=False)]
+    except SourceNotFoundError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise SourceNotFoundError(f"{folder}: there is no such folder") from error
+    except Exception as error:  # each file system refuses with errors of its own
+        raise SourceError(
+            f"{folder}: the folder cannot be listed ({error}); name the image files instead"
+        ) from error
+
+
+def _file_system(url: str, storage_options: dict[str, Any] | None) -> tuple[Any, str]:
+    try:
+        fs, path = url_to_fs(url, **(storage_options or {}))
+    except ValueError as error:  # unknown protocol
+        raise SourceNotFoundError(f"{url}: cannot be opened: {error}") from error
+    return fs, path
 
 
 def _probe_labels(images: str, storage_options: dict[str, Any] | None) -> str | None:
@@ -180,10 +213,10 @@ def _probe_labels(images: str, storage_options: dict[str, Any] | None) -> str | 
     folder, separator = images[: len(images) - len(base)], base[match.end("role")]
     endings = [f"{separator}idx1-ubyte", "-idx1-ubyte", ".idx1-ubyte", "-idx2-int"]
     suffixes = [match["gz"] or "", "" if match["gz"] else ".gz"]
-    fs, _ = url_to_fs(images, **(storage_options or {}))
+    fs, _ = _file_system(images, storage_options)
     for ending in dict.fromkeys(endings):
         for suffix in suffixes:
             candidate = f"{folder}{match['prefix']}labels{ending}{suffix}"
-            if fs.exists(url_to_fs(candidate, **(storage_options or {}))[1]):
+            if fs.exists(_file_system(candidate, storage_options)[1]):
                 return candidate
     return None

@@ -81,29 +81,36 @@ def class_attrs(values: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
     return {"flag_values": [int(value) for value in values], "flag_meanings": meanings}
 
 
-def class_names(ds: xr.Dataset) -> dict[int, str]:
-    """Return the name of each label value, from the CF flag attributes.
+def class_names(ds: xr.Dataset, name: str = LABEL) -> dict[int, str]:
+    """Return the name of each value of a variable, from its CF flag attributes.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        The Dataset.
+    name : str
+        The variable, ``label`` by default.
 
     Returns
     -------
     dict
-        From label value to name; empty where the Dataset names no classes.
+        From value to name; empty where the Dataset names none.
 
     Raises
     ------
     SchemaError
         If ``flag_values`` and ``flag_meanings`` differ in length.
     """
-    attrs = ds[LABEL].attrs if LABEL in ds.variables else {}
+    attrs = ds[name].attrs if name in ds.variables else {}
     if not {"flag_values", "flag_meanings"} <= attrs.keys():
         return {}
     values = np.atleast_1d(attrs["flag_values"]).tolist()
     meanings = str(attrs["flag_meanings"]).split()
     if len(values) != len(meanings):
         raise SchemaError(
-            f"label: flag_values has {len(values)} entries, but flag_meanings has {len(meanings)}"
+            f"{name}: flag_values has {len(values)} entries, but flag_meanings has {len(meanings)}"
         )
-    return {value: name.replace("_", " ") for value, name in zip(values, meanings, strict=True)}
+    return {value: word.replace("_", " ") for value, word in zip(values, meanings, strict=True)}
 
 
 def make_dataset(

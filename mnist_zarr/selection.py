@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from mnist_zarr import schema
-from mnist_zarr.errors import SelectionError
-from mnist_zarr.schema import LABEL, SAMPLE
+from mnist_zarr.errors import SchemaError, SelectionError
+from mnist_zarr.pairs import SPLIT_ORDER
+from mnist_zarr.schema import LABEL, SAMPLE, SOURCE_INDEX, SPLIT
 
 # A message that lists more choices than this is not read.
 MAX_CHOICES_SHOWN = 70
@@ -30,7 +32,8 @@ def select(
     ds : xarray.Dataset
         With dimension ``sample``; whole or already a selection.
     label : int, str, list or slice, optional
-        A label, a class name, several of these, or a range with both ends
+        A label, a class name (small and capital letters are told apart where
+        the classes need it), several of these, or a range with both ends
         included, as labels are sliced in xarray.
     split : str or list, optional
         ``"train"``, ``"test"``.
@@ -69,6 +72,48 @@ def select(
     return ds.isel({SAMPLE: positions})
 
 
+def parts_in_source_order(ds: xr.Dataset) -> list[tuple[str | None, npt.NDArray[np.int64]]]:
+    """Return each split with the positions of its samples, ascending in ``source_index``.
+
+    Returns
+    -------
+    list of (str or None, numpy.ndarray)
+        Training samples first, then test samples, then other splits by name;
+        one part without a name where the Dataset has no ``split``. Without
+        ``source_index`` the samples are in the order of ``ds``.
+
+    Raises
+    ------
+    SchemaError
+        If the name of a split is none that a file can have.
+
+    Examples
+    --------
+    >>> ds = schema.make_dataset(
+    ...     None, split=["test", "train", "train"], source_index=np.array([2, 1, 0])
+    ... )
+    >>> parts_in_source_order(ds)
+    [('train', array([2, 1])), ('test', array([0]))]
+    """
+    parts: dict[str | None, npt.NDArray[np.int64]]
+    if SPLIT in ds.variables:
+        values = ds[SPLIT].values
+        names = sorted(map(str, np.unique(values)), key=lambda n: (SPLIT_ORDER.get(n, 2), n))
+        for name in names:
+            if not re.fullmatch(r"[\w.-]+", name):
+                raise SchemaError(f"split: {name!r} cannot be part of a file name; rename it")
+        parts = {name: np.flatnonzero(values == name) for name in names}
+    else:
+        parts = {None: np.arange(ds.sizes[SAMPLE])}
+    if SOURCE_INDEX in ds.variables:
+        source_index = ds[SOURCE_INDEX].values
+        parts = {
+            name: positions[np.argsort(source_index[positions], kind="stable")]
+            for name, positions in parts.items()
+        }
+    return list(parts.items())
+
+
 def _matches(ds: xr.Dataset, name: str, wanted: Any) -> npt.NDArray[np.bool_]:
     along_sample = [str(key) for key, coord in ds.coords.items() if coord.dims == (SAMPLE,)]
     if name not in along_sample:
@@ -76,7 +121,7 @@ def _matches(ds: xr.Dataset, name: str, wanted: Any) -> npt.NDArray[np.bool_]:
             f"{name}: no such coordinate along 'sample'; choose from {', '.join(along_sample)}"
         )
     values = ds[name].values
-    names = schema.class_names(ds) if name == LABEL else {}
+    names = schema.class_names(ds, name)
     if isinstance(wanted, slice):
         return _between(name, wanted, values, names)
     if isinstance(wanted, str) or not isinstance(wanted, Sequence | np.ndarray | set | range):
@@ -107,8 +152,11 @@ def _between(
 def _by_name(wanted: Any, names: dict[int, str]) -> Any:
     if not isinstance(wanted, str):
         return wanted
-    folded = wanted.replace("_", " ").casefold()
-    return next((value for value, name in names.items() if name.casefold() == folded), wanted)
+    word = wanted.replace("_", " ")
+    exact = [value for value, name in names.items() if name == word]
+    # EMNIST ByClass has 'a' and 'A'.
+    folded = [value for value, name in names.items() if name.casefold() == word.casefold()]
+    return next(iter(exact or folded), wanted)
 
 
 def _resolve(name: str, wanted: Any, known: list[Any], names: dict[int, str]) -> Any:

@@ -16,6 +16,7 @@ from mnist_zarr.counts import count_samples
 from mnist_zarr.reader import open_store
 from mnist_zarr.schema import LABEL
 from mnist_zarr.storage import Target
+from mnist_zarr.table import align_columns
 
 BAR_WIDTH = 24
 
@@ -89,7 +90,7 @@ class StoreSummary:
         stored = sum(array.stored_bytes for array in self.arrays)
         objects = f"{sum(array.n_objects for array in self.arrays):,}"
         total = ("total", "", "", "", "", objects, f"{raw:,}", f"{stored:,}", _ratio(raw, stored))
-        yield from _columns([*rows, total], right=(5, 6, 7, 8))
+        yield from align_columns([*rows, total], right=(5, 6, 7, 8))
 
     def _class_lines(self) -> Iterator[str]:
         if not self.counts:
@@ -104,7 +105,7 @@ class StoreSummary:
         rows.append(("total", *(f"{count:,}" for count in sums), f"{sum(sums):,}", ""))
         if len(self.splits) == 1 and self.splits[0] == "":
             rows = [(row[0], *row[2:]) for row in rows]
-        yield from _columns(rows, right=range(1, len(rows[0]) - 1))
+        yield from align_columns(rows, right=range(1, len(rows[0]) - 1))
 
     def _source_lines(self) -> Iterator[str]:
         shown = ("order", "license", "references", "software")
@@ -152,7 +153,7 @@ def _summarize_array(array: Any, variable: xr.DataArray) -> ArraySummary:
         shards=array.shards,
         codec=" + ".join(codecs) or "none",
         n_objects=array.nchunks_initialized // _chunks_per_object(array),
-        raw_bytes=_raw_bytes(variable),
+        raw_bytes=_raw_bytes(array, variable),
         stored_bytes=array.nbytes_stored(),
     )
 
@@ -163,9 +164,9 @@ def _chunks_per_object(array: Any) -> int:
     return math.prod(n // m for n, m in zip(array.shards, array.chunks, strict=True))
 
 
-def _raw_bytes(variable: xr.DataArray) -> int:
+def _raw_bytes(array: Any, variable: xr.DataArray) -> int:
     if not schema.is_string(variable.dtype):
-        return int(variable.nbytes)
+        return int(array.nbytes)  # of the stored type, where the variable opens rescaled
     # Characters of variable length have no size per element: count what they hold.
     values, counts = np.unique(variable.values, return_counts=True)
     return int(sum(len(str(v).encode()) * n for v, n in zip(values, counts, strict=True)))
@@ -192,13 +193,3 @@ def _count_samples(ds: xr.Dataset) -> tuple[tuple[str, ...], dict[str, tuple[int
 
 def _ratio(raw_bytes: int, stored_bytes: int) -> str:
     return f"{raw_bytes / stored_bytes:.2f}" if stored_bytes else "-"
-
-
-def _columns(rows: list[tuple[str, ...]], right: Any) -> Iterator[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()

@@ -20,10 +20,15 @@ Serve = Callable[..., str]
 @pytest.fixture
 def memory_url() -> Iterator[str]:
     """The URL of an empty folder of fsspec's memory file system."""
+    _empty_memory()
+    yield "memory://box"
+    _empty_memory()
+
+
+def _empty_memory() -> None:
     memory = fsspec.filesystem("memory")
     memory.store.clear()
-    yield "memory://box"
-    memory.store.clear()
+    memory.pseudo_dirs[:] = [""]
 
 
 @pytest.fixture

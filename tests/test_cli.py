@@ -153,7 +153,8 @@ def test_a_wrong_label_or_picture_format_is_one_sentence(store: Path, tmp_path: 
 
 
 def test_help_and_version_do_not_import_xarray() -> None:
-    for args in (["--help"], ["build", "--help"], ["plot", "--help"], ["--version"]):
+    subcommands = ("build", "plot", "export")
+    for args in (["--help"], *([name, "--help"] for name in subcommands), ["--version"]):
         code = (
             "import sys; from mnist_zarr.cli import main\n"
             f"try: main({args!r}, prog_name='mnist-zarr')\n"

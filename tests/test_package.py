@@ -18,12 +18,12 @@ PACKAGE = Path(mnist_zarr.__file__).parent
 # two stand in one line in the order in which they may.
 LAYERS = (
     ("errors",),
-    ("blocks", "files", "plan", "pool", "progress", "schema", "zarrs_pipeline"),
-    ("idx", "pairs", "storage", "template"),
-    ("backend", "counts", "reader", "selection"),
-    ("elementwise",),
+    ("blocks", "files", "plan", "pool", "progress", "schema", "table", "zarrs_pipeline"),
+    ("download", "idx", "npy", "openml", "pairs", "storage", "template", "zip_source"),
+    ("backend", "counts", "entries", "reader", "selection"),
+    ("elementwise", "qmnist"),
     ("scaling",),
-    ("catalog", "writer", "plot", "summary", "transform"),
+    ("catalog", "writer", "plot", "summary", "transform", "npz", "idx_folder"),
     ("builder",),
     ("__init__",),
     ("cli",),

@@ -48,6 +48,14 @@ def test_shards_are_counted_as_objects(ds: xr.Dataset, tmp_path: Path) -> None:
     assert "10x4x3 in 20x4x3" in summary.to_text()
 
 
+def test_a_store_that_opens_rescaled_is_measured_by_the_type_that_it_holds(
+    ds: xr.Dataset, tmp_path: Path
+) -> None:
+    write_zarr(ds, tmp_path / "t.zarr", rescale=(-1, 1))
+    image = next(array for array in summarize(tmp_path / "t.zarr").arrays if array.name == "image")
+    assert (image.dtype, image.raw_bytes) == ("uint8", 600)
+
+
 def test_classes_are_counted_by_name_and_split(ds: xr.Dataset, tmp_path: Path) -> None:
     write_zarr(ds, tmp_path / "t.zarr")
     summary = summarize(tmp_path / "t.zarr")

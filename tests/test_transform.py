@@ -130,6 +130,8 @@ def test_what_is_lazy_stays_lazy_and_gives_the_same_values(tmp_path: Path) -> No
             expected, changed = change(digits()).image, change(ds).image
             assert (changed.chunks is None) == (ds.image.chunks is None), form
             assert not changed.variable._in_memory
+            read_best = ds.image.encoding.get("preferred_chunks")
+            assert changed.encoding.get("preferred_chunks") == read_best
             for key in (slice(None), slice(3, 50, 4), [5, 1, 59, 1], 8, slice(9, 9)):
                 np.testing.assert_array_equal(changed[key], expected[key], strict=True)
             np.testing.assert_array_equal(changed[2:9, 1, [2, 0]], expected[2:9, 1, [2, 0]])
@@ -171,6 +173,7 @@ def test_dask_arrays_are_rescaled_lazily_chunk_by_chunk() -> None:
         (lambda: rescale(BYTES, dtype="int8"), OptionError, "expected float32, .* got int8"),
         (lambda: rescale(BYTES / 2), SchemaError, r"float64 values is not known; .*valid_range"),
         (lambda: rescale(BYTES > 2), SchemaError, "bool values is not known"),
+        (lambda: rescale(3), SchemaError, "expected a Dataset or an array, got a single value"),
         (lambda: rescale(xr.Dataset()), SchemaError, "expected a Dataset with 'image'"),
         (
             lambda: rescale(digits().image.assign_attrs(valid_range=[3, 3])),
@@ -240,7 +243,9 @@ def test_a_rescaled_store_holds_the_bytes_of_the_raw_one_and_opens_as_floats(
 ) -> None:
     options: dict[str, Any] = {"order": order, "zarr_format": zarr_format, "chunk_bytes": 100}
     write_zarr(digits(), tmp_path / "raw.zarr", **options)
-    build(tmp_path / "scaled.zarr", digits(), rescale=(-1, 1), **options)
+    given = digits()
+    build(tmp_path / "scaled.zarr", given, rescale=(-1, 1), **options)
+    xr.testing.assert_identical(given, digits())
     raw, scaled = chunks_of(tmp_path / "raw.zarr"), chunks_of(tmp_path / "scaled.zarr")
     assert len(raw) > 6
     assert raw == scaled
@@ -253,6 +258,8 @@ def test_a_rescaled_store_holds_the_bytes_of_the_raw_one_and_opens_as_floats(
     assert opened.attrs == original.attrs
     again = rescale(opened, dtype="float64").image.values
     np.testing.assert_array_equal(again, tutorial(original.image.values))
+    twice = rescale(rescale(opened, 0, 1), 5, 6).image
+    np.testing.assert_allclose(twice, original.image / 255 + 5, atol=1e-6)
     integers = xr.open_zarr(tmp_path / "scaled.zarr", mask_and_scale=False)
     np.testing.assert_array_equal(rescale(integers).image, rescale(original).image)
     assert "scale_factor" not in rescale(integers).image.attrs
