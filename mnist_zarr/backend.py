@@ -51,7 +51,10 @@ class RowReader(Protocol):
 
 
 class LazyRows(BackendArray):
-    """An array whose rows are made on demand."""
+    """An array whose rows are made on demand.
+
+    To be wrapped in xarray's LazilyIndexedArray, which makes negative indices positive.
+    """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], reader: RowReader) -> None:
         self.shape = shape
@@ -76,10 +79,9 @@ class LazyRows(BackendArray):
         elif isinstance(rows, slice):
             array = self.reader.take_rows(np.arange(self.shape[0])[rows])
         elif isinstance(rows, np.ndarray):
-            array = self.reader.take_rows(np.where(rows < 0, rows + self.shape[0], rows))
+            array = self.reader.take_rows(rows)
         else:
-            row = int(rows) % self.shape[0]
-            array = self.reader.read_rows(row, row + 1)
+            array = self.reader.read_rows(int(rows), int(rows) + 1)
         for axis, other in reversed(list(enumerate(others, start=1))):
             array = array[(slice(None),) * axis + (other,)]
         # The dots keep a single string an array of its type.

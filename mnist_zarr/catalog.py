@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from mnist_zarr import schema
 from mnist_zarr.backend import open_idx
-from mnist_zarr.entries import BUNDLED_FILES, CATALOG, BundledFile, CatalogEntry, DataFile
+from mnist_zarr.entries import BUNDLED_FILES, CATALOG, BundledFile, CatalogEntry
 from mnist_zarr.errors import MissingExtraError, SourceError
-from mnist_zarr.files import LocalSource
+from mnist_zarr.npz import open_npz
 from mnist_zarr.pairs import IdxPair
 from mnist_zarr.qmnist import fetch_label_tables, label_coords
 from mnist_zarr.schema import IMAGE, LABEL
@@ -134,27 +132,7 @@ def _open_qmnist(entry: CatalogEntry, chunks: Any) -> xr.Dataset:
 
 
 def _open_npz(entry: CatalogEntry, chunks: Any) -> xr.Dataset:
-    images = np.concatenate([_read_npz(part.images) for part in entry.parts])
-    labels = [_read_npz(part.labels) for part in entry.parts]
-    files = [LocalSource(file.fetch()) for file in entry.files]
-    ds = schema.make_dataset(
-        images,
-        label=np.concatenate(labels),
-        split=np.repeat(
-            np.array([part.split for part in entry.parts], schema.STRING_DTYPE),
-            list(map(len, labels)),
-        ),
-        source_index=np.arange(len(images), dtype=schema.source_index_dtype(len(images))),
-        attrs={"source": ", ".join(Path(file.name).name for file in files)},
-    )
-    ds.encoding["source_files"] = tuple(files)
-    return ds if chunks is None else ds.chunk(chunks)
-
-
-def _read_npz(file: DataFile) -> npt.NDArray[Any]:
-    with np.load(file.fetch(), allow_pickle=False) as archive:
-        array: npt.NDArray[Any] = archive["arr_0"]
-    return array
+    return open_npz(_pairs(entry), chunks=chunks)
 
 
 _OPENERS: dict[str, Callable[[CatalogEntry, Any], xr.Dataset]] = {

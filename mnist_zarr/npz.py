@@ -6,7 +6,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -22,7 +22,7 @@ from mnist_zarr.elementwise import map_values
 from mnist_zarr.errors import NpzFormatError, SchemaError, SourceError
 from mnist_zarr.files import ByteSource, PathOrFile, create_file, is_url, open_bytes
 from mnist_zarr.npy import NpyFile, npy_header
-from mnist_zarr.pairs import SPLIT_ORDER
+from mnist_zarr.pairs import SPLIT_ORDER, IdxPair
 from mnist_zarr.progress import sample_bar
 from mnist_zarr.scaling import scaling_of, unpack
 from mnist_zarr.schema import IMAGE, LABEL, SAMPLE, make_dataset
@@ -47,7 +47,7 @@ def is_npz(source: str | os.PathLike[str]) -> bool:
 
 
 def open_npz(
-    source: PathOrFile,
+    source: PathOrFile | Sequence[IdxPair],
     *,
     labels: PathOrFile | None = None,
     chunks: Any = None,
@@ -57,11 +57,13 @@ def open_npz(
 
     Parameters
     ----------
-    source : path, URL or open binary file
+    source : path, URL, open binary file, or list of IdxPair
         An archive with ``X_train``, ``y_train``, ``X_test`` and ``y_test``, as
         :func:`write_npz` makes it; the same names in small letters, as Keras'
         ``mnist.npz`` has them; ``X`` and ``y`` without a split; or a single
-        array, ``arr_0``, as in the files of KMNIST.
+        array, ``arr_0``, as in the files of KMNIST. Several splits whose images
+        and labels are archives of one array each are a list of
+        :class:`~mnist_zarr.pairs.IdxPair`.
     labels : path, URL or open binary file, optional
         The archive of the labels, where ``source`` has only images.
     chunks : optional
@@ -109,16 +111,23 @@ class _NpzBackendEntrypoint(BackendEntrypoint):
 
     def open_dataset(  # type: ignore[override]  # each engine names its own options
         self,
-        filename_or_obj: PathOrFile,
+        filename_or_obj: PathOrFile | Sequence[IdxPair],
         *,
         drop_variables: str | Iterable[str] | None = None,
         labels: PathOrFile | None = None,
         storage_options: dict[str, Any] | None = None,
     ) -> xr.Dataset:
-        archives = [_Archive(filename_or_obj, storage_options)]
-        if labels is not None:
-            archives.append(_Archive(labels, storage_options))
-        ds = _dataset_of(*archives)
+        if isinstance(filename_or_obj, Sequence) and not isinstance(filename_or_obj, str):
+            images = [_Archive(pair.images, storage_options) for pair in filename_or_obj]
+            labels_of = [pair.labels for pair in filename_or_obj if pair.labels]
+            tables = [_Archive(path, storage_options) for path in labels_of]
+            ds = _dataset_of_pairs(images, tables, [pair.split for pair in filename_or_obj])
+            archives = images + tables
+        else:
+            archives = [_Archive(filename_or_obj, storage_options)]
+            if labels is not None:
+                archives.append(_Archive(labels, storage_options))
+            ds = _dataset_of(*archives)
         ds.attrs["source"] = ", ".join(os.path.basename(archive.name) for archive in archives)
         ds.encoding["source_files"] = tuple(archive.bytes for archive in archives)
         dropped = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
@@ -190,6 +199,18 @@ def _dataset_of(archive: _Archive, label_archive: _Archive | None = None) -> xr.
         [labels[split] for split in splits if labels],
         splits,
     )
+
+
+def _dataset_of_pairs(
+    images: Sequence[_Archive], labels: Sequence[_Archive], splits: Sequence[str | None]
+) -> xr.Dataset:
+    image_files = [archive.only_array() for archive in images]
+    label_files = [archive.only_array() for archive in labels]
+    for image in image_files:
+        _make_square(image)
+    for label in label_files:
+        _check_labels(label)
+    return dataset_of_files(image_files, label_files, splits)
 
 
 def _dataset_of_labels(file: NpyFile) -> xr.Dataset:

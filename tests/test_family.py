@@ -249,6 +249,13 @@ def test_only_images_can_be_transposed(tmp_path: Path) -> None:
         mnist_zarr.open_idx(tmp_path / "rows.idx", transposed=True)
 
 
+@pytest.mark.parametrize("small", ["k49"], indirect=True)
+def test_archives_of_numpy_are_read_lazily(small: SmallCopy) -> None:
+    ds = open_entry(small.entry)
+    assert not ds.image.variable._in_memory
+    assert (ds.image[70].values == small.images["test"][0]).all()
+
+
 @pytest.mark.parametrize("small", ["emnist-letters"], indirect=True)
 def test_letters_keep_their_numbers_from_1_on(small: SmallCopy) -> None:
     ds = open_entry(small.entry)

@@ -11,10 +11,10 @@ import pickle
 import random
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import numpy as np
@@ -33,8 +33,8 @@ from mnist_zarr.files import (
     open_bytes,
 )
 
-# What the fixture `serve` of conftest.py gives.
-Serve = Callable[..., str]
+if TYPE_CHECKING:
+    from tests.conftest import Serve
 
 # Neither all noise nor all zeros, several times as long as one read of a gzip stream.
 PLAIN = np.random.default_rng(0).integers(0, 9, 3_000_000).astype(np.uint8).tobytes()
@@ -323,3 +323,15 @@ def test_a_file_is_created_behind_a_url(memory_url: str) -> None:
     assert open_bytes(f"{memory_url}/x").read(0, 10) == b"there"
     with pytest.raises(TargetExistsError), create_file(f"{memory_url}/x", overwrite=False):
         pytest.fail("the file was opened")
+
+
+def test_a_file_that_another_makes_meanwhile_is_kept(tmp_path: Path) -> None:
+    def race() -> None:
+        with create_file(tmp_path / "x", overwrite=False) as file:
+            file.write(b"ours")
+            (tmp_path / "x").write_bytes(b"theirs")
+
+    with pytest.raises(TargetExistsError, match="exists already"):
+        race()
+    assert (tmp_path / "x").read_bytes() == b"theirs"
+    assert list(tmp_path.iterdir()) == [tmp_path / "x"]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,9 @@ from mnist_zarr.npz import open_npz, write_npz
 from mnist_zarr.reader import open_store
 from mnist_zarr.schema import STRING_DTYPE, make_dataset
 from mnist_zarr.writer import write_zarr
-from tests.conftest import Serve
+
+if TYPE_CHECKING:
+    from tests.conftest import Serve
 
 
 def digits(n_samples: int = 60, seed: int = 0) -> xr.Dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pytest
@@ -13,7 +13,9 @@ from werkzeug import Request, Response
 
 from mnist_zarr.errors import SourceError, SourceNotFoundError
 from mnist_zarr.pairs import IdxName, IdxPair, find_labels, find_pairs, is_folder, parse_name
-from tests.conftest import Serve
+
+if TYPE_CHECKING:
+    from tests.conftest import Serve
 
 
 def put(folder: Path, *names: str) -> Path:
@@ -170,10 +172,11 @@ def test_a_listing_that_the_web_server_refuses_does_no_harm(
     assert find_labels(url) == labels
 
 
-def test_a_folder_page_that_links_no_file_does_no_harm(
-    httpserver: HTTPServer, serve: Serve
+@pytest.mark.parametrize("page", ["<p>Hi</p>", "<a href='notes.txt'>notes</a>"])
+def test_a_folder_page_that_names_no_labels_does_no_harm(
+    httpserver: HTTPServer, serve: Serve, page: str
 ) -> None:
-    httpserver.expect_request("/box/").respond_with_data("<p>Hi</p>", content_type="text/html")
+    httpserver.expect_request("/box/").respond_with_data(page, content_type="text/html")
     url = serve("/box/train-images-idx3-ubyte.gz", b"x")
     assert serve("/box/train-labels-idx1-ubyte.gz", b"x") == find_labels(url)
 
@@ -381,10 +384,15 @@ def test_pairs_are_found_on_the_folder_page_of_a_web_server(httpserver: HTTPServ
     assert find_pairs(url) == [IdxPair(f"{url}train-images-idx3-ubyte.gz", None, "train")]
 
 
-def test_folders_are_told_from_files(tmp_path: Path, memory_url: str, serve: Serve) -> None:
+def test_folders_are_told_from_files(
+    tmp_path: Path, memory_url: str, httpserver: HTTPServer
+) -> None:
     put(tmp_path, "file")
     fsspec.filesystem("memory").pipe_file("/box/file", b"x")
-    url = serve("/box/page", b"<a href='x'>x</a>")
+    httpserver.expect_request("/box/page").respond_with_data(
+        "<a href='/box/page/x'>x</a>", content_type="text/html"
+    )
+    url = httpserver.url_for("/box/page")
     assert [is_folder(place) for place in (tmp_path, memory_url, f"{memory_url}/", f"{url}/")] == [
         True
     ] * 4
