@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mnist_zarr
 from mnist_zarr.builder import build
 from mnist_zarr.catalog import BUNDLED_FILES
 from mnist_zarr.idx import write_idx
@@ -56,6 +57,12 @@ def test_every_picture_exists() -> None:
 def test_links_to_files_lead_somewhere(name: str) -> None:
     links = re.findall(r"\]\(((?!https?:)[^)]+)\)", (TOP / name).read_text())
     assert [link for link in links if not (TOP / link).exists()] == []
+
+
+def test_the_table_of_modules_names_every_module() -> None:
+    table = README.read_text().split("| modules | job |")[1].split("\n\n")[0]
+    modules = {path.stem for path in Path(mnist_zarr.__file__).parent.glob("[!_]*.py")}
+    assert set(re.findall(r"`(\w+)`", table)) == modules
 
 
 def test_files_that_contributing_names_exist() -> None:
