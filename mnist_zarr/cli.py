@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -23,6 +22,15 @@ Examples:
 """
 
 BYTES_OF_UNIT = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+# Of the pictures that `plot` draws, the options that say how many images they show.
+GRID_OF_KIND = {
+    "samples": ("rows", "columns"),
+    "balance": (),
+    "mean": ("columns",),
+    "sheet": ("columns",),
+}
 
 
 class ByteSize(click.ParamType[int]):
@@ -85,10 +93,27 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     show_default=True,
     help="Keep the order of the source, or put the samples of a class together.",
 )
-@click.option("--chunk-bytes", type=ByteSize(), help="Uncompressed bytes of a chunk at most.")
-@click.option("--shard-bytes", type=ByteSize(), help="Uncompressed bytes of a shard at most.")
-@click.option("--codec", type=click.Choice(["zstd", "gzip"]), default="zstd", show_default=True)
-@click.option("--level", type=int, default=9, show_default=True, help="Compression level.")
+@click.option(
+    "--chunk-bytes",
+    type=ByteSize(),
+    help="Uncompressed bytes of an image chunk at most, as 3000000 or 3MB.  [default: 3MB, in "
+    "label order 400kB]",
+)
+@click.option(
+    "--shard-bytes",
+    type=ByteSize(),
+    help="Uncompressed bytes of a shard at most.  [default: no shards]",
+)
+@click.option(
+    "--codec",
+    type=click.Choice(["zstd", "gzip"]),
+    default="zstd",
+    show_default=True,
+    help="Compression of the chunks; both carry a checksum.",
+)
+@click.option(
+    "--level", type=int, default=9, show_default=True, help="1 to 22 of zstd, 1 to 9 of gzip."
+)
 @click.option(
     "--zarr-format",
     type=click.Choice(["3", "2"]),
@@ -106,7 +131,7 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
 @_progress_option
 def build(target: str, sources: tuple[str, ...], zarr_format: str, **options: Any) -> None:
-    """Build the Zarr store TARGET, of the bundled MNIST or another source.
+    """Build the Zarr store TARGET from MNIST or another source.
 
     \b
     Examples:
@@ -132,7 +157,9 @@ def info(store: str) -> None:
 
 @main.command()
 def sources() -> None:
-    """List the data sets known by name: size, licence, origin, whether they are here.
+    """List the data sets that are known by name.
+
+    With size, licence, origin, and whether they are here or to be downloaded.
 
     \b
     Example:
@@ -145,8 +172,22 @@ def sources() -> None:
 @click.argument("store")
 @click.option("--label", "labels", multiple=True, help="Class number or name; may be repeated.")
 @click.option("--split", help="Only samples of this split.")
-@click.option("--rows", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--columns", type=click.IntRange(1), default=5, show_default=True)
+@click.option(
+    "--kind",
+    type=click.Choice(list(GRID_OF_KIND)),
+    default="samples",
+    help="""\b
+    samples  one per class, more with --label
+    balance  samples per class and split
+    mean     mean image per class
+    sheet    a row of samples per class
+    [default: samples]
+    """,
+)
+@click.option("--rows", type=click.IntRange(1), help="Rows of --kind samples.  [default: 5]")
+@click.option(
+    "--columns", type=click.IntRange(1), help="Images in a row.  [default: 5, of a sheet 10]"
+)
 @click.option(
     "-o", "--output", required=True, metavar="FILE", help="Picture to write: .png, .pdf, .svg ..."
 )
@@ -155,29 +196,37 @@ def plot(
     store: str,
     labels: tuple[str, ...],
     split: str | None,
-    rows: int,
-    columns: int,
+    kind: str,
     output: str,
     overwrite: bool,
+    **grid: int | None,
 ) -> None:
-    """Draw samples of STORE: one per class, or those of the given labels.
+    """Draw a picture of STORE: samples, or figures of its classes.
 
     \b
     Examples:
       mnist-zarr plot mnist.zarr -o digits.png
       mnist-zarr plot mnist.zarr --label 7 -o sevens.png
+      mnist-zarr plot mnist.zarr --kind balance -o balance.png
+      mnist-zarr plot mnist.zarr --kind mean --split test -o means.png
+      mnist-zarr plot mnist.zarr --kind sheet --label 3 --label 8 -o sheet.png
     """
-    if os.path.lexists(output) and not overwrite:
-        raise click.ClickException(f"{output}: exists already; give --overwrite to replace it")
-    ds = mnist_zarr.select(mnist_zarr.open_store(store), split=split)
-    if labels:
-        figure = mnist_zarr.plot.samples(ds, list(labels), rows=rows, columns=columns)
+    given = {name: number for name, number in grid.items() if number is not None}
+    for name in given:
+        if name not in GRID_OF_KIND[kind]:
+            raise click.UsageError(f"--kind {kind} has no --{name}")
+    ds = mnist_zarr.select(mnist_zarr.open_store(store), label=list(labels) or None, split=split)
+    if kind == "balance":
+        figure = mnist_zarr.plot.class_balance(ds)
+    elif kind == "mean":
+        figure = mnist_zarr.plot.mean_images(ds, **given)
+    elif kind == "sheet":
+        figure = mnist_zarr.plot.contact_sheet(ds, **given)
+    elif labels or "rows" in given:
+        figure = mnist_zarr.plot.samples(ds, **given)
     else:
-        figure = mnist_zarr.plot.one_per_class(ds, columns=columns)
-    try:
-        figure.savefig(output, dpi=150)
-    except ValueError as error:  # a file format that matplotlib does not know
-        raise click.ClickException(f"{output}: {error}") from error
+        figure = mnist_zarr.plot.one_per_class(ds, **given)
+    mnist_zarr.plot.save_figure(figure, output, overwrite=overwrite)
 
 
 @main.command()
@@ -195,7 +244,9 @@ def plot(
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @_progress_option
 def export(store: str, form: str, output: str, **options: Any) -> None:
-    """Write the samples of STORE as files of another form, in source order.
+    """Write STORE as IDX files or as a NumPy archive.
+
+    The samples are in source order, whatever the order of STORE.
 
     \b
     Examples:

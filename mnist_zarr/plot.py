@@ -1,11 +1,12 @@
-"""Pictures of samples, with matplotlib.
+"""Pictures of samples and of classes, with matplotlib.
 
-Each function reads only the samples that it shows, returns the
-:class:`matplotlib.figure.Figure` and writes nothing.
+Each function that draws reads only what it shows, returns the
+:class:`matplotlib.figure.Figure` and writes nothing; ``save_figure`` does that.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,13 +14,22 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mnist_zarr import schema
+from mnist_zarr.blocks import blocks
+from mnist_zarr.counts import count_samples
 from mnist_zarr.errors import OptionError, SchemaError, SelectionError
+from mnist_zarr.files import create_file
 from mnist_zarr.schema import COL, IMAGE, LABEL, ROW, SAMPLE
 from mnist_zarr.selection import select
 
 INCHES_PER_IMAGE = 1.2
+INCHES_PER_IMAGE_OF_SHEET = 0.6
+PIXELS_BETWEEN_IMAGES = 2
+INCHES_PER_BAR = 0.32
+INCHES_PER_CHARACTER = 0.09
+DOTS_PER_INCH = 150
 # Ink on paper: 0 is white, as the data sets of this family mean it.
 COLOR_MAP = "gray_r"
 # Samples that lie this close are read together with what is between them.
@@ -43,7 +53,11 @@ def one_per_class(ds: xr.Dataset, *, columns: int = 5) -> Figure:
     Raises
     ------
     SchemaError
-        If there are no such images or labels.
+        If there are no such images or labels, or too many of them to be classes.
+    SelectionError
+        If there are no samples.
+    OptionError
+        If ``columns`` is below 1.
 
     Examples
     --------
@@ -52,11 +66,9 @@ def one_per_class(ds: xr.Dataset, *, columns: int = 5) -> Figure:
     >>> figure.savefig("digits.png")  # doctest: +SKIP
     """
     _check_images(ds)
-    if LABEL not in ds.variables:
-        raise SchemaError("one_per_class: the Dataset has no coordinate 'label'")
-    values, first = np.unique(ds[LABEL].values, return_index=True)
-    if not len(values):
-        raise SelectionError("one_per_class: the Dataset has no samples")
+    _check_at_least_one("columns", columns)
+    labels, values = _labels_and_classes(ds, "one_per_class")
+    first = np.array([np.argmax(labels == value) for value in values])
     return _draw(ds, first, columns, _titles(ds, values))
 
 
@@ -84,17 +96,196 @@ def samples(ds: xr.Dataset, label: Any = None, *, rows: int = 5, columns: int = 
     SelectionError
         If there is no sample to show.
     OptionError
-        If the grid has no place for an image.
+        If ``rows`` or ``columns`` is below 1.
     """
     _check_images(ds)
-    if rows < 1:
-        raise OptionError(f"rows: expected 1 or more, got {rows}")
+    _check_at_least_one("rows", rows)
+    _check_at_least_one("columns", columns)
     chosen = ds if label is None else select(ds, label=label)
     if not chosen.sizes[SAMPLE]:
         raise SelectionError("samples: the Dataset has no samples")
-    shown = np.arange(min(rows * max(columns, 1), chosen.sizes[SAMPLE]))
+    shown = np.arange(min(rows * columns, chosen.sizes[SAMPLE]))
     titles = _titles(ds, chosen[LABEL].values[shown]) if LABEL in chosen.variables else None
     return _draw(chosen, shown, columns, titles)
+
+
+def class_balance(ds: xr.Dataset) -> Figure:
+    """Show how many samples each class has: a bar per class, a colour per split.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        With ``label``, and ``split`` where there is one; no images are read.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    SchemaError
+        If there are no labels, or too many of them to be classes.
+    SelectionError
+        If there are no samples.
+
+    Examples
+    --------
+    >>> from mnist_zarr.catalog import open_catalog
+    >>> figure = class_balance(open_catalog("mnist"))
+    >>> figure.axes[0].get_xlabel()
+    'samples'
+    """
+    schema.validate(ds)
+    _, values = _labels_and_classes(ds, "class_balance")
+    counts = count_samples(ds)
+    lengths = np.array(list(counts.of_label.values()))
+    starts = np.cumsum(lengths, axis=1) - lengths
+    places = np.arange(len(values))
+    figure = Figure(figsize=(6.4, 1.2 + len(values) * INCHES_PER_BAR), layout="constrained")
+    axes = figure.subplots()
+    for column, split in enumerate(counts.splits):
+        bars = axes.barh(places, lengths[:, column], left=starts[:, column], label=split or None)
+    axes.bar_label(bars, [f"{total:,}" for total in lengths.sum(axis=1)], padding=4)
+    axes.set_yticks(places, _titles(ds, values))
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set_xlabel("samples")
+    axes.margins(x=0.12)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    if len(counts.splits) > 1:
+        figure.legend(loc="outside upper center", ncols=len(counts.splits), frameon=False)
+    return figure
+
+
+def mean_images(ds: xr.Dataset, *, columns: int = 5) -> Figure:
+    """Show the mean image of every class, titled with the class name.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        With ``image`` (sample, row, col) and ``label``; lazy or in memory. All
+        images are read, once, a few megabytes or one dask chunk at a time.
+    columns : int
+        Images in a row.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    SchemaError
+        If there are no such images or labels, or too many of them to be classes.
+    SelectionError
+        If there are no samples.
+    OptionError
+        If ``columns`` is below 1.
+
+    Examples
+    --------
+    >>> from mnist_zarr.catalog import open_catalog
+    >>> figure = mean_images(open_catalog("mnist"))
+    """
+    _check_images(ds)
+    _check_at_least_one("columns", columns)
+    labels, values = _labels_and_classes(ds, "mean_images")
+    sums = np.zeros((len(values), *ds[IMAGE].shape[1:]))
+    for start, block in blocks(ds[IMAGE].variable):
+        codes = np.searchsorted(values, labels[start : start + len(block)])
+        for code in np.unique(codes):
+            sums[code] += block[codes == code].sum(axis=0, dtype=np.float64)
+    counts = [np.count_nonzero(labels == value) for value in values]
+    means = sums / np.reshape(counts, (-1, 1, 1))
+    return _draw_grid(means, columns, _titles(ds, values), valid_range=None)
+
+
+def contact_sheet(ds: xr.Dataset, *, columns: int = 10) -> Figure:
+    """Show the first samples of every class, one class a row.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        With ``image`` (sample, row, col) and ``label``; lazy or in memory. For
+        a sheet of some classes, give a selection.
+    columns : int
+        Samples of each class; ten digits give a class picture of 10 by 10.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A row ends early where a class has fewer samples.
+
+    Raises
+    ------
+    SchemaError
+        If there are no such images or labels, or too many of them to be classes.
+    SelectionError
+        If there are no samples.
+    OptionError
+        If ``columns`` is below 1.
+
+    Examples
+    --------
+    >>> from mnist_zarr.catalog import open_catalog
+    >>> figure = contact_sheet(open_catalog("mnist"))
+    """
+    _check_images(ds)
+    _check_at_least_one("columns", columns)
+    labels, values = _labels_and_classes(ds, "contact_sheet")
+    members = [np.flatnonzero(labels == value)[:columns] for value in values]
+    images = _images_at(ds, np.concatenate(members))
+    low, high = _shown_range(images, ds[IMAGE].attrs.get("valid_range"))
+    sheet = _sheet_of(images, [len(positions) for positions in members], low)
+    height, width = (INCHES_PER_IMAGE_OF_SHEET * n / images.shape[1] for n in sheet.shape)
+    names = _titles(ds, values)
+    width += INCHES_PER_CHARACTER * (1 + max(map(len, names)))
+    figure = Figure(figsize=(width, height), layout="compressed")
+    axes = figure.subplots()
+    axes.imshow(sheet, cmap=COLOR_MAP, vmin=low, vmax=high, interpolation="nearest")
+    row_pixels = images.shape[1] + PIXELS_BETWEEN_IMAGES
+    middles = row_pixels * np.arange(len(values)) + (images.shape[1] - 1) / 2
+    axes.set_yticks(middles, names)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def save_figure(figure: Figure, target: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write a figure to a file, which appears only when it is complete.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        What to write.
+    target : str or os.PathLike
+        Path or URL; its ending tells the format: .png, .pdf, .svg, ...
+    overwrite : bool
+        Whether to replace an existing file.
+
+    Raises
+    ------
+    OptionError
+        If matplotlib does not know the format.
+    TargetExistsError
+        If the file exists and ``overwrite`` is false.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from mnist_zarr.catalog import open_catalog
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_figure(class_balance(open_catalog("mnist")), f"{folder}/balance.png")
+    """
+    name = os.fspath(target)
+    image_format = os.path.splitext(name)[1].removeprefix(".").lower()
+    known = sorted(figure.canvas.get_supported_filetypes())
+    if image_format not in known:
+        raise OptionError(f"{name}: expected a name that ends in one of .{', .'.join(known)}")
+    with create_file(target, overwrite=overwrite) as file:
+        figure.savefig(file, format=image_format, dpi=DOTS_PER_INCH)
 
 
 def _draw(
@@ -121,6 +312,27 @@ def _check_images(ds: xr.Dataset) -> None:
         )
 
 
+def _check_at_least_one(name: str, number: int) -> None:
+    if number < 1:
+        raise OptionError(f"{name}: expected 1 or more, got {number}")
+
+
+def _labels_and_classes(ds: xr.Dataset, caller: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return the label of every sample, and the distinct ones, ascending."""
+    if LABEL not in ds.variables:
+        raise SchemaError(f"{caller}: the Dataset has no coordinate 'label'")
+    labels = ds[LABEL].values
+    values = np.unique(labels)
+    if not len(values):
+        raise SelectionError(f"{caller}: the Dataset has no samples")
+    if len(values) > schema.MAX_CLASSES:
+        raise SchemaError(
+            f"{caller}: {len(values):,} different labels are too many for classes, of which "
+            f"there may be {schema.MAX_CLASSES}"
+        )
+    return labels, values
+
+
 def _images_at(ds: xr.Dataset, positions: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
     """Read images by slices: dask hands a slice down to the store, but not a list."""
     ascending = np.sort(positions)
@@ -141,8 +353,6 @@ def _draw_grid(
     titles: list[str] | None,
     valid_range: Sequence[float] | None,
 ) -> Figure:
-    if columns < 1:
-        raise OptionError(f"columns: expected 1 or more, got {columns}")
     n_images = len(images)
     columns = min(columns, n_images)
     rows = -(-n_images // columns)
@@ -161,6 +371,20 @@ def _draw_grid(
     if titles and not titles_differ:
         figure.suptitle(titles[0])
     return figure
+
+
+def _sheet_of(
+    images: npt.NDArray[Any], row_lengths: Sequence[int], background: float
+) -> npt.NDArray[Any]:
+    """Return one large image with rows of so many images, aligned on the left."""
+    row_pixels, col_pixels = (size + PIXELS_BETWEEN_IMAGES for size in images.shape[1:])
+    shape = (len(row_lengths) * row_pixels, max(row_lengths) * col_pixels)
+    sheet = np.full(shape, background, images.dtype)
+    places = [(row, column) for row, length in enumerate(row_lengths) for column in range(length)]
+    for image, (row, column) in zip(images, places, strict=True):
+        top, left = row * row_pixels, column * col_pixels
+        sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return sheet[:-PIXELS_BETWEEN_IMAGES, :-PIXELS_BETWEEN_IMAGES]
 
 
 def _shown_range(

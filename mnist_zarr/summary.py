@@ -12,8 +12,9 @@ import xarray as xr
 import zarr
 
 from mnist_zarr import schema
+from mnist_zarr.counts import count_samples
 from mnist_zarr.reader import open_store
-from mnist_zarr.schema import LABEL, SPLIT
+from mnist_zarr.schema import LABEL
 from mnist_zarr.storage import Target
 from mnist_zarr.table import align_columns
 
@@ -181,22 +182,13 @@ def _codec_name(codec: Any) -> str:
 def _count_samples(ds: xr.Dataset) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
     if LABEL not in ds.variables:
         return (), {}
-    label = ds[LABEL].values
-    split = ds[SPLIT].values if SPLIT in ds.variables else np.full(len(label), "")
-    values, codes = np.unique(label, return_inverse=True)
-    if len(values) > schema.MAX_CLASSES:
+    counts = count_samples(ds)
+    if len(counts.of_label) > schema.MAX_CLASSES:
         return (), {}
-    # In the order in which they appear: train before test.
-    kinds, first, split_codes = np.unique(split, return_index=True, return_inverse=True)
-    appearance = np.argsort(first)
-    table = np.zeros((len(values), len(kinds)), dtype=np.int64)
-    np.add.at(table, (codes, split_codes), 1)
     names = schema.class_names(ds)
-    counts = {
-        names.get(value, str(value)): tuple(row[appearance].tolist())
-        for value, row in zip(values.tolist(), table, strict=True)
+    return counts.splits, {
+        names.get(value, str(value)): row for value, row in counts.of_label.items()
     }
-    return tuple(str(kinds[index]) for index in appearance), counts
 
 
 def _ratio(raw_bytes: int, stored_bytes: int) -> str:

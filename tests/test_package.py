@@ -20,7 +20,7 @@ LAYERS = (
     ("errors",),
     ("blocks", "files", "plan", "pool", "progress", "schema", "table", "zarrs_pipeline"),
     ("download", "idx", "npy", "openml", "pairs", "storage", "template", "zip_source"),
-    ("backend", "entries", "reader", "selection"),
+    ("backend", "counts", "entries", "reader", "selection"),
     ("elementwise", "qmnist"),
     ("scaling",),
     ("npz",),

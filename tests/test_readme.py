@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mnist_zarr
 from mnist_zarr.builder import build
 from mnist_zarr.catalog import BUNDLED_FILES
 from mnist_zarr.idx import write_idx
 
-README = Path(__file__).parent.parent / "README.md"
+TOP = Path(__file__).parent.parent
+README = TOP / "README.md"
 
 
 def python_blocks() -> list[str]:
@@ -49,3 +51,21 @@ def test_every_picture_exists() -> None:
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", README.read_text())
     assert len(pictures) >= 2
     assert all((README.parent / picture).exists() for picture in pictures)
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_to_files_lead_somewhere(name: str) -> None:
+    links = re.findall(r"\]\(((?!https?:)[^)]+)\)", (TOP / name).read_text())
+    assert [link for link in links if not (TOP / link).exists()] == []
+
+
+def test_the_table_of_modules_names_every_module() -> None:
+    table = README.read_text().split("| modules | job |")[1].split("\n\n")[0]
+    modules = {path.stem for path in Path(mnist_zarr.__file__).parent.glob("[!_]*.py")}
+    assert set(re.findall(r"`(\w+)`", table)) == modules
+
+
+def test_files_that_contributing_names_exist() -> None:
+    named = re.findall(r"pytest (tests/\S+\.py)", (TOP / "CONTRIBUTING.md").read_text())
+    assert len(named) >= 4
+    assert [name for name in named if not (TOP / name).exists()] == []
