@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import xarray as xr
-from zarr.abc.store import Store
 
-from mnist_zarr.errors import StoreError, StoreNotFoundError
+from mnist_zarr.errors import MnistZarrError, StoreError, StoreNotFoundError
 from mnist_zarr.schema import SAMPLE
-from mnist_zarr.storage import Target
+from mnist_zarr.storage import Target, name_of, readable
 
 # A dask task costs some 0.3 ms: small chunks of a store are read several at once.
 DASK_CHUNK_BYTES = 8_000_000
@@ -29,7 +27,8 @@ def open_store(
     Parameters
     ----------
     target : str, os.PathLike or zarr store
-        A local folder, an fsspec URL, or a Zarr store object.
+        A local folder, an fsspec URL, either of them ending in ``.zip``, an
+        Icechunk repository (``icechunk+s3://...``), or a Zarr store object.
     chunks : optional
         ``"auto"`` gives dask chunks of several whole stored objects, about 8
         MB each; ``None`` lazy arrays without dask; anything else is as in
@@ -58,10 +57,11 @@ def open_store(
     ...     ds.groupby("label").count().image[:, 0, 0].values[:3]
     array([6903, 7877, 6990])
     """
-    name = str(target) if isinstance(target, Store) else os.fspath(target)
-    place = target if isinstance(target, Store) else name
+    name = name_of(target)
     try:
-        ds = xr.open_zarr(place, chunks=None, storage_options=storage_options)
+        ds = xr.open_zarr(readable(target, storage_options), chunks=None)
+    except MnistZarrError:
+        raise
     except FileNotFoundError as error:
         raise StoreNotFoundError(
             f"{name}: there is no Zarr store; make one with 'mnist-zarr build'"

@@ -14,7 +14,7 @@ import zarr
 from mnist_zarr import schema
 from mnist_zarr.reader import open_store
 from mnist_zarr.schema import LABEL, SPLIT
-from mnist_zarr.storage import Target
+from mnist_zarr.storage import Target, readable
 
 BAR_WIDTH = 24
 
@@ -128,7 +128,7 @@ def summarize(target: Target, *, storage_options: dict[str, Any] | None = None) 
         If what is there cannot be opened.
     """
     ds = open_store(target, storage_options=storage_options)
-    group = zarr.open_group(target, mode="r", storage_options=storage_options)
+    group = zarr.open_group(readable(target, storage_options), mode="r")
     splits, counts = _count_samples(ds)
     return StoreSummary(
         name=str(target),

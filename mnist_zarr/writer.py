@@ -29,7 +29,6 @@ import zarr
 from dask.base import optimize
 from tqdm import tqdm
 from zarr.abc.store import Store
-from zarr.storage import MemoryStore
 
 from mnist_zarr import schema
 from mnist_zarr.errors import OptionError, SchemaError
@@ -52,7 +51,7 @@ from mnist_zarr.schema import (
     STRING_DTYPE,
     is_string,
 )
-from mnist_zarr.storage import Target, create_store
+from mnist_zarr.storage import Target, create_store, is_of_this_process
 from mnist_zarr.template import ArraySpec, ArrayWriter, Codec, Compression, Template, ZarrFormat
 
 if TYPE_CHECKING:
@@ -170,8 +169,7 @@ def write_zarr(
 
     Examples
     --------
-    >>> from zarr.storage import MemoryStore
-    >>> store = MemoryStore()
+    >>>     >>> store = MemoryStore()
     >>> write_zarr(schema.make_dataset(np.zeros((4, 2, 2)), label=np.array([1, 0, 1, 0])), store)
     >>> xr.open_zarr(store).sel(label=1).source_index.values
     array([0, 2], dtype=uint32)
@@ -182,7 +180,7 @@ def write_zarr(
         raise SchemaError("order='label' needs a coordinate 'label', which this Dataset has not")
     with create_store(target, overwrite=overwrite, storage_options=storage_options) as store:
         # What is in the memory of this process cannot be written by another one.
-        workers = None if isinstance(store, MemoryStore) else client or active_client()
+        workers = None if is_of_this_process(store) else client or active_client()
         _StoreWriter(ds, store, layout, progress, workers).write()
 
 

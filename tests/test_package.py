@@ -19,6 +19,8 @@ PACKAGE = Path(mnist_zarr.__file__).parent
 LAYERS = (
     ("errors",),
     ("files", "plan", "pool", "schema"),
+    ("bucket", "repository"),
+    ("archive",),
     ("idx", "pairs", "storage", "template"),
     ("backend", "reader", "selection"),
     ("catalog", "writer", "plot", "summary"),

@@ -86,7 +86,9 @@ def test_labels_alone_make_a_dataset_without_image() -> None:
 
 
 def test_lazy_arrays_stay_lazy() -> None:
-    ds = make_dataset(da.zeros((3, 4, 5), dtype="u1", chunks=(2, 4, 5)), label=da.arange(3, chunks=1))
+    ds = make_dataset(
+        da.zeros((3, 4, 5), dtype="u1", chunks=(2, 4, 5)), label=da.arange(3, chunks=1)
+    )
     assert ds.image.chunks == ((2, 1), (4,), (5,))
     assert ds.label.chunks == ((1, 1, 1),)
 

@@ -1,0 +1,318 @@
+"""Object stores: failures with their address, and uploads that are complete or unreadable.
+
+An object store has no folder to rename. An :class:`Upload` keeps every
+metadata document in memory until all chunks are there, and writes the root's
+last: before that no reader can open the store. While it is under way, the
+object ``.unfinished`` marks the place as ours, so that the same command can be
+run again after an interruption, and a place with other people's objects is
+left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any, cast
+
+import numpy as np
+import zarr
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import FsspecStore, MemoryStore, WrapperStore
+
+from mnist_zarr.errors import (
+    MissingExtraError,
+    MnistZarrError,
+    StoreError,
+    StoreNotFoundError,
+    TargetExistsError,
+)
+from mnist_zarr.pool import open_pool
+
+METADATA_NAMES = ("zarr.json", ".zmetadata", ".zgroup")
+DOCUMENT_NAMES = (*METADATA_NAMES, ".zarray", ".zattrs")
+# Requests that wait for the network at the same time.
+PARALLEL_REQUESTS = 16
+MARKER = ".unfinished"
+MARKER_TEXT = b"A Zarr store is being written here; it is complete when this object is gone.\n"
+
+EXTRA_OF_PROTOCOL = {
+    **dict.fromkeys(("s3", "s3a"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcs"),
+    **dict.fromkeys(("az", "abfs", "abfss"), "azure"),
+    **dict.fromkeys(("http", "https"), "http"),
+}
+# An overwritten store has chunks of the same names, and old ones from a cache under new labels
+# would be wrong without any sign. So caches ask again (by ETag, which moves no data), unless who
+# publishes promises that the address never gets other content.
+REVALIDATED = "public, no-cache"
+IMMUTABLE = "public, max-age=31536000, immutable"
+MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
+
+
+class BucketStore(FsspecStore):
+    """A store at an fsspec URL; whatever fails is a :class:`StoreError` with the address.
+
+    Attributes
+    ----------
+    is_immutable : bool
+        Whether caches may keep the chunks that are written for ever.
+    """
+
+    is_immutable = False
+
+    @classmethod
+    def from_url(cls, url: str, *args: Any, **kwargs: Any) -> BucketStore:
+        with failures_named(url, "used as an address"):
+            return cast(BucketStore, super().from_url(url, *args, **kwargs))
+
+    def _reported(self, what: str, key: str = "") -> contextlib.AbstractContextManager[None]:
+        place = f"{self.fs.unstrip_protocol(self.path)}/{key}".rstrip("/")
+        return failures_named(place, what)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        with self._reported("read", key):
+            return await super().get(key, prototype, byte_range)
+
+    async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
+        with self._reported("written", key):
+            path = f"{self.path}/{key}"
+            await self.fs._pipe_file(path, value.to_bytes(), **self._headers(key))
+
+    async def delete(self, key: str) -> None:
+        with self._reported("removed", key):
+            await super().delete(key)
+
+    async def list(self) -> AsyncIterator[str]:
+        with self._reported("listed"):
+            self.fs.invalidate_cache()
+            async for key in super().list():
+                yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        with self._reported("listed", prefix):
+            async for key in super().list_prefix(prefix):
+                yield key
+
+    async def md5(self, key: str) -> str | None:
+        """Return the MD5 of an object where the object store tells it, else None.
+
+        The ETag of S3 is one if the object was sent in one part and not
+        encrypted with a key of its own.
+        """
+        with self._reported("read", key):
+            try:
+                info = await self.fs._info(f"{self.path}/{key}")
+            except FileNotFoundError:
+                return None
+        match = MD5_ETAG.fullmatch(str(info.get("ETag", "")))
+        return match[1] if match else None
+
+    def _headers(self, key: str) -> dict[str, str]:
+        if "s3" not in _protocols(self.fs):
+            return {}
+        is_json = key.endswith(".json") or is_document(key)
+        return {
+            "ContentType": "application/json" if is_json else "application/octet-stream",
+            "CacheControl": IMMUTABLE if self.is_immutable and not is_json else REVALIDATED,
+        }
+
+
+class Upload(WrapperStore[Store]):
+    """A store being written object by object that does not open before it is complete.
+
+    Metadata documents that are set are held back until :meth:`finish`. Chunks
+    that the target has already, from an interrupted upload, are not sent again.
+
+    Parameters
+    ----------
+    store : zarr.abc.store.Store
+        The target.
+    """
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._may_be_there = False
+        self._documents: dict[str, Buffer] = {}
+        self._beside: set[str] = set()
+
+    def begin(self, name: str, *, overwrite: bool) -> None:
+        """Make sure that nobody can open what is at the target.
+
+        Raises
+        ------
+        TargetExistsError
+            If there is a whole store and ``overwrite`` is false.
+        StoreError
+            If there are objects that are no store, and no unfinished one.
+        """
+        present = keys_of(self._store)
+        roots = present.intersection(METADATA_NAMES)
+        if roots and MARKER not in present and not overwrite:
+            raise TargetExistsError(
+                f"{name}: exists already; choose another name, or replace it with overwrite=True"
+            )
+        if present and not roots and MARKER not in present:
+            raise StoreError(
+                f"{name}: has objects, such as {min(present)!r}, but is not a Zarr store; choose "
+                "another name, or remove them yourself"
+            )
+        self._may_be_there = bool(present)
+        if MARKER not in present:
+            sync(self._store.set(MARKER, _buffer(MARKER_TEXT)))
+        for key in sorted(filter(is_document, present), key=root_first):
+            sync(self._store.delete(key))
+
+    async def set(self, key: str, value: Buffer) -> None:
+        if is_document(key):
+            self._documents[key] = value
+            return
+        self._beside.add(key)
+        if not (self._may_be_there and await self._is_there(key, value.to_bytes())):
+            await self._store.set(key, value)
+
+    async def _is_there(self, key: str, data: bytes) -> bool:
+        if isinstance(self._store, BucketStore):
+            md5 = await self._store.md5(key)
+            if md5 is not None:
+                return md5 == hashlib.md5(data, usedforsecurity=False).hexdigest()
+        stored = await self._store.get(key, default_buffer_prototype())
+        return stored is not None and stored.to_bytes() == data
+
+    def finish(self, name: str) -> None:
+        """Remove what is not of this store, then write the metadata, the root's last.
+
+        Raises
+        ------
+        StoreError
+            If an object that the metadata promise is not there.
+        """
+        promised = set(object_keys(self._documents))
+        present = keys_of(self._store)
+        if missing := promised - present:
+            raise StoreError(
+                f"{name}: {len(missing)} of {len(promised)} objects did not arrive, such as "
+                f"{min(missing)!r}; run the same command again"
+            )
+        for key in present - promised - self._beside - {MARKER}:
+            sync(self._store.delete(key))
+        for key in sorted(self._documents, key=root_first, reverse=True):
+            sync(self._store.set(key, self._documents[key]))
+        sync(self._store.delete(MARKER))
+
+
+@contextlib.contextmanager
+def failures_named(place: str, what: str) -> Iterator[None]:
+    """Turn whatever a file system raises into our own error, which names the place."""
+    try:
+        yield
+    except MnistZarrError:
+        raise
+    except ImportError as error:
+        protocol = place.removeprefix("zip::").partition("://")[0]
+        extra = EXTRA_OF_PROTOCOL.get(protocol)
+        hint = f"pip install 'mnist-zarr[{extra}]'" if extra else str(error)
+        raise MissingExtraError(f"{place}: needs a package that is missing: {hint}") from error
+    except FileNotFoundError as error:
+        raise StoreNotFoundError(f"{place}: cannot be {what}: {_sentence(error)}") from error
+    except Exception as error:  # each file system has kinds of its own
+        raise StoreError(f"{place}: cannot be {what}: {_sentence(error)}") from error
+
+
+def _sentence(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def object_keys(documents: dict[str, Buffer]) -> Iterator[str]:
+    """Yield the key of every chunk, or shard, that these metadata documents promise."""
+    group = zarr.open_group(MemoryStore(dict(documents)), mode="r")
+    for path, node in group.members(max_depth=None):
+        if isinstance(node, zarr.Array):
+            sizes = node.shards or node.chunks
+            counts = [-(-n // size) for n, size in zip(node.shape, sizes, strict=True)]
+            for index in np.ndindex(*counts):
+                yield f"{path}/{node.metadata.encode_chunk_key(index)}"
+
+
+def keys_of(store: Store) -> set[str]:
+    """Return the keys of all objects."""
+
+    async def collect() -> set[str]:
+        return {key async for key in store.list()}
+
+    return sync(collect())
+
+
+def copy_objects(
+    source: Store,
+    target: Store,
+    keys: Iterable[str],
+    advance: Callable[[int], object] | None = None,
+) -> None:
+    """Copy objects in parallel, a bounded number at a time; ``advance`` is told their bytes."""
+
+    def copy(key: str) -> int:
+        value = read_object(source, key)
+        sync(target.set(key, value))
+        return len(value)
+
+    run_on_objects(copy, keys, advance)
+
+
+def run_on_objects(
+    task: Callable[[str], int],
+    keys: Iterable[str],
+    advance: Callable[[int], object] | None = None,
+) -> None:
+    """Run ``task`` for every key, in parallel; ``advance`` is told what it returns."""
+
+    def run(key: str) -> None:
+        n_bytes = task(key)
+        if advance:
+            advance(n_bytes)
+
+    with open_pool(PARALLEL_REQUESTS, n_threads=PARALLEL_REQUESTS) as pool:
+        for key in keys:
+            pool.submit(run, key)
+
+
+def read_object(store: Store, key: str) -> Buffer:
+    """Return an object.
+
+    Raises
+    ------
+    StoreError
+        If it is not there.
+    """
+    value = sync(store.get(key, default_buffer_prototype()))
+    if value is None:
+        raise StoreError(f"{store}: {key}: is missing")
+    return value
+
+
+def _name(key: str) -> str:
+    return key.rpartition("/")[2]
+
+
+def is_document(key: str) -> bool:
+    """Whether the object is a metadata document of Zarr."""
+    return _name(key) in DOCUMENT_NAMES
+
+
+def root_first(key: str) -> tuple[int, str]:
+    """Sort metadata documents so that the root's come first."""
+    return key.count("/"), key
+
+
+def _buffer(data: bytes) -> Buffer:
+    return default_buffer_prototype().buffer.from_bytes(data)
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    protocol = fs.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
