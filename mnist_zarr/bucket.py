@@ -36,6 +36,8 @@ METADATA_NAMES = ("zarr.json", ".zmetadata", ".zgroup")
 DOCUMENT_NAMES = (*METADATA_NAMES, ".zarray", ".zattrs")
 # Requests that wait for the network at the same time.
 PARALLEL_REQUESTS = 16
+# What a file system raises of an object that is not there; zarr-python has these three too.
+ALLOWED_EXCEPTIONS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 MARKER = ".unfinished"
 MARKER_TEXT = b"A Zarr store is being written here; it is complete when this object is gone.\n"
 
@@ -65,9 +67,19 @@ class BucketStore(FsspecStore):
     is_immutable = False
 
     @classmethod
-    def from_url(cls, url: str, *args: Any, **kwargs: Any) -> BucketStore:
+    def from_url(
+        cls,
+        url: str,
+        storage_options: dict[str, Any] | None = None,
+        read_only: bool = False,
+        allowed_exceptions: tuple[type[Exception], ...] = ALLOWED_EXCEPTIONS,
+    ) -> BucketStore:
+        options = dict(storage_options or {})
+        if EXTRA_OF_PROTOCOL.get(protocol_of(url)) == "s3":
+            # Else s3fs asks for the size of every object before it reads it.
+            options.setdefault("max_concurrency", 1)
         with failures_named(url, "used as an address"):
-            return cast(BucketStore, super().from_url(url, *args, **kwargs))
+            return cast(BucketStore, super().from_url(url, options, read_only, allowed_exceptions))
 
     def _reported(self, what: str, key: str = "") -> contextlib.AbstractContextManager[None]:
         place = f"{self.fs.unstrip_protocol(self.path)}/{key}".rstrip("/")
@@ -99,22 +111,25 @@ class BucketStore(FsspecStore):
             async for key in super().list_prefix(prefix):
                 yield key
 
-    async def md5(self, key: str) -> str | None:
-        """Return the MD5 of an object where the object store tells it, else None.
+    async def holds(self, key: str, data: bytes) -> bool:
+        """Whether the object is there with this content.
 
-        The ETag of S3 is one if the object was sent in one part and not
-        encrypted with a key of its own.
+        Objects are compared by MD5 where the ETag is one (S3: sent in one part,
+        not encrypted with a key of the owner's), else they are read back.
         """
         with self._reported("read", key):
             try:
                 info = await self.fs._info(f"{self.path}/{key}")
             except FileNotFoundError:
-                return None
-        match = MD5_ETAG.fullmatch(str(info.get("ETag", "")))
-        return match[1] if match else None
+                return False
+        if info["size"] != len(data):
+            return False
+        if md5 := MD5_ETAG.fullmatch(str(info.get("ETag", ""))):
+            return md5[1] == hashlib.md5(data, usedforsecurity=False).hexdigest()
+        return await _reads_as(self, key, data)
 
     def _headers(self, key: str) -> dict[str, str]:
-        if "s3" not in _protocols(self.fs):
+        if "s3" not in self.fs.protocol:
             return {}
         is_json = key.endswith(".json") or is_document(key)
         return {
@@ -178,11 +193,8 @@ class Upload(WrapperStore[Store]):
 
     async def _is_there(self, key: str, data: bytes) -> bool:
         if isinstance(self._store, BucketStore):
-            md5 = await self._store.md5(key)
-            if md5 is not None:
-                return md5 == hashlib.md5(data, usedforsecurity=False).hexdigest()
-        stored = await self._store.get(key, default_buffer_prototype())
-        return stored is not None and stored.to_bytes() == data
+            return await self._store.holds(key, data)
+        return await _reads_as(self._store, key, data)
 
     def finish(self, name: str) -> None:
         """Remove what is not of this store, then write the metadata, the root's last.
@@ -206,6 +218,11 @@ class Upload(WrapperStore[Store]):
         sync(self._store.delete(MARKER))
 
 
+def protocol_of(url: str) -> str:
+    """Return what stands before ``://``, of the last file system in a chain of them."""
+    return url.rpartition("::")[2].partition("://")[0]
+
+
 @contextlib.contextmanager
 def failures_named(place: str, what: str) -> Iterator[None]:
     """Turn whatever a file system raises into our own error, which names the place."""
@@ -214,8 +231,7 @@ def failures_named(place: str, what: str) -> Iterator[None]:
     except MnistZarrError:
         raise
     except ImportError as error:
-        protocol = place.removeprefix("zip::").partition("://")[0]
-        extra = EXTRA_OF_PROTOCOL.get(protocol)
+        extra = EXTRA_OF_PROTOCOL.get(protocol_of(place))
         hint = f"pip install 'mnist-zarr[{extra}]'" if extra else str(error)
         raise MissingExtraError(f"{place}: needs a package that is missing: {hint}") from error
     except FileNotFoundError as error:
@@ -237,6 +253,11 @@ def object_keys(documents: dict[str, Buffer]) -> Iterator[str]:
             counts = [-(-n // size) for n, size in zip(node.shape, sizes, strict=True)]
             for index in np.ndindex(*counts):
                 yield f"{path}/{node.metadata.encode_chunk_key(index)}"
+
+
+async def _reads_as(store: Store, key: str, data: bytes) -> bool:
+    stored = await store.get(key, default_buffer_prototype())
+    return stored is not None and stored.to_bytes() == data
 
 
 def keys_of(store: Store) -> set[str]:
@@ -311,8 +332,3 @@ def root_first(key: str) -> tuple[int, str]:
 
 def _buffer(data: bytes) -> Buffer:
     return default_buffer_prototype().buffer.from_bytes(data)
-
-
-def _protocols(fs: Any) -> tuple[str, ...]:
-    protocol = fs.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -59,6 +60,42 @@ def main() -> None:
     """Build Zarr stores from IDX files, look into them, and plot their samples."""
 
 
+class StorageOption(click.ParamType[tuple[str, Any]]):
+    """``KEY=VALUE``, the value as JSON or else as plain text."""
+
+    name = "KEY=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Any]:
+        """Return key and value."""
+        key, separator, text = str(value).partition("=")
+        if not separator:
+            self.fail(f"{value!r} is not of the form KEY=VALUE", param, ctx)
+        try:
+            return key, json.loads(text)
+        except json.JSONDecodeError:
+            return key, text
+
+
+def _as_dict(
+    ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, Any], ...]
+) -> dict[str, Any] | None:
+    return dict(pairs) or None
+
+
+def _storage_options(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--storage-option",
+        "storage_options",
+        type=StorageOption(),
+        multiple=True,
+        callback=_as_dict,
+        help="For the file system of a URL, such as anon=true; the value is JSON or plain text; "
+        "may be repeated.",
+    )(command)
+
+
 def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option(
         "--progress/--no-progress",
@@ -97,6 +134,7 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     help="Version of the Zarr format.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
+@_storage_options
 @_progress_option
 def build(target: str, sources: tuple[str, ...], zarr_format: str, **options: Any) -> None:
     """Build the Zarr store TARGET, of the bundled MNIST or another source.
@@ -112,14 +150,16 @@ def build(target: str, sources: tuple[str, ...], zarr_format: str, **options: An
 
 @main.command()
 @click.argument("store")
-def info(store: str) -> None:
+@_storage_options
+def info(store: str, storage_options: dict[str, Any] | None) -> None:
     """Show what is in STORE: arrays, chunks, bytes, classes, sources.
 
     \b
-    Example:
+    Examples:
       mnist-zarr info mnist.zarr
+      mnist-zarr info s3://bucket/mnist.zarr --storage-option anon=true
     """
-    click.echo(mnist_zarr.summary.summarize(store).to_text())
+    click.echo(mnist_zarr.summary.summarize(store, storage_options=storage_options).to_text())
 
 
 @main.command()
@@ -132,6 +172,7 @@ def info(store: str) -> None:
     "-o", "--output", required=True, metavar="FILE", help="Picture to write: .png, .pdf, .svg ..."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing picture.")
+@_storage_options
 def plot(
     store: str,
     labels: tuple[str, ...],
@@ -140,6 +181,7 @@ def plot(
     columns: int,
     output: str,
     overwrite: bool,
+    storage_options: dict[str, Any] | None,
 ) -> None:
     """Draw samples of STORE: one per class, or those of the given labels.
 
@@ -150,7 +192,8 @@ def plot(
     """
     if os.path.lexists(output) and not overwrite:
         raise click.ClickException(f"{output}: exists already; give --overwrite to replace it")
-    ds = mnist_zarr.select(mnist_zarr.open_store(store), split=split)
+    ds = mnist_zarr.open_store(store, storage_options=storage_options)
+    ds = mnist_zarr.select(ds, split=split)
     if labels:
         figure = mnist_zarr.plot.samples(ds, list(labels), rows=rows, columns=columns)
     else:

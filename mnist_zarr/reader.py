@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import xarray as xr
+from zarr.abc.store import Store
 
 from mnist_zarr.errors import MnistZarrError, StoreError, StoreNotFoundError
 from mnist_zarr.schema import SAMPLE
@@ -59,7 +60,7 @@ def open_store(
     """
     name = name_of(target)
     try:
-        ds = xr.open_zarr(readable(target, storage_options), chunks=None)
+        ds = _open(readable(target, storage_options))
     except MnistZarrError:
         raise
     except FileNotFoundError as error:
@@ -73,6 +74,17 @@ def open_store(
     if chunks is None:
         return loaded
     return loaded.assign({name: _chunk(array, chunks) for name, array in loaded.items()})
+
+
+def _open(store: Store) -> xr.Dataset:
+    ds: xr.Dataset
+    try:
+        # One request, and none for documents that are not there, which some object stores
+        # refuse to answer to readers without credentials.
+        ds = xr.open_zarr(store, chunks=None, zarr_format=3)
+    except FileNotFoundError:
+        ds = xr.open_zarr(store, chunks=None)
+    return ds
 
 
 def _chunk(array: xr.DataArray, chunks: Any) -> xr.Variable:

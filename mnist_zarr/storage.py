@@ -52,6 +52,7 @@ from mnist_zarr.bucket import (
     failures_named,
     is_document,
     keys_of,
+    protocol_of,
     read_object,
     root_first,
 )
@@ -154,10 +155,8 @@ def readable(target: Target, storage_options: dict[str, Any] | None = None) -> S
     if not is_archive(target):
         return BucketStore.from_url(name, storage_options=storage_options, read_only=True)
     # The options go to the outer file system, not to the one that reads zip files.
-    protocol = name.partition("://")[0]
-    return BucketStore.from_url(
-        f"zip::{name}", storage_options={protocol: storage_options or {}}, read_only=True
-    )
+    options = {protocol_of(name): storage_options or {}}
+    return BucketStore.from_url(f"zip::{name}", storage_options=options, read_only=True)
 
 
 def _not_found(name: str) -> StoreNotFoundError:

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.request import Request, urlopen
 
-from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import BaseWSGIServer, make_server
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.models import s3_backends
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 KEYS = {"key": "reader", "secret": "secret"}
 BUCKET = "bucket"
+PUBLIC = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": "*",
+            "Action": "s3:*",  # writing is refused below
+            "Resource": [f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{BUCKET}/*"],
+        }
+    ],
+}
+SIGNATURE = (
+    f"AWS4-HMAC-SHA256 Credential={KEYS['key']}/20260101/us-east-1/s3/aws4_request, "
+    "SignedHeaders=host, Signature=0"
+)
 
 StartResponse = Callable[..., Any]
 Answer = Callable[[StartResponse], Iterable[bytes]]
 # Looks at a request, before (None) or after it was served; returns another answer, or None.
 Fault = Callable[[str, str], str | None]
+
+
+class _Silent(WSGIRequestHandler):
+    def log(self, *args: Any) -> None:
+        """The tests look at ``requests`` instead."""
 
 
 @dataclass
@@ -41,9 +65,22 @@ class S3Server:
         self._moto = DomainDispatcherApplication(create_backend_app)
         self.start()
 
+    def reset(self) -> None:
+        """Begin again with one empty bucket, which anybody may list."""
+        self.fault = lambda method, path: None
+        for method, path, body in (
+            ("POST", "/moto-api/reset", b""),
+            ("PUT", f"/{BUCKET}", b""),
+            ("PUT", f"/{BUCKET}?policy", json.dumps(PUBLIC).encode()),
+        ):
+            headers = {"Authorization": SIGNATURE, "Content-Type": "application/json"}
+            request = Request(self.address + path, body, headers, method=method)
+            urlopen(request, timeout=30).close()
+        self.requests.clear()
+
     def start(self) -> None:
         self._server: BaseWSGIServer = make_server(
-            "127.0.0.1", self.port, self._serve, threaded=True
+            "127.0.0.1", self.port, self._serve, threaded=True, request_handler=_Silent
         )
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -64,9 +101,12 @@ class S3Server:
         return {
             **KEYS,
             "endpoint_url": self.address,
-            "config_kwargs": {"retries": {"max_attempts": 3}, "connect_timeout": 5},
-            "skip_instance_cache": True,
+            "config_kwargs": {"retries": {"max_attempts": 1}, "connect_timeout": 5},
         }
+
+    def holds(self, key: str) -> bool:
+        """Whether there is such an object, without a request."""
+        return key in s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets[BUCKET].keys
 
     def asked(self, method: str, part: str = "") -> list[str]:
         """Return the paths of requests of this method with ``part`` in them."""
@@ -76,9 +116,18 @@ class S3Server:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         self.requests.append((method, path))
         fault = self.fault(method, path)
+        if not fault and not self._may(method, environ.get("HTTP_AUTHORIZATION")):
+            fault = "403"
         if fault and fault.isdigit():
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response(f"{fault} Fault", [("Content-Length", "0")])
             return
         body = b"".join(self._moto(environ, start_response))
         yield body[: len(body) // 2] if fault == "cut" else body
+
+    @staticmethod
+    def _may(method: str, authorization: str | None) -> bool:
+        """Anybody may read; only who has the key may write (moto itself lets everybody)."""
+        if authorization is None:
+            return method in ("GET", "HEAD")
+        return f"Credential={KEYS['key']}/" in authorization
