@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -213,7 +213,7 @@ class Upload(WrapperStore[Store]):
             )
         for key in present - promised - self._beside - {MARKER}:
             sync(self._store.delete(key))
-        for key in sorted(self._documents, key=root_first, reverse=True):
+        for key in sorted(self._documents, key=lambda key: (-key.count("/"), key)):
             sync(self._store.set(key, self._documents[key]))
         sync(self._store.delete(MARKER))
 
@@ -244,7 +244,7 @@ def _sentence(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def object_keys(documents: dict[str, Buffer]) -> Iterator[str]:
+def object_keys(documents: Mapping[str, Buffer]) -> Iterator[str]:
     """Yield the key of every chunk, or shard, that these metadata documents promise."""
     group = zarr.open_group(MemoryStore(dict(documents)), mode="r")
     for path, node in group.members(max_depth=None):
@@ -269,37 +269,20 @@ def keys_of(store: Store) -> set[str]:
     return sync(collect())
 
 
-def copy_objects(
-    source: Store,
-    target: Store,
-    keys: Iterable[str],
-    advance: Callable[[int], object] | None = None,
-) -> None:
-    """Copy objects in parallel, a bounded number at a time; ``advance`` is told their bytes."""
+def copy_objects(source: Store, target: Store, keys: Iterable[str]) -> None:
+    """Copy objects in parallel, a bounded number at a time."""
 
-    def copy(key: str) -> int:
-        value = read_object(source, key)
-        sync(target.set(key, value))
-        return len(value)
+    def copy(key: str) -> None:
+        sync(target.set(key, read_object(source, key)))
 
-    run_on_objects(copy, keys, advance)
+    run_on_objects(copy, keys)
 
 
-def run_on_objects(
-    task: Callable[[str], int],
-    keys: Iterable[str],
-    advance: Callable[[int], object] | None = None,
-) -> None:
-    """Run ``task`` for every key, in parallel; ``advance`` is told what it returns."""
-
-    def run(key: str) -> None:
-        n_bytes = task(key)
-        if advance:
-            advance(n_bytes)
-
+def run_on_objects(task: Callable[[str], None], keys: Iterable[str]) -> None:
+    """Run ``task`` for every key, a bounded number at the same time."""
     with open_pool(PARALLEL_REQUESTS, n_threads=PARALLEL_REQUESTS) as pool:
         for key in keys:
-            pool.submit(run, key)
+            pool.submit(task, key)
 
 
 def read_object(store: Store, key: str) -> Buffer:

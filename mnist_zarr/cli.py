@@ -21,6 +21,7 @@ Examples:
   mnist-zarr build mnist.zarr
   mnist-zarr info mnist.zarr
   mnist-zarr plot mnist.zarr --label 7 -o sevens.png
+  mnist-zarr publish mnist.zarr s3://bucket/mnist.zarr
 """
 
 BYTES_OF_UNIT = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -160,6 +161,30 @@ def info(store: str, storage_options: dict[str, Any] | None) -> None:
       mnist-zarr info s3://bucket/mnist.zarr --storage-option anon=true
     """
     click.echo(mnist_zarr.summary.summarize(store, storage_options=storage_options).to_text())
+
+
+@main.command()
+@click.argument("store")
+@click.argument("target")
+@click.option("--public-url", metavar="URL", help="Where readers find it.  [default: TARGET]")
+@click.option(
+    "--immutable",
+    is_flag=True,
+    help="Promise that the address never gets other content: caches may keep chunks for ever.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing store.")
+@_storage_options
+@_progress_option
+def publish(store: str, target: str, **options: Any) -> None:
+    """Copy the finished STORE to TARGET, and read it back from where readers find it.
+
+    \b
+    Examples:
+      mnist-zarr publish mnist.zarr s3://bucket/mnist.zarr
+      mnist-zarr publish mnist.zarr s3://bucket/mnist.zarr \\
+          --public-url https://bucket.s3.amazonaws.com/mnist.zarr
+    """
+    click.echo(mnist_zarr.publish(store, target, **options).to_text())
 
 
 @main.command()

@@ -30,6 +30,7 @@ import os
 import shutil
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ from mnist_zarr.bucket import (
     failures_named,
     is_document,
     keys_of,
+    object_keys,
     protocol_of,
     read_object,
     root_first,
@@ -151,12 +153,21 @@ def readable(target: Target, storage_options: dict[str, Any] | None = None) -> S
     if (place := local_path(target)) is not None:
         if not os.path.exists(place):
             raise _not_found(name)
-        return ZipStore(place, mode="r") if is_archive(place) else LocalStore(place, read_only=True)
+        if is_archive(place):
+            return _open_zip(place, name)
+        return LocalStore(place, read_only=True)
     if not is_archive(target):
         return BucketStore.from_url(name, storage_options=storage_options, read_only=True)
     # The options go to the outer file system, not to the one that reads zip files.
     options = {protocol_of(name): storage_options or {}}
     return BucketStore.from_url(f"zip::{name}", storage_options=options, read_only=True)
+
+
+def _open_zip(place: str, name: str) -> Store:
+    try:
+        return sync(ZipStore.open(place, mode="r"))
+    except (OSError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{name}: cannot be opened as a zip file: {error}") from error
 
 
 def _not_found(name: str) -> StoreNotFoundError:
@@ -219,15 +230,14 @@ def _commit(name: str, overwrite: bool, storage_options: dict[str, Any] | None) 
     with _staging() as folder:
         staged = LocalStore(folder)
         yield staged
-        keys = keys_of(staged)
-        if "zarr.json" not in keys:
+        documents = {key: read_object(staged, key) for key in keys_of(staged) if is_document(key)}
+        if "zarr.json" not in documents:
             raise StoreError(f"{name}: Icechunk holds stores of Zarr format 3 only")
         with failures_named(name, "written"):
             sync(transaction.store.clear())
-            documents = sorted(filter(is_document, keys), key=root_first)
-            for key in documents:  # Icechunk takes chunks of arrays only that it knows
-                sync(transaction.store.set(key, read_object(staged, key)))
-            copy_objects(staged, transaction.store, keys - set(documents))
+            for key in sorted(documents, key=root_first):  # it takes chunks of known arrays only
+                sync(transaction.store.set(key, documents[key]))
+            copy_objects(staged, transaction.store, object_keys(documents))
         transaction.commit(_describe(staged))
 
 

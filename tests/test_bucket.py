@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -326,12 +323,12 @@ def test_a_killed_build_leaves_nothing_that_opens_and_goes_on_later(
 ) -> None:
     ds = small_dataset()
     write_idx(ds.image.values, tmp_path / "a-images-idx3-ubyte")
-    held = Event()
+    held, killed = Event(), Event()
 
     def hold(method: str, path: str) -> None:
         if len(s3.asked("PUT")) > 10:
             held.set()
-            time.sleep(3)
+            killed.wait(60)
 
     s3.fault = hold
     options = [
@@ -343,7 +340,8 @@ def test_a_killed_build_leaves_nothing_that_opens_and_goes_on_later(
     command.append(f"--source={tmp_path}/a-images-idx3-ubyte")
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         assert held.wait(60)
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
+        killed.set()
     with pytest.raises(FileNotFoundError):
         opened(s3)
     s3.fault = lambda method, path: None

@@ -18,13 +18,14 @@ PACKAGE = Path(mnist_zarr.__file__).parent
 # two stand in one line in the order in which they may.
 LAYERS = (
     ("errors",),
-    ("files", "plan", "pool", "schema"),
+    ("croissant", "files", "plan", "pool", "schema"),
     ("bucket", "repository"),
     ("archive",),
     ("idx", "pairs", "storage", "template"),
     ("backend", "reader", "selection"),
     ("catalog", "writer", "plot", "summary"),
     ("builder",),
+    ("publication",),
     ("__init__",),
     ("cli",),
     ("__main__",),

@@ -310,6 +310,12 @@ def test_a_missing_zip_file_is_a_clear_error(tmp_path: Path, memory_url: str) ->
             open_store(target)
 
 
+def test_a_damaged_zip_file_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "a.zarr.zip").write_text("no zip")
+    with pytest.raises(StoreError, match=r"a\.zarr\.zip: cannot be opened as a zip file"):
+        open_store(tmp_path / "a.zarr.zip")
+
+
 # Icechunk
 
 
