@@ -79,7 +79,9 @@ class BucketStore(FsspecStore):
             # Else s3fs asks for the size of every object before it reads it.
             options.setdefault("max_concurrency", 1)
         with failures_named(url, "used as an address"):
-            return cast(BucketStore, super().from_url(url, options, read_only, allowed_exceptions))
+            store = cast(BucketStore, super().from_url(url, options, read_only, allowed_exceptions))
+        store.supports_listing = "http" not in store.fs.protocol
+        return store
 
     def _reported(self, what: str, key: str = "") -> contextlib.AbstractContextManager[None]:
         place = f"{self.fs.unstrip_protocol(self.path)}/{key}".rstrip("/")
@@ -110,6 +112,10 @@ class BucketStore(FsspecStore):
         with self._reported("listed", prefix):
             async for key in super().list_prefix(prefix):
                 yield key
+
+    async def getsize(self, key: str) -> int:
+        with self._reported("read", key):
+            return await super().getsize(key)
 
     async def holds(self, key: str, data: bytes) -> bool:
         """Whether the object is there with this content.
@@ -247,12 +253,37 @@ def _sentence(error: Exception) -> str:
 def object_keys(documents: Mapping[str, Buffer]) -> Iterator[str]:
     """Yield the key of every chunk, or shard, that these metadata documents promise."""
     group = zarr.open_group(MemoryStore(dict(documents)), mode="r")
-    for path, node in group.members(max_depth=None):
+    for _, node in group.members(max_depth=None):
         if isinstance(node, zarr.Array):
-            sizes = node.shards or node.chunks
-            counts = [-(-n // size) for n, size in zip(node.shape, sizes, strict=True)]
-            for index in np.ndindex(*counts):
-                yield f"{path}/{node.metadata.encode_chunk_key(index)}"
+            yield from chunk_keys(node)
+
+
+def chunk_keys(array: zarr.Array[Any]) -> Iterator[str]:
+    """Yield the key of every chunk, or shard, of an array."""
+    sizes = array.shards or array.chunks
+    counts = [-(-n // size) for n, size in zip(array.shape, sizes, strict=True)]
+    for index in np.ndindex(*counts):
+        yield f"{array.path}/{array.metadata.encode_chunk_key(index)}"
+
+
+def stored_sizes(array: zarr.Array[Any]) -> dict[str, int]:
+    """Return the bytes of every object of an array, its metadata document included.
+
+    Web servers do not list: there, every object is asked for its size.
+    """
+    store = array.store
+    sizes: dict[str, int] = {}
+
+    def ask(key: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            sizes[key] = sync(store.getsize(key))
+
+    if store.supports_listing:
+        keys = keys_of(store, f"{array.path}/")
+    else:
+        keys = {*chunk_keys(array), *(f"{array.path}/{name}" for name in DOCUMENT_NAMES)}
+    run_on_objects(ask, keys)
+    return sizes
 
 
 async def _reads_as(store: Store, key: str, data: bytes) -> bool:
@@ -260,11 +291,11 @@ async def _reads_as(store: Store, key: str, data: bytes) -> bool:
     return stored is not None and stored.to_bytes() == data
 
 
-def keys_of(store: Store) -> set[str]:
-    """Return the keys of all objects."""
+def keys_of(store: Store, prefix: str = "") -> set[str]:
+    """Return the keys of all objects that begin so."""
 
     async def collect() -> set[str]:
-        return {key async for key in store.list()}
+        return {key async for key in (store.list_prefix(prefix) if prefix else store.list())}
 
     return sync(collect())
 

@@ -67,6 +67,14 @@ from mnist_zarr.errors import (
 from mnist_zarr.files import is_url
 from mnist_zarr.repository import Transaction, is_repository, open_branch
 
+# Entries of a zip file are read here and there, but fsspec reads megabytes ahead.
+READ_AHEAD_BYTES = 1 << 14
+READ_AHEAD_OF_PROTOCOL = {
+    "http": {"block_size": READ_AHEAD_BYTES},
+    "https": {"block_size": READ_AHEAD_BYTES},
+    "s3": {"default_block_size": READ_AHEAD_BYTES},
+}
+
 Target = str | os.PathLike[str] | Store
 
 
@@ -159,8 +167,9 @@ def readable(target: Target, storage_options: dict[str, Any] | None = None) -> S
     if not is_archive(target):
         return BucketStore.from_url(name, storage_options=storage_options, read_only=True)
     # The options go to the outer file system, not to the one that reads zip files.
-    options = {protocol_of(name): storage_options or {}}
-    return BucketStore.from_url(f"zip::{name}", storage_options=options, read_only=True)
+    protocol = protocol_of(name)
+    options = {**READ_AHEAD_OF_PROTOCOL.get(protocol, {}), **(storage_options or {})}
+    return BucketStore.from_url(f"zip::{name}", {protocol: options}, read_only=True)
 
 
 def _open_zip(place: str, name: str) -> Store:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import xarray as xr
 import zarr
 
 from mnist_zarr import schema
+from mnist_zarr.bucket import is_document, stored_sizes
 from mnist_zarr.reader import open_store
 from mnist_zarr.schema import LABEL, SPLIT
 from mnist_zarr.storage import Target, readable
@@ -142,6 +142,7 @@ def summarize(target: Target, *, storage_options: dict[str, Any] | None = None) 
 
 def _summarize_array(array: Any, variable: xr.DataArray) -> ArraySummary:
     codecs = [_codec_name(codec) for codec in array.compressors]
+    sizes = stored_sizes(array)
     return ArraySummary(
         name=str(variable.name),
         dims=tuple(map(str, variable.dims)),
@@ -150,16 +151,10 @@ def _summarize_array(array: Any, variable: xr.DataArray) -> ArraySummary:
         chunks=array.chunks,
         shards=array.shards,
         codec=" + ".join(codecs) or "none",
-        n_objects=array.nchunks_initialized // _chunks_per_object(array),
+        n_objects=sum(not is_document(key) for key in sizes),
         raw_bytes=_raw_bytes(variable),
-        stored_bytes=array.nbytes_stored(),
+        stored_bytes=sum(sizes.values()),
     )
-
-
-def _chunks_per_object(array: Any) -> int:
-    if array.shards is None:
-        return 1
-    return math.prod(n // m for n, m in zip(array.shards, array.chunks, strict=True))
 
 
 def _raw_bytes(variable: xr.DataArray) -> int:
