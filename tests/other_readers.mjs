@@ -1,35 +1,17 @@
-// Reads a store with zarrita.js: `node other_readers.mjs FOLDER OUTPUT`, with zarrita installed
-// beside this file or in the folder of NODE_PATH. Prints the shapes, and what cannot be read.
-import { createRequire } from "node:module";
-import { pathToFileURL } from "node:url";
-import { readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+// Reads a store with zarrita.js: node other_readers.mjs FOLDER OUTPUT
+// Prints the values of the coordinates as JSON; the pixels go to OUTPUT.
+import FileSystemStore from "@zarrita/storage/fs";
+import { writeFile } from "node:fs/promises";
+import * as zarr from "zarrita";
 
-const require = createRequire(join(process.env.ZARRITA_FOLDER, "package.json"));
-const zarr = await import(pathToFileURL(require.resolve("zarrita")));
 const [folder, output] = process.argv.slice(2);
+const root = await zarr.open(zarr.root(new FileSystemStore(folder)), { kind: "group" });
+const read = async (name) =>
+  zarr.get(await zarr.open(root.resolve(name), { kind: "array" }));
 
-const store = {
-  async get(key) {
-    try {
-      return new Uint8Array(await readFile(join(folder, key)));
-    } catch (error) {
-      if (error.code === "ENOENT") return undefined;
-      throw error;
-    }
-  },
-};
-
-const root = await zarr.open(zarr.root(store), { kind: "group" });
-const found = {};
-for (const name of ["image", "label", "source_index", "split"]) {
-  try {
-    const values = await zarr.get(await zarr.open(root.resolve(name), { kind: "array" }));
-    found[name] = values.shape;
-    if (name === "image") await writeFile(output, values.data);
-    else found[name] = Array.from(values.data).map(String);
-  } catch (error) {
-    found[name] = `cannot: ${error.message}`;
-  }
+await writeFile(output, (await read("image")).data);
+const coordinates = {};
+for (const name of ["label", "source_index", "split"]) {
+  coordinates[name] = Array.from((await read(name)).data);
 }
-console.log(JSON.stringify(found));
+console.log(JSON.stringify(coordinates));
