@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -124,5 +123,12 @@ def _reported(url: str) -> Iterator[None]:
     except StoreError:
         raise
     except Exception as error:  # Icechunk's have no base of their own
-        first_line = re.sub(r"^\s*x ", "", str(error).strip()).partition("\n")[0]
-        raise StoreError(f"{url}: Icechunk says: {first_line}") from error
+        raise StoreError(f"{url}: Icechunk says: {_sentence(error)}") from error
+
+
+def _sentence(error: Exception) -> str:
+    """Return what went wrong and its deepest cause, of a message of many lines."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    causes = [line[4:] for line in lines if line.startswith(("|-> ", "`-> "))]
+    parts = [lines[0].removeprefix("x ") if lines else type(error).__name__, *causes[-1:]]
+    return ": ".join(dict.fromkeys(parts))

@@ -30,7 +30,7 @@ from mnist_zarr.errors import (
 from mnist_zarr.idx import write_idx
 from mnist_zarr.schema import make_dataset
 from mnist_zarr.writer import write_zarr
-from tests.object_server import BUCKET, S3Server
+from tests.object_server import BUCKET, KEYS, S3Server
 
 URL = f"s3://{BUCKET}/deep/t.zarr"
 N_CHUNKS = 20
@@ -372,3 +372,52 @@ def test_a_missing_extra_says_how_to_install_it(
 def test_an_unknown_protocol_is_a_clear_error(action: Callable[[str], Any]) -> None:
     with pytest.raises(StoreError, match=r"^nope://x: cannot be used as an address"):
         action("nope://x")
+
+
+# Icechunk
+
+
+def icechunk_options(s3: S3Server, key: str = KEYS["key"]) -> dict[str, Any]:
+    return {
+        "access_key_id": key,
+        "secret_access_key": KEYS["secret"],
+        "endpoint_url": s3.address,
+        "region": "us-east-1",
+        "allow_http": True,
+        "force_path_style": True,
+    }
+
+
+REPOSITORY = f"icechunk+s3://{BUCKET}/repository"
+
+
+def test_a_build_into_a_repository_in_a_bucket_is_seen_when_it_is_committed(s3: S3Server) -> None:
+    options = icechunk_options(s3)
+    for ds, overwrite in ((small_dataset(), False), (small_dataset(1), True)):
+        write_zarr(ds, REPOSITORY, storage_options=options, overwrite=overwrite)
+        back = mnist_zarr.open_store(REPOSITORY, storage_options=options).load()
+        xr.testing.assert_equal(back.drop_vars("source_index"), ds)
+
+
+def test_a_failed_commit_leaves_the_last_one(s3: S3Server) -> None:
+    options = icechunk_options(s3)
+    write_zarr(small_dataset(), REPOSITORY, storage_options=options)
+    s3.fault = lambda method, path: (
+        "403" if method == "PUT" and len(s3.asked("PUT", "/chunks/")) > 30 else None
+    )
+    with pytest.raises(StoreError, match=r"^icechunk\+s3://bucket/repository"):
+        write_zarr(
+            small_dataset(1, n_samples=4000),
+            REPOSITORY,
+            chunk_bytes=1600,
+            storage_options=options,
+            overwrite=True,
+        )
+    s3.fault = lambda method, path: None
+    back = mnist_zarr.open_store(REPOSITORY, storage_options=options).load()
+    xr.testing.assert_equal(back.drop_vars("source_index"), small_dataset())
+
+
+def test_a_repository_that_cannot_be_reached_is_one_sentence(s3: S3Server) -> None:
+    with pytest.raises(StoreError, match=r"^icechunk\+s3://bucket/repository: Icechunk says: .+$"):
+        write_zarr(small_dataset(), REPOSITORY, storage_options=icechunk_options(s3, key="wrong"))
