@@ -118,9 +118,9 @@ def publish(
     >>> import tempfile, mnist_zarr
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     mnist_zarr.build(f"{folder}/mnist.zarr", level=1)
-    ...     published = publish(f"{folder}/mnist.zarr", "memory://mnist.zarr")
+    ...     published = publish(f"{folder}/mnist.zarr", "memory://published.zarr")
     >>> len(published.objects)
-    36
+    37
     """
     source = readable(store)
     keys = keys_of(source)

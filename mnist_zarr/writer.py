@@ -169,7 +169,8 @@ def write_zarr(
 
     Examples
     --------
-    >>>     >>> store = MemoryStore()
+    >>> from zarr.storage import MemoryStore
+    >>> store = MemoryStore()
     >>> write_zarr(schema.make_dataset(np.zeros((4, 2, 2)), label=np.array([1, 0, 1, 0])), store)
     >>> xr.open_zarr(store).sel(label=1).source_index.values
     array([0, 2], dtype=uint32)
