@@ -192,11 +192,11 @@ def local_path(target: str | os.PathLike[str]) -> str | None:
 
 
 def is_of_this_process(store: Store) -> bool:
-    """Whether the store is in the memory of this process, so that no other can write to it."""
+    """Whether the store is in memory or in a temporary folder: no other machine can write to it."""
     inner = store._store if isinstance(store, WrapperStore) else store
     if isinstance(inner, FsspecStore):
         return isinstance(getattr(inner.fs, "sync_fs", inner.fs), MemoryFileSystem)
-    return isinstance(inner, MemoryStore)
+    return isinstance(inner, MemoryStore | _StagedStore)
 
 
 @contextlib.contextmanager
@@ -205,6 +205,10 @@ def _upload(place: Store, name: str, overwrite: bool) -> Iterator[Store]:
     upload.begin(name, overwrite=overwrite)
     yield upload
     upload.finish(name)
+
+
+class _StagedStore(LocalStore):
+    """A store in a temporary folder, which other machines of a cluster do not see."""
 
 
 @contextlib.contextmanager
@@ -225,7 +229,7 @@ def _send_file(
     with _staging() as folder:
         fresh, packed = folder / "store", folder / "packed"
         fresh.mkdir()
-        yield LocalStore(fresh)
+        yield _StagedStore(fresh)
         pack(fresh, packed)
         with failures_named(name, "written"):
             fs.put_file(os.fspath(packed), path)
@@ -237,7 +241,7 @@ def _commit(name: str, overwrite: bool, storage_options: dict[str, Any] | None) 
     if sync(transaction.store.exists("zarr.json")) and not overwrite:
         raise _exists(name)
     with _staging() as folder:
-        staged = LocalStore(folder)
+        staged = _StagedStore(folder)
         yield staged
         documents = {key: read_object(staged, key) for key in keys_of(staged) if is_document(key)}
         if "zarr.json" not in documents:

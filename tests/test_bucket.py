@@ -16,7 +16,7 @@ import pytest
 import xarray as xr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.storage import MemoryStore
+from zarr.storage import MemoryStore, ObjectStore
 
 import mnist_zarr
 from mnist_zarr import bucket
@@ -228,6 +228,66 @@ def test_an_object_is_compared_by_its_etag_or_else_read_back(
     assert not sync(store.holds("a", b"content and more"))
     assert not sync(store.holds("b", b"content"))
     assert bool(s3.asked("GET", "/a")) == (etag != "MD5")
+
+
+def test_open_store_needs_no_answer_about_documents_of_another_format(s3: S3Server) -> None:
+    """A bucket that the public may not list answers 403 for what is not there."""
+    write(s3)
+    s3.fault = lambda method, path: None if s3.holds(path.removeprefix(f"/{BUCKET}/")) else "403"
+    options = {"anon": True, "endpoint_url": s3.address}
+    assert mnist_zarr.open_store(URL, storage_options=options).sizes["sample"] == 200
+    with pytest.raises(PermissionError):
+        opened(s3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", [URL, URL + ".zip"])
+def test_workers_of_a_cluster_write_into_a_bucket(
+    s3: S3Server, tmp_path: Path, target: str
+) -> None:
+    distributed = pytest.importorskip("distributed", reason="needs the extra 'distributed'")
+    ds = small_dataset()
+    write_idx(ds.image.values, tmp_path / "a-images-idx3-ubyte")
+    write_idx(ds.label.values, tmp_path / "a-labels-idx1-ubyte")
+    source = tmp_path / "a-images-idx3-ubyte"
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        for overwrite in (False, True):
+            mnist_zarr.build(
+                target,
+                source,
+                chunk_bytes=160,
+                storage_options=s3.options,
+                client=client,
+                overwrite=overwrite,
+            )
+            assert len(s3.asked("PUT", "image/c/")) == (N_CHUNKS if target == URL else 0)
+    back = mnist_zarr.open_store(target, storage_options=s3.options).load()
+    np.testing.assert_array_equal(back.image.values, ds.image.values)
+    np.testing.assert_array_equal(back.label.values, ds.label.values)
+
+
+def test_a_store_of_obstore_is_a_target_with_the_same_guarantees(s3: S3Server) -> None:
+    obstore = pytest.importorskip("obstore.store", reason="needs the extra 'obstore'")
+    place = obstore.S3Store(
+        BUCKET,
+        prefix="deep/t.zarr",
+        endpoint=s3.address,
+        region="us-east-1",
+        access_key_id=KEYS["key"],
+        secret_access_key=KEYS["secret"],
+        client_options={"allow_http": True},
+        virtual_hosted_style_request=False,
+    )
+    write_zarr(small_dataset(), ObjectStore(place), chunk_bytes=160)
+    assert s3.asked("PUT")[-1].endswith("t.zarr/zarr.json")
+    with pytest.raises(TargetExistsError):
+        write_zarr(small_dataset(), ObjectStore(place))
+    xr.testing.assert_equal(opened(s3).drop_vars("source_index").load(), small_dataset())
 
 
 # Faults

@@ -112,6 +112,8 @@ def test_plot_writes_a_picture_of_sevens_and_one_of_each_digit(store: Path, tmp_
         (["build", "x.zarr", "--chunk-bytes", "many"], "'many' is not a number of bytes"),
         (["build", "x.zarr", "--order", "size"], "'size' is not one of"),
         (["plot", "nowhere.zarr", "-o", "x.png"], "there is no Zarr store"),
+        (["publish", "nowhere.zarr", "x.zarr"], "nowhere.zarr: there is no Zarr store"),
+        (["info", "s3://x", "--storage-option", "anon"], "'anon' is not of the form KEY=VALUE"),
     ],
 )
 def test_an_error_is_one_sentence_on_stderr_and_no_traceback(

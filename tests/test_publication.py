@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -222,3 +223,16 @@ def test_the_command_publishes_and_prints_the_rule(s3: S3Server, tmp_path: Path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "t.zarr: 8 objects" in done.stdout
     assert "put-bucket-cors" in done.stdout
+
+
+def test_memory_holds_a_few_objects(tmp_path: Path) -> None:
+    chunk_bytes, n_chunks = 500_000, 200
+    images = np.random.default_rng(0).integers(0, 256, (n_chunks, 500, 1000)).astype(np.uint8)
+    ds = make_dataset(images)
+    write_zarr(ds, tmp_path / "t.zarr", chunk_bytes=chunk_bytes, level=1)
+    tracemalloc.start()
+    publish(tmp_path / "t.zarr", tmp_path / "published.zarr")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.4 * chunk_bytes * n_chunks
+    assert peak < 3 * 16 * chunk_bytes
