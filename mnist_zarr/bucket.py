@@ -33,6 +33,8 @@ from mnist_zarr.errors import (
 from mnist_zarr.pool import open_pool
 
 METADATA_NAMES = ("zarr.json", ".zmetadata", ".zgroup")
+# Without these at its root a store does not open, whatever else is there.
+OPENING_NAMES = ("zarr.json", ".zgroup")
 DOCUMENT_NAMES = (*METADATA_NAMES, ".zarray", ".zattrs")
 # Requests that wait for the network at the same time.
 PARALLEL_REQUESTS = 16
@@ -173,12 +175,12 @@ class Upload(WrapperStore[Store]):
             If there are objects that are no store, and no unfinished one.
         """
         present = keys_of(self._store)
-        roots = present.intersection(METADATA_NAMES)
-        if roots and MARKER not in present and not overwrite:
+        is_whole = not present.isdisjoint(OPENING_NAMES)
+        if is_whole and not overwrite:
             raise TargetExistsError(
                 f"{name}: exists already; choose another name, or replace it with overwrite=True"
             )
-        if present and not roots and MARKER not in present:
+        if present and not is_whole and MARKER not in present:
             raise StoreError(
                 f"{name}: has objects, such as {min(present)!r}, but is not a Zarr store; choose "
                 "another name, or remove them yourself"
@@ -219,7 +221,7 @@ class Upload(WrapperStore[Store]):
             )
         for key in present - promised - self._beside - {MARKER}:
             sync(self._store.delete(key))
-        for key in sorted(self._documents, key=lambda key: (-key.count("/"), key)):
+        for key in sorted(self._documents, key=lambda key: (-key.count("/"), key in OPENING_NAMES)):
             sync(self._store.set(key, self._documents[key]))
         sync(self._store.delete(MARKER))
 

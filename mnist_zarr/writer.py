@@ -121,7 +121,8 @@ def write_zarr(
     """Write a Dataset of the data model as a Zarr store, in bounded memory.
 
     The store appears under its name only when it is complete: until then a
-    local target is absent, or the old store.
+    local target is absent, or the old store, and one in an object store cannot
+    be opened.
 
     Parameters
     ----------
@@ -129,7 +130,8 @@ def write_zarr(
         With dimension ``sample`` first in every variable that has it; lazy or
         in memory.
     target : str, os.PathLike or zarr store
-        A local folder, an fsspec URL, or a Zarr store object.
+        A local folder, an fsspec URL, either of them ending in ``.zip``, an
+        Icechunk repository (``icechunk+s3://...``), or a Zarr store object.
     order : {"source", "label"}
         ``"source"`` keeps the order of ``ds``. ``"label"`` puts the samples of
         one class together, in the order of ``ds`` within the class, so that

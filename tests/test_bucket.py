@@ -99,6 +99,7 @@ def test_the_root_metadata_are_written_when_everything_else_is_there(
     assert puts[0] == MARKER
     roots = {3: ["zarr.json"], 2: [".zattrs", ".zgroup", ".zmetadata"]}[zarr_format]
     assert sorted(puts[-len(roots) :]) == roots
+    assert puts[-1] in ("zarr.json", ".zgroup")
     assert all(bucket.is_document(key) for key in puts[-len(roots) - 4 :])
     assert not any(bucket.is_document(key) for key in puts[: -len(roots) - 4 * (4 - zarr_format)])
 
@@ -151,6 +152,31 @@ def test_an_existing_store_is_refused_and_untouched(s3: S3Server) -> None:
         write(s3, small_dataset(1))
     assert not s3.asked("PUT")
     assert not s3.asked("POST")
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_nothing_opens_before_the_last_object_is_there(s3: S3Server, zarr_format: Any) -> None:
+    last = {3: "t.zarr/zarr.json", 2: "t.zarr/.zgroup"}[zarr_format]
+    s3.fault = lambda method, path: "403" if method == "PUT" and path.endswith(last) else None
+    with pytest.raises(StoreError):
+        write(s3, zarr_format=zarr_format)
+    with pytest.raises(FileNotFoundError):
+        opened(s3)
+    s3.fault = lambda method, path: None
+    write(s3, zarr_format=zarr_format)
+    assert opened(s3).sizes["sample"] == 200
+
+
+def test_a_store_is_kept_when_overwriting_it_ended_before_it_began(s3: S3Server) -> None:
+    write(s3)
+    s3.fault = lambda method, path: "403" if method == "POST" else None
+    with pytest.raises(StoreError, match="cannot be removed"):
+        write(s3, small_dataset(1), overwrite=True)
+    s3.fault = lambda method, path: None
+    assert MARKER in keys_in_bucket(s3)
+    with pytest.raises(TargetExistsError):
+        write(s3, small_dataset(1))
+    xr.testing.assert_equal(opened(s3).drop_vars("source_index").load(), small_dataset())
 
 
 def test_overwriting_makes_the_old_store_unreadable_before_its_first_chunk_changes(
@@ -354,6 +380,14 @@ def test_a_connection_cut_in_a_chunk_is_repeated_or_an_error(s3: S3Server, times
             ds.load()
 
 
+def test_a_connection_cut_in_a_chunk_over_plain_http_is_an_error(s3: S3Server) -> None:
+    write(s3)
+    s3.fault = lambda method, path: "cut" if "image/c/3/0/0" in path else None
+    ds = mnist_zarr.open_store(f"{s3.address}/{BUCKET}/deep/t.zarr", chunks=None)
+    with pytest.raises(StoreError, match=r"image/c/3/0/0: cannot be read: "):
+        ds.load()
+
+
 def test_a_server_killed_half_way_is_an_error_and_the_build_goes_on_later(s3: S3Server) -> None:
     reached = Event()
 
@@ -378,6 +412,7 @@ def test_a_server_killed_half_way_is_an_error_and_the_build_goes_on_later(s3: S3
     xr.testing.assert_equal(opened(s3).drop_vars("source_index").load(), small_dataset())
 
 
+@pytest.mark.slow
 def test_a_killed_build_leaves_nothing_that_opens_and_goes_on_later(
     s3: S3Server, tmp_path: Path
 ) -> None:

@@ -77,7 +77,7 @@ def test_a_published_store_is_the_same_and_carries_a_card(s3: S3Server, store: P
 def test_the_root_metadata_go_last_and_every_object_is_read_back(s3: S3Server, store: Path) -> None:
     published = publish(store, URL, storage_options=s3.options)
     puts = [path.removeprefix(f"/{BUCKET}/t.zarr/") for path in s3.asked("PUT")]
-    assert puts[-1] in ("zarr.json", ".zmetadata")
+    assert puts[-1] in ("zarr.json", ".zgroup")
     last_put = max(i for i, (method, _) in enumerate(s3.requests) if method == "PUT")
     read = {path for method, path in s3.requests[last_put:] if method == "GET"}
     assert {f"/{BUCKET}/t.zarr/{key}" for key in published.objects} <= read
