@@ -11,6 +11,7 @@ from .idx_folder import write_idx_files as write_idx_files
 from .npz import open_npz as open_npz
 from .npz import write_npz as write_npz
 from .openml import open_openml as open_openml
+from .publication import publish as publish
 from .qmnist import join_writers as join_writers
 from .reader import open_store as open_store
 from .selection import select as select

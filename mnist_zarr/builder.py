@@ -46,8 +46,10 @@ def build(
     Parameters
     ----------
     target : str, os.PathLike or zarr store
-        Where the store shall be: a local folder, an fsspec URL, or a Zarr
-        store object. A local store appears only when it is complete.
+        Where the store shall be: a local folder, an fsspec URL, either of
+        them ending in ``.zip``, an Icechunk repository
+        (``icechunk+s3://...``), or a Zarr store object. Until it is complete
+        no reader can open it; an interrupted upload is gone on with.
     source : optional
         The name of a data set of the catalog (``"mnist"``, the default, comes
         with the package, the others are downloaded: see :func:`open_catalog`);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ Examples:
   mnist-zarr build mnist.zarr
   mnist-zarr info mnist.zarr
   mnist-zarr plot mnist.zarr --label 7 -o sevens.png
+  mnist-zarr publish mnist.zarr s3://bucket/mnist.zarr
 """
 
 BYTES_OF_UNIT = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -65,6 +67,42 @@ class _Commands(click.Group):
 @click.version_option(package_name="mnist-zarr", prog_name="mnist-zarr")
 def main() -> None:
     """Build Zarr stores from IDX files, look into them, and plot their samples."""
+
+
+class StorageOption(click.ParamType[tuple[str, Any]]):
+    """``KEY=VALUE``, the value as JSON or else as plain text."""
+
+    name = "KEY=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Any]:
+        """Return key and value."""
+        key, separator, text = str(value).partition("=")
+        if not separator:
+            self.fail(f"{value!r} is not of the form KEY=VALUE", param, ctx)
+        try:
+            return key, json.loads(text)
+        except json.JSONDecodeError:
+            return key, text
+
+
+def _as_dict(
+    ctx: click.Context, param: click.Parameter, pairs: tuple[tuple[str, Any], ...]
+) -> dict[str, Any] | None:
+    return dict(pairs) or None
+
+
+def _storage_options(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--storage-option",
+        "storage_options",
+        type=StorageOption(),
+        multiple=True,
+        callback=_as_dict,
+        help="For the file system of a URL, such as anon=true; the value is JSON or plain text; "
+        "may be repeated.",
+    )(command)
 
 
 def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
@@ -129,6 +167,7 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     help="Let the store open as floats in this range; it holds the integers all the same.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
+@_storage_options
 @_progress_option
 def build(target: str, sources: tuple[str, ...], zarr_format: str, **options: Any) -> None:
     """Build the Zarr store TARGET from MNIST or another source.
@@ -145,14 +184,40 @@ def build(target: str, sources: tuple[str, ...], zarr_format: str, **options: An
 
 @main.command()
 @click.argument("store")
-def info(store: str) -> None:
+@_storage_options
+def info(store: str, storage_options: dict[str, Any] | None) -> None:
     """Show what is in STORE: arrays, chunks, bytes, classes, sources.
 
     \b
-    Example:
+    Examples:
       mnist-zarr info mnist.zarr
+      mnist-zarr info s3://bucket/mnist.zarr --storage-option anon=true
     """
-    click.echo(mnist_zarr.summary.summarize(store).to_text())
+    click.echo(mnist_zarr.summary.summarize(store, storage_options=storage_options).to_text())
+
+
+@main.command()
+@click.argument("store")
+@click.argument("target")
+@click.option("--public-url", metavar="URL", help="Where readers find it.  [default: TARGET]")
+@click.option(
+    "--immutable",
+    is_flag=True,
+    help="Promise that the address never gets other content: caches may keep chunks for ever.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing store.")
+@_storage_options
+@_progress_option
+def publish(store: str, target: str, **options: Any) -> None:
+    """Copy the finished STORE to TARGET, and read it back from where readers find it.
+
+    \b
+    Examples:
+      mnist-zarr publish mnist.zarr s3://bucket/mnist.zarr
+      mnist-zarr publish mnist.zarr s3://bucket/mnist.zarr \\
+          --public-url https://bucket.s3.amazonaws.com/mnist.zarr
+    """
+    click.echo(mnist_zarr.publish(store, target, **options).to_text())
 
 
 @main.command()
@@ -192,6 +257,7 @@ def sources() -> None:
     "-o", "--output", required=True, metavar="FILE", help="Picture to write: .png, .pdf, .svg ..."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing picture.")
+@_storage_options
 def plot(
     store: str,
     labels: tuple[str, ...],
@@ -199,6 +265,7 @@ def plot(
     kind: str,
     output: str,
     overwrite: bool,
+    storage_options: dict[str, Any] | None,
     **grid: int | None,
 ) -> None:
     """Draw a picture of STORE: samples, or figures of its classes.
@@ -215,7 +282,8 @@ def plot(
     for name in given:
         if name not in GRID_OF_KIND[kind]:
             raise click.UsageError(f"--kind {kind} has no --{name}")
-    ds = mnist_zarr.select(mnist_zarr.open_store(store), label=list(labels) or None, split=split)
+    ds = mnist_zarr.open_store(store, storage_options=storage_options)
+    ds = mnist_zarr.select(ds, label=list(labels) or None, split=split)
     if kind == "balance":
         figure = mnist_zarr.plot.class_balance(ds)
     elif kind == "mean":
@@ -242,8 +310,15 @@ def plot(
     "-o", "--output", required=True, metavar="FOLDER|FILE", help="Folder of IDX files, or archive."
 )
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
+@_storage_options
 @_progress_option
-def export(store: str, form: str, output: str, **options: Any) -> None:
+def export(
+    store: str,
+    form: str,
+    output: str,
+    storage_options: dict[str, Any] | None,
+    **options: Any,
+) -> None:
     """Write STORE as IDX files or as a NumPy archive.
 
     The samples are in source order, whatever the order of STORE.
@@ -253,7 +328,7 @@ def export(store: str, form: str, output: str, **options: Any) -> None:
       mnist-zarr export mnist.zarr --to idx -o originals
       mnist-zarr export mnist.zarr --to npz -o mnist_scaled.npz
     """
-    ds = mnist_zarr.open_store(store, chunks=None)
+    ds = mnist_zarr.open_store(store, chunks=None, storage_options=storage_options)
     if form == "idx":
         mnist_zarr.write_idx_files(ds, output, **options)
     else:

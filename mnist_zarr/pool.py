@@ -52,7 +52,9 @@ class Pool:
 
 
 @contextlib.contextmanager
-def open_pool(waiting_tasks: int, client: Client | None = None) -> Iterator[Pool]:
+def open_pool(
+    waiting_tasks: int, client: Client | None = None, *, n_threads: int | None = None
+) -> Iterator[Pool]:
     """Open a pool on the cluster of ``client``, or else on threads.
 
     Parameters
@@ -61,9 +63,11 @@ def open_pool(waiting_tasks: int, client: Client | None = None) -> Iterator[Pool
         How many tasks may wait beside those that run.
     client : distributed.Client, optional
         A client of the cluster to run on.
+    n_threads : int, optional
+        Number of threads where there is no cluster; by default one per core.
     """
     if client is None:
-        n_threads = os.cpu_count() or 1
+        n_threads = n_threads or os.cpu_count() or 1
         with ThreadPoolExecutor(n_threads) as threads:
             yield from _run(Pool(threads, n_threads + waiting_tasks))
     else:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import xarray as xr
 import zarr
 from zarr.abc.store import Store
 
-from mnist_zarr.errors import StoreError, StoreNotFoundError
+from mnist_zarr.errors import MnistZarrError, StoreError, StoreNotFoundError
 from mnist_zarr.schema import SAMPLE
-from mnist_zarr.storage import Target
+from mnist_zarr.storage import Target, name_of, readable
 from mnist_zarr.zarrs_pipeline import fast_pipeline
 
 # A dask task costs some 0.3 ms: small chunks of a store are read several at once.
@@ -32,7 +31,8 @@ def open_store(
     Parameters
     ----------
     target : str, os.PathLike or zarr store
-        A local folder, an fsspec URL, or a Zarr store object.
+        A local folder, an fsspec URL, either of them ending in ``.zip``, an
+        Icechunk repository (``icechunk+s3://...``), or a Zarr store object.
     chunks : optional
         ``"auto"`` gives dask chunks of several whole stored objects, about 8
         MB each; ``None`` lazy arrays without dask; anything else is as in
@@ -61,12 +61,14 @@ def open_store(
     ...     ds.groupby("label").count().image[:, 0, 0].values[:3]
     array([6903, 7877, 6990])
     """
-    name = str(target) if isinstance(target, Store) else os.fspath(target)
-    place = target if isinstance(target, Store) else name
+    name = name_of(target)
     try:
+        store = readable(target, storage_options)
         # The arrays keep the pipeline that is configured while they are opened.
-        with zarr.config.set(fast_pipeline(place)):
-            ds = xr.open_zarr(place, chunks=None, storage_options=storage_options)
+        with zarr.config.set(fast_pipeline(store)):
+            ds = _open(store)
+    except MnistZarrError:
+        raise
     except FileNotFoundError as error:
         raise StoreNotFoundError(
             f"{name}: there is no Zarr store; make one with 'mnist-zarr build'"
@@ -78,6 +80,17 @@ def open_store(
     if chunks is None:
         return loaded
     return loaded.assign({name: _chunk(array, chunks) for name, array in loaded.items()})
+
+
+def _open(store: Store) -> xr.Dataset:
+    ds: xr.Dataset
+    try:
+        # One request, and none for documents that are not there, which some object stores
+        # refuse to answer to readers without credentials.
+        ds = xr.open_zarr(store, chunks=None, zarr_format=3)
+    except FileNotFoundError:
+        ds = xr.open_zarr(store, chunks=None)
+    return ds
 
 
 def _chunk(array: xr.DataArray, chunks: Any) -> xr.Variable:

@@ -1,7 +1,17 @@
-"""Where stores live: a target becomes a Zarr store to write into.
+"""Where stores live: a target becomes a Zarr store to write into, or to read from.
 
-The only module that knows a local folder from an object store. A local build
-happens in a folder beside the target::
+The only module that tells the kinds of targets apart:
+
+========================================== ============================================
+``mnist.zarr``, ``file:///mnist.zarr``     a folder, made beside its place and moved there
+``mnist.zarr.zip``                         a single file, likewise
+``s3://bucket/mnist.zarr``, any fsspec URL objects; unreadable until the last one is written
+``s3://bucket/mnist.zarr.zip``             a single object
+``icechunk+s3://bucket/mnist``             one commit of an Icechunk repository
+a Zarr store object                        as objects
+========================================== ============================================
+
+A local build happens in a folder beside the target::
 
     data/mnist.zarr             the target: old and whole, or absent
     data/.mnist.zarr.building/  lock    held by the process that builds
@@ -19,40 +29,85 @@ import ctypes
 import os
 import shutil
 import sys
+import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import zarr
 from filelock import FileLock, Timeout
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 from zarr.abc.store import Store
 from zarr.core.sync import sync
-from zarr.storage import FsspecStore, LocalStore
+from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, ZipStore
 
-from mnist_zarr.errors import StoreError, TargetBusyError, TargetExistsError
+from mnist_zarr.archive import holds_store, is_archive, pack
+from mnist_zarr.bucket import (
+    METADATA_NAMES,
+    BucketStore,
+    Upload,
+    copy_objects,
+    failures_named,
+    is_document,
+    keys_of,
+    object_keys,
+    protocol_of,
+    read_object,
+    root_first,
+)
+from mnist_zarr.errors import (
+    StoreError,
+    StoreNotFoundError,
+    TargetBusyError,
+    TargetExistsError,
+)
 from mnist_zarr.files import is_url
+from mnist_zarr.repository import Transaction, is_repository, open_branch
+
+# Entries of a zip file are read here and there, but fsspec reads megabytes ahead.
+READ_AHEAD_BYTES = 1 << 14
+READ_AHEAD_OF_PROTOCOL = {
+    "http": {"block_size": READ_AHEAD_BYTES},
+    "https": {"block_size": READ_AHEAD_BYTES},
+    "s3": {"default_block_size": READ_AHEAD_BYTES},
+}
 
 Target = str | os.PathLike[str] | Store
 
-METADATA_NAMES = ("zarr.json", ".zmetadata", ".zgroup")
+
+def name_of(target: Target) -> str:
+    """Return what messages call the target."""
+    return str(target) if isinstance(target, Store) else os.fspath(target)
 
 
 @contextlib.contextmanager
 def create_store(
-    target: Target, *, overwrite: bool = False, storage_options: dict[str, Any] | None = None
+    target: Target,
+    *,
+    overwrite: bool = False,
+    storage_options: dict[str, Any] | None = None,
+    immutable: bool = False,
 ) -> Iterator[Store]:
     """Open an empty store to write into; it takes the target's place at the end.
 
-    Whoever writes puts the root metadata last, so that a target that cannot be
-    moved into place as a whole (an object store) is unreadable until complete.
+    Where nothing can be moved into place, as in an object store, the metadata
+    documents are held back until the end, and what an interrupted writer of
+    the same content has left is not sent again.
 
     Parameters
     ----------
     target : str, os.PathLike or zarr store
-        A local folder, an fsspec URL, or a Zarr store object.
+        A local folder, an fsspec URL, either of them ending in ``.zip``, an
+        Icechunk repository (``icechunk+s3://...``), or a Zarr store object.
     overwrite : bool
         Whether to replace an existing store.
     storage_options : dict, optional
-        Passed to the fsspec file system of a URL.
+        Passed to the fsspec file system of a URL, or to Icechunk.
+    immutable : bool
+        Whether caches may keep the chunks of an object store for ever.
 
     Yields
     ------
@@ -66,25 +121,145 @@ def create_store(
         If another process is building the same target.
     StoreError
         If the target is a folder that is not a Zarr store, or cannot be written.
+    MissingExtraError
+        If the package that knows the address is not installed.
+    """
+    name = name_of(target)
+    if isinstance(target, Store):
+        way = _upload(target, name, overwrite)
+    elif is_repository(target):
+        way = _commit(name, overwrite, storage_options)
+    elif (place := local_path(target)) is not None:
+        way = _build_beside(Path(os.path.realpath(place)), name, overwrite)
+    elif is_archive(target):
+        way = _send_file(name, overwrite, storage_options)
+    else:
+        bucket = BucketStore.from_url(name, storage_options=storage_options)
+        bucket.is_immutable = immutable
+        way = _upload(bucket, name, overwrite)
+    with way as store:
+        yield store
+
+
+def readable(target: Target, storage_options: dict[str, Any] | None = None) -> Store:
+    """Return the store at the target, to read from.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If there is nothing.
+    StoreError
+        If it cannot be reached.
+    MissingExtraError
+        If the package that knows the address is not installed.
     """
     if isinstance(target, Store):
-        yield _emptied(target, str(target), overwrite)
-    elif is_url(target):
-        remote = FsspecStore.from_url(os.fspath(target), storage_options=storage_options)
-        yield _emptied(remote, os.fspath(target), overwrite)
-    else:
-        with _build_beside(Path(os.path.realpath(target)), os.fspath(target), overwrite) as store:
-            yield store
+        return target
+    name = name_of(target)
+    if is_repository(target):
+        return open_branch(name, storage_options)
+    if (place := local_path(target)) is not None:
+        if not os.path.exists(place):
+            raise _not_found(name)
+        if is_archive(place):
+            return _open_zip(place, name)
+        return LocalStore(place, read_only=True)
+    if not is_archive(target):
+        return BucketStore.from_url(name, storage_options=storage_options, read_only=True)
+    # The options go to the outer file system, not to the one that reads zip files.
+    protocol = protocol_of(name)
+    options = {**READ_AHEAD_OF_PROTOCOL.get(protocol, {}), **(storage_options or {})}
+    return BucketStore.from_url(f"zip::{name}", {protocol: options}, read_only=True)
 
 
-def _emptied(store: Store, name: str, overwrite: bool) -> Store:
-    if not sync(store.is_empty("")):
-        if not overwrite:
+def _open_zip(place: str, name: str) -> Store:
+    try:
+        return sync(ZipStore.open(place, mode="r"))
+    except (OSError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{name}: cannot be opened as a zip file: {error}") from error
+
+
+def _not_found(name: str) -> StoreNotFoundError:
+    return StoreNotFoundError(f"{name}: there is no Zarr store; make one with 'mnist-zarr build'")
+
+
+def local_path(target: str | os.PathLike[str]) -> str | None:
+    """Return the path of a target on this machine's disk, None of any other."""
+    name = os.fspath(target)
+    if name.startswith(("file://", "local://")):
+        return str(LocalFileSystem._strip_protocol(name))
+    return None if is_url(name) else name
+
+
+def is_of_this_process(store: Store) -> bool:
+    """Whether the store is in memory or in a temporary folder: no other machine can write to it."""
+    inner = store._store if isinstance(store, WrapperStore) else store
+    if isinstance(inner, FsspecStore):
+        return isinstance(getattr(inner.fs, "sync_fs", inner.fs), MemoryFileSystem)
+    return isinstance(inner, MemoryStore | _StagedStore)
+
+
+@contextlib.contextmanager
+def _upload(place: Store, name: str, overwrite: bool) -> Iterator[Store]:
+    upload = Upload(place)
+    upload.begin(name, overwrite=overwrite)
+    yield upload
+    upload.finish(name)
+
+
+class _StagedStore(LocalStore):
+    """A store in a temporary folder, which other machines of a cluster do not see."""
+
+
+@contextlib.contextmanager
+def _staging() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="mnist-zarr-") as folder:
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def _send_file(
+    name: str, overwrite: bool, storage_options: dict[str, Any] | None
+) -> Iterator[Store]:
+    with failures_named(name, "used as an address"):
+        fs, path = url_to_fs(name, **(storage_options or {}))
+    with failures_named(name, "read"):
+        if not overwrite and fs.exists(path):
             raise _exists(name)
-        for metadata in METADATA_NAMES:  # first, so that nobody opens what is being removed
-            sync(store.delete(metadata))
-        sync(store.clear())
-    return store
+    with _staging() as folder:
+        fresh, packed = folder / "store", folder / "packed"
+        fresh.mkdir()
+        yield _StagedStore(fresh)
+        pack(fresh, packed)
+        with failures_named(name, "written"):
+            fs.put_file(os.fspath(packed), path)
+
+
+@contextlib.contextmanager
+def _commit(name: str, overwrite: bool, storage_options: dict[str, Any] | None) -> Iterator[Store]:
+    transaction = Transaction(name, storage_options)
+    if sync(transaction.store.exists("zarr.json")) and not overwrite:
+        raise _exists(name)
+    with _staging() as folder:
+        staged = _StagedStore(folder)
+        yield staged
+        documents = {key: read_object(staged, key) for key in keys_of(staged) if is_document(key)}
+        if "zarr.json" not in documents:
+            raise StoreError(f"{name}: Icechunk holds stores of Zarr format 3 only")
+        with failures_named(name, "written"):
+            sync(transaction.store.clear())
+            for key in sorted(documents, key=root_first):  # it takes chunks of known arrays only
+                sync(transaction.store.set(key, documents[key]))
+            copy_objects(staged, transaction.store, object_keys(documents))
+        transaction.commit(_describe(staged))
+
+
+def _describe(store: Store) -> str:
+    """Return a line that says what the store is, from its metadata."""
+    group = zarr.open_group(store, mode="r")
+    said = [group.attrs[name] for name in ("title", "software") if name in group.attrs]
+    shapes = [f"{name} {array.shape}" for name, array in group.arrays()]
+    return "; ".join([*map(str, said), ", ".join(sorted(shapes))])
 
 
 def _exists(name: str) -> TargetExistsError:
@@ -108,7 +283,11 @@ def _build_beside(place: Path, name: str, overwrite: bool) -> Iterator[Store]:
         yield LocalStore(fresh)
         for rest in fresh.rglob("*.partial"):  # of a worker that died while it was writing
             rest.unlink()
-        if place.exists():
+        if is_archive(place):
+            pack(fresh, workshop / "packed")
+            _check_replaceable(place, name, overwrite)
+            (workshop / "packed").replace(place)
+        elif place.exists():
             _check_replaceable(place, name, overwrite)
             _exchange(fresh, place, old)
         else:
@@ -131,7 +310,7 @@ def _locked(workshop: Path, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        for part in ("store", "old"):
+        for part in ("store", "old", "packed"):
             _remove(workshop / part)
         (workshop / "lock").unlink(missing_ok=True)
         lock.release()
@@ -144,8 +323,11 @@ def _check_replaceable(place: Path, name: str, overwrite: bool) -> None:
         return
     if not overwrite:
         raise _exists(name)
-    if not place.is_dir():
-        raise StoreError(f"{name}: is a file, not a Zarr store; remove it or choose another name")
+    if is_archive(place) and place.is_file() and holds_store(place):
+        return
+    if is_archive(place) or not place.is_dir():
+        kind = "folder" if place.is_dir() else "file"
+        raise StoreError(f"{name}: is a {kind}, not a Zarr store; remove it or choose another name")
     names = os.listdir(place)
     if names and not set(names) & set(METADATA_NAMES):
         raise StoreError(
@@ -181,5 +363,7 @@ def _exchange_at_once(one: Path, other: Path) -> bool:
 
 
 def _remove(path: Path) -> None:
-    if os.path.lexists(path):
+    if path.is_dir():
         shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +11,11 @@ import xarray as xr
 import zarr
 
 from mnist_zarr import schema
+from mnist_zarr.bucket import is_document, stored_sizes
 from mnist_zarr.counts import count_samples
 from mnist_zarr.reader import open_store
 from mnist_zarr.schema import LABEL
-from mnist_zarr.storage import Target
+from mnist_zarr.storage import Target, readable
 from mnist_zarr.table import align_columns
 
 BAR_WIDTH = 24
@@ -130,7 +130,7 @@ def summarize(target: Target, *, storage_options: dict[str, Any] | None = None) 
         If what is there cannot be opened.
     """
     ds = open_store(target, storage_options=storage_options)
-    group = zarr.open_group(target, mode="r", storage_options=storage_options)
+    group = zarr.open_group(readable(target, storage_options), mode="r")
     splits, counts = _count_samples(ds)
     return StoreSummary(
         name=str(target),
@@ -144,6 +144,7 @@ def summarize(target: Target, *, storage_options: dict[str, Any] | None = None) 
 
 def _summarize_array(array: Any, variable: xr.DataArray) -> ArraySummary:
     codecs = [_codec_name(codec) for codec in array.compressors]
+    sizes = stored_sizes(array)
     return ArraySummary(
         name=str(variable.name),
         dims=tuple(map(str, variable.dims)),
@@ -152,16 +153,10 @@ def _summarize_array(array: Any, variable: xr.DataArray) -> ArraySummary:
         chunks=array.chunks,
         shards=array.shards,
         codec=" + ".join(codecs) or "none",
-        n_objects=array.nchunks_initialized // _chunks_per_object(array),
+        n_objects=sum(not is_document(key) for key in sizes),
         raw_bytes=_raw_bytes(array, variable),
-        stored_bytes=array.nbytes_stored(),
+        stored_bytes=sum(sizes.values()),
     )
-
-
-def _chunks_per_object(array: Any) -> int:
-    if array.shards is None:
-        return 1
-    return math.prod(n // m for n, m in zip(array.shards, array.chunks, strict=True))
 
 
 def _raw_bytes(array: Any, variable: xr.DataArray) -> int:

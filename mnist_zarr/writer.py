@@ -27,7 +27,6 @@ import xarray as xr
 import zarr
 from dask.base import optimize
 from zarr.abc.store import Store
-from zarr.storage import MemoryStore
 
 from mnist_zarr import schema
 from mnist_zarr.blocks import blocks, bytes_of_row, cut
@@ -53,7 +52,7 @@ from mnist_zarr.schema import (
     STRING_DTYPE,
     is_string,
 )
-from mnist_zarr.storage import Target, create_store
+from mnist_zarr.storage import Target, create_store, is_of_this_process
 from mnist_zarr.template import ArraySpec, ArrayWriter, Codec, Compression, Template, ZarrFormat
 
 if TYPE_CHECKING:
@@ -121,7 +120,8 @@ def write_zarr(
     """Write a Dataset of the data model as a Zarr store, in bounded memory.
 
     The store appears under its name only when it is complete: until then a
-    local target is absent, or the old store.
+    local target is absent, or the old store, and one in an object store cannot
+    be opened.
 
     Parameters
     ----------
@@ -129,7 +129,8 @@ def write_zarr(
         With dimension ``sample`` first in every variable that has it; lazy or
         in memory.
     target : str, os.PathLike or zarr store
-        A local folder, an fsspec URL, or a Zarr store object.
+        A local folder, an fsspec URL, either of them ending in ``.zip``, an
+        Icechunk repository (``icechunk+s3://...``), or a Zarr store object.
     order : {"source", "label"}
         ``"source"`` keeps the order of ``ds``. ``"label"`` puts the samples of
         one class together, in the order of ``ds`` within the class, so that
@@ -187,7 +188,7 @@ def write_zarr(
         raise SchemaError("order='label' needs a coordinate 'label', which this Dataset has not")
     with create_store(target, overwrite=overwrite, storage_options=storage_options) as store:
         # What is in the memory of this process cannot be written by another one.
-        workers = None if isinstance(store, MemoryStore) else client or active_client()
+        workers = None if is_of_this_process(store) else client or active_client()
         _StoreWriter(ds, store, layout, progress, workers).write()
 
 

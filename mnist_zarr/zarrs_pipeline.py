@@ -7,10 +7,10 @@ is an error, and so a damaged store does not pass for one of black pictures.
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from zarr.abc.store import Store
 from zarr.registry import register_pipeline
 from zarr.storage import LocalStore
 
@@ -22,15 +22,15 @@ else:
     ZarrsCodecPipeline = None
 
 
-def fast_pipeline(place: object) -> dict[str, str]:
+def fast_pipeline(store: Store) -> dict[str, str]:
     """Return the Zarr configuration under which arrays of a store are decoded by zarrs.
 
     Empty where zarrs is not installed, or the store is not one whose every
     codec it knows: a local one of format 3.
     """
-    if ZarrsCodecPipeline is None or not isinstance(place, str):
+    if ZarrsCodecPipeline is None or not isinstance(store, LocalStore):
         return {}
-    if not os.path.exists(os.path.join(place, "zarr.json")):
+    if not (store.root / "zarr.json").exists():
         return {}
     return {"codec_pipeline.path": f"{__name__}.CheckedZarrsPipeline"}
 

@@ -129,6 +129,8 @@ def test_plot_draws_every_kind(options: list[str], store: Path, tmp_path: Path) 
         (["build", "x.zarr", "--order", "size"], "'size' is not one of"),
         (["plot", "nowhere.zarr", "-o", "x.png"], "there is no Zarr store"),
         (["plot", "x", "--kind=balance", "--rows=3", "-o", "x.png"], "balance has no --rows"),
+        (["publish", "nowhere.zarr", "x.zarr"], "nowhere.zarr: there is no Zarr store"),
+        (["info", "s3://x", "--storage-option", "anon"], "'anon' is not of the form KEY=VALUE"),
     ],
 )
 def test_an_error_is_one_sentence_on_stderr_and_no_traceback(

@@ -18,7 +18,9 @@ PACKAGE = Path(mnist_zarr.__file__).parent
 # two stand in one line in the order in which they may.
 LAYERS = (
     ("errors",),
-    ("blocks", "files", "plan", "pool", "progress", "schema", "table", "zarrs_pipeline"),
+    ("croissant", "files", "plan", "pool", "schema", "blocks", "progress", "table"),
+    ("bucket", "repository", "zarrs_pipeline"),
+    ("archive",),
     ("download", "idx", "npy", "openml", "pairs", "storage", "template", "zip_source"),
     ("backend", "counts", "entries", "reader", "selection"),
     ("elementwise", "qmnist"),
@@ -26,6 +28,7 @@ LAYERS = (
     ("npz",),
     ("catalog", "writer", "plot", "summary", "transform", "idx_folder"),
     ("builder",),
+    ("publication",),
     ("__init__",),
     ("cli",),
     ("__main__",),

@@ -36,7 +36,7 @@ def place_with_what_readme_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return tmp_path
 
 
-@pytest.mark.usefixtures("place_with_what_readme_names")
+@pytest.mark.usefixtures("place_with_what_readme_names", "memory_url")
 def test_the_blocks_run_without_a_warning() -> None:
     namespace: dict[str, object] = {}
     for block in python_blocks():

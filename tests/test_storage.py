@@ -5,18 +5,40 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import icechunk
+import numpy as np
 import pytest
+import xarray as xr
 from filelock import FileLock
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import LocalStore, MemoryStore, ZipStore
 
 from mnist_zarr import storage
-from mnist_zarr.errors import StoreError, TargetBusyError, TargetExistsError
+from mnist_zarr.bucket import copy_objects, keys_of
+from mnist_zarr.errors import (
+    MissingExtraError,
+    StoreError,
+    StoreNotFoundError,
+    TargetBusyError,
+    TargetExistsError,
+)
+from mnist_zarr.reader import open_store
+from mnist_zarr.schema import make_dataset
 from mnist_zarr.storage import create_store
+from mnist_zarr.writer import write_zarr
+
+DS = make_dataset(np.arange(90, dtype=np.uint8).reshape(10, 3, 3), label=np.arange(10))
+
+
+def in_memory(ds: xr.Dataset = DS) -> MemoryStore:
+    store = MemoryStore()
+    write_zarr(ds, store)
+    return store
 
 
 def put(store: Any, key: str, text: str) -> None:
@@ -77,6 +99,7 @@ def test_an_error_or_ctrl_c_leaves_the_old_store_and_no_rubbish(
 KILLED_BUILD = """
 import os, signal, sys
 from mnist_zarr import storage
+from mnist_zarr.bucket import copy_objects, keys_of
 if sys.argv[2] == "between":
     storage._exchange_at_once = lambda one, other: False
     rename, count = storage.Path.rename, []
@@ -192,12 +215,178 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("target", ["object", "url"])
-def test_a_store_that_cannot_be_renamed_is_emptied_metadata_first(target: str) -> None:
+def test_a_store_that_cannot_be_renamed_has_no_metadata_before_it_is_complete(target: str) -> None:
     place: Any = MemoryStore() if target == "object" else "memory://storage-test.zarr"
-    with create_store(place) as store:
-        put(store, "c/0", "chunk")
-        put(store, "zarr.json", "old")
+    source = in_memory()
+    for overwrite in (False, True):
+        with create_store(place, overwrite=overwrite) as store:
+            copy_objects(source, store, keys_of(source))
+            with pytest.raises(StoreError):
+                open_store(place)
+        xr.testing.assert_identical(open_store(place).load(), open_store(source).load())
     with pytest.raises(TargetExistsError), create_store(place):
         pass
-    with create_store(place, overwrite=True) as store:
-        assert sync(store.is_empty(""))
+
+
+def test_a_file_url_is_a_folder_of_this_machine(tmp_path: Path) -> None:
+    with create_store(f"file://{tmp_path}/a.zarr") as store:
+        put(store, "zarr.json", "new")
+        assert os.listdir(tmp_path) == [".a.zarr.building"]
+    assert (tmp_path / "a.zarr" / "zarr.json").read_text() == "new"
+
+
+# A single file
+
+
+def test_a_zip_file_appears_when_it_is_complete(tmp_path: Path) -> None:
+    target = tmp_path / "a.zarr.zip"
+    write_zarr(DS, target)
+    assert os.listdir(tmp_path) == ["a.zarr.zip"]
+    xr.testing.assert_identical(open_store(target).load(), open_store(in_memory()).load())
+    plain = xr.open_zarr(ZipStore(target, mode="r"), chunks=None).load()
+    np.testing.assert_array_equal(plain.image.values, DS.image.values)
+
+
+def test_entries_of_a_zip_file_are_as_they_are_and_equal_stores_give_equal_files(
+    tmp_path: Path,
+) -> None:
+    for name in ("a.zarr.zip", "b.zarr.zip"):
+        write_zarr(DS, tmp_path / name)
+    assert (tmp_path / "a.zarr.zip").read_bytes() == (tmp_path / "b.zarr.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zarr.zip") as archive:
+        entries = archive.infolist()
+    assert {entry.compress_type for entry in entries} == {zipfile.ZIP_STORED}
+    names = [entry.filename for entry in entries]
+    assert len(names) == len(set(names))
+
+
+def test_a_zip_file_is_replaced_as_a_whole_or_kept(tmp_path: Path) -> None:
+    target = tmp_path / "a.zarr.zip"
+    write_zarr(DS, target)
+    old = target.read_bytes()
+    with pytest.raises(TargetExistsError):
+        write_zarr(DS, target)
+
+    def build_and_fail() -> None:
+        with create_store(target, overwrite=True):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_and_fail()
+    assert target.read_bytes() == old
+    write_zarr(DS.isel(sample=slice(5)), target, overwrite=True)
+    assert open_store(target).sizes["sample"] == 5
+    assert os.listdir(tmp_path) == ["a.zarr.zip"]
+
+
+@pytest.mark.parametrize("kind", ["text", "zip of something else", "folder"])
+def test_what_is_no_zipped_store_is_never_replaced(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "thesis.zip"
+    if kind == "folder":
+        target.mkdir()
+    elif kind == "text":
+        target.write_text("ten years")
+    else:
+        with zipfile.ZipFile(target, "w") as archive:
+            archive.writestr("chapter.txt", "ten years")
+    with pytest.raises(StoreError, match=r"is a (file|folder), not a Zarr store"):
+        write_zarr(DS, target, overwrite=True)
+    assert target.exists()
+
+
+def test_a_zip_file_can_be_sent_to_a_file_system_and_read_in_place(memory_url: str) -> None:
+    target = f"{memory_url}/a.zarr.zip"
+    write_zarr(DS, target)
+    with pytest.raises(TargetExistsError):
+        write_zarr(DS, target)
+    xr.testing.assert_identical(open_store(target).load(), open_store(in_memory()).load())
+    plain = xr.open_zarr(f"zip::{target}", chunks=None).load()
+    np.testing.assert_array_equal(plain.image.values, DS.image.values)
+
+
+def test_a_missing_zip_file_is_a_clear_error(tmp_path: Path, memory_url: str) -> None:
+    for target in (tmp_path / "a.zarr.zip", f"{memory_url}/a.zarr.zip"):
+        with pytest.raises(StoreNotFoundError, match=r"a\.zarr\.zip"):
+            open_store(target)
+
+
+def test_a_damaged_zip_file_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "a.zarr.zip").write_text("no zip")
+    with pytest.raises(StoreError, match=r"a\.zarr\.zip: cannot be opened as a zip file"):
+        open_store(tmp_path / "a.zarr.zip")
+
+
+# Icechunk
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> str:
+    return f"icechunk+file://{tmp_path}/repository"
+
+
+def commits(repository: str) -> list[str]:
+    storage = icechunk.local_filesystem_storage(repository.removeprefix("icechunk+file://"))
+    history = icechunk.Repository.open(storage).ancestry(branch="main")
+    return [snapshot.message for snapshot in history]
+
+
+def test_a_build_into_a_repository_is_one_commit_that_says_what(repository: str) -> None:
+    ds = DS.assign_attrs(title="Ten digits")
+    write_zarr(ds, repository)
+    xr.testing.assert_identical(open_store(repository).load(), open_store(in_memory(ds)).load())
+    message, initial = commits(repository)
+    assert message.startswith("Ten digits; mnist-zarr 0")
+    assert "image (10, 3, 3)" in message
+    assert "nitialized" in initial
+
+
+def test_a_repository_is_replaced_by_a_second_commit_when_asked(repository: str) -> None:
+    write_zarr(DS, repository)
+    with pytest.raises(TargetExistsError):
+        write_zarr(DS, repository)
+    write_zarr(DS.isel(sample=slice(5)), repository, overwrite=True)
+    assert open_store(repository).sizes["sample"] == 5
+    assert len(commits(repository)) == 3
+
+
+KILLED_COMMIT = """
+import os, signal, sys
+from mnist_zarr import repository, storage
+from mnist_zarr.catalog import open_catalog
+from mnist_zarr.writer import write_zarr
+repository.Transaction.commit = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+write_zarr(open_catalog("mnist").isel(sample=slice(100)), sys.argv[1], overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("way", ["killed", "failed"])
+def test_a_killed_or_failed_build_leaves_the_last_commit(repository: str, way: str) -> None:
+    write_zarr(DS, repository)
+    if way == "killed":
+        command = [sys.executable, "-c", KILLED_COMMIT, repository]
+        assert subprocess.run(command, check=False, timeout=120).returncode == -9
+    else:
+        with (
+            pytest.raises(KeyError, match="half"),
+            create_store(repository, overwrite=True) as store,
+        ):
+            put(store, {"half": "of it"}["half written"], "")
+    assert len(commits(repository)) == 2
+    xr.testing.assert_identical(open_store(repository).load(), open_store(in_memory()).load())
+    write_zarr(DS.isel(sample=slice(5)), repository, overwrite=True)
+    assert open_store(repository).sizes["sample"] == 5
+
+
+def test_what_icechunk_cannot_hold_or_find_is_a_clear_error(repository: str) -> None:
+    with pytest.raises(StoreNotFoundError, match="there is no Icechunk repository"):
+        open_store(repository)
+    with pytest.raises(StoreError, match="Zarr format 3 only"):
+        write_zarr(DS, repository, zarr_format=2)
+    with pytest.raises(StoreError, match=r"expected icechunk\+file:///path or icechunk\+s3"):
+        open_store("icechunk+ftp://somewhere")
+
+
+def test_a_missing_icechunk_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "icechunk", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'mnist-zarr\[icechunk\]'"):
+        write_zarr(DS, "icechunk+file:///nowhere")

@@ -1,0 +1,350 @@
+"""Object stores: failures with their address, and uploads that are complete or unreadable.
+
+An object store has no folder to rename. An :class:`Upload` keeps every
+metadata document in memory until all chunks are there, and writes the root's
+last: before that no reader can open the store. While it is under way, the
+object ``.unfinished`` marks the place as ours, so that the same command can be
+run again after an interruption, and a place with other people's objects is
+left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from typing import Any, cast
+
+import numpy as np
+import zarr
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import FsspecStore, MemoryStore, WrapperStore
+
+from mnist_zarr.errors import (
+    MissingExtraError,
+    MnistZarrError,
+    StoreError,
+    StoreNotFoundError,
+    TargetExistsError,
+)
+from mnist_zarr.pool import open_pool
+
+METADATA_NAMES = ("zarr.json", ".zmetadata", ".zgroup")
+# Without these at its root a store does not open, whatever else is there.
+OPENING_NAMES = ("zarr.json", ".zgroup")
+DOCUMENT_NAMES = (*METADATA_NAMES, ".zarray", ".zattrs")
+# Requests that wait for the network at the same time.
+PARALLEL_REQUESTS = 16
+# What a file system raises of an object that is not there; zarr-python has these three too.
+ALLOWED_EXCEPTIONS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+MARKER = ".unfinished"
+MARKER_TEXT = b"A Zarr store is being written here; it is complete when this object is gone.\n"
+
+EXTRA_OF_PROTOCOL = {
+    **dict.fromkeys(("s3", "s3a"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcs"),
+    **dict.fromkeys(("az", "abfs", "abfss"), "azure"),
+    **dict.fromkeys(("http", "https"), "http"),
+}
+# An overwritten store has chunks of the same names, and old ones from a cache under new labels
+# would be wrong without any sign. So caches ask again (by ETag, which moves no data), unless who
+# publishes promises that the address never gets other content.
+REVALIDATED = "public, no-cache"
+IMMUTABLE = "public, max-age=31536000, immutable"
+MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
+
+
+class BucketStore(FsspecStore):
+    """A store at an fsspec URL; whatever fails is a :class:`StoreError` with the address.
+
+    Attributes
+    ----------
+    is_immutable : bool
+        Whether caches may keep the chunks that are written for ever.
+    """
+
+    is_immutable = False
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        storage_options: dict[str, Any] | None = None,
+        read_only: bool = False,
+        allowed_exceptions: tuple[type[Exception], ...] = ALLOWED_EXCEPTIONS,
+    ) -> BucketStore:
+        options = dict(storage_options or {})
+        if EXTRA_OF_PROTOCOL.get(protocol_of(url)) == "s3":
+            # Else s3fs asks for the size of every object before it reads it.
+            options.setdefault("max_concurrency", 1)
+        with failures_named(url, "used as an address"):
+            store = cast(BucketStore, super().from_url(url, options, read_only, allowed_exceptions))
+        store.supports_listing = "http" not in store.fs.protocol
+        return store
+
+    def _reported(self, what: str, key: str = "") -> contextlib.AbstractContextManager[None]:
+        place = f"{self.fs.unstrip_protocol(self.path)}/{key}".rstrip("/")
+        return failures_named(place, what)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        with self._reported("read", key):
+            return await super().get(key, prototype, byte_range)
+
+    async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
+        with self._reported("written", key):
+            path = f"{self.path}/{key}"
+            await self.fs._pipe_file(path, value.to_bytes(), **self._headers(key))
+
+    async def delete(self, key: str) -> None:
+        with self._reported("removed", key):
+            await super().delete(key)
+
+    async def list(self) -> AsyncIterator[str]:
+        with self._reported("listed"):
+            self.fs.invalidate_cache()
+            async for key in super().list():
+                yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        with self._reported("listed", prefix):
+            async for key in super().list_prefix(prefix):
+                yield key
+
+    async def getsize(self, key: str) -> int:
+        with self._reported("read", key):
+            return await super().getsize(key)
+
+    async def holds(self, key: str, data: bytes) -> bool:
+        """Whether the object is there with this content.
+
+        Objects are compared by MD5 where the ETag is one (S3: sent in one part,
+        not encrypted with a key of the owner's), else they are read back.
+        """
+        with self._reported("read", key):
+            try:
+                info = await self.fs._info(f"{self.path}/{key}")
+            except FileNotFoundError:
+                return False
+        if info["size"] != len(data):
+            return False
+        if md5 := MD5_ETAG.fullmatch(str(info.get("ETag", ""))):
+            return md5[1] == hashlib.md5(data, usedforsecurity=False).hexdigest()
+        return await _reads_as(self, key, data)
+
+    def _headers(self, key: str) -> dict[str, str]:
+        if "s3" not in self.fs.protocol:
+            return {}
+        is_json = key.endswith(".json") or is_document(key)
+        return {
+            "ContentType": "application/json" if is_json else "application/octet-stream",
+            "CacheControl": IMMUTABLE if self.is_immutable and not is_json else REVALIDATED,
+        }
+
+
+class Upload(WrapperStore[Store]):
+    """A store being written object by object that does not open before it is complete.
+
+    Metadata documents that are set are held back until :meth:`finish`. Chunks
+    that the target has already, from an interrupted upload, are not sent again.
+
+    Parameters
+    ----------
+    store : zarr.abc.store.Store
+        The target.
+    """
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._may_be_there = False
+        self._documents: dict[str, Buffer] = {}
+        self._beside: set[str] = set()
+
+    def begin(self, name: str, *, overwrite: bool) -> None:
+        """Make sure that nobody can open what is at the target.
+
+        Raises
+        ------
+        TargetExistsError
+            If there is a whole store and ``overwrite`` is false.
+        StoreError
+            If there are objects that are no store, and no unfinished one.
+        """
+        present = keys_of(self._store)
+        is_whole = not present.isdisjoint(OPENING_NAMES)
+        if is_whole and not overwrite:
+            raise TargetExistsError(
+                f"{name}: exists already; choose another name, or replace it with overwrite=True"
+            )
+        if present and not is_whole and MARKER not in present:
+            raise StoreError(
+                f"{name}: has objects, such as {min(present)!r}, but is not a Zarr store; choose "
+                "another name, or remove them yourself"
+            )
+        self._may_be_there = bool(present)
+        if MARKER not in present:
+            sync(self._store.set(MARKER, _buffer(MARKER_TEXT)))
+        for key in sorted(filter(is_document, present), key=root_first):
+            sync(self._store.delete(key))
+
+    async def set(self, key: str, value: Buffer) -> None:
+        if is_document(key):
+            self._documents[key] = value
+            return
+        self._beside.add(key)
+        if not (self._may_be_there and await self._is_there(key, value.to_bytes())):
+            await self._store.set(key, value)
+
+    async def _is_there(self, key: str, data: bytes) -> bool:
+        if isinstance(self._store, BucketStore):
+            return await self._store.holds(key, data)
+        return await _reads_as(self._store, key, data)
+
+    def finish(self, name: str) -> None:
+        """Remove what is not of this store, then write the metadata, the root's last.
+
+        Raises
+        ------
+        StoreError
+            If an object that the metadata promise is not there.
+        """
+        promised = set(object_keys(self._documents))
+        present = keys_of(self._store)
+        if missing := promised - present:
+            raise StoreError(
+                f"{name}: {len(missing)} of {len(promised)} objects did not arrive, such as "
+                f"{min(missing)!r}; run the same command again"
+            )
+        for key in present - promised - self._beside - {MARKER}:
+            sync(self._store.delete(key))
+        for key in sorted(self._documents, key=lambda key: (-key.count("/"), key in OPENING_NAMES)):
+            sync(self._store.set(key, self._documents[key]))
+        sync(self._store.delete(MARKER))
+
+
+def protocol_of(url: str) -> str:
+    """Return what stands before ``://``, of the last file system in a chain of them."""
+    return url.rpartition("::")[2].partition("://")[0]
+
+
+@contextlib.contextmanager
+def failures_named(place: str, what: str) -> Iterator[None]:
+    """Turn whatever a file system raises into our own error, which names the place."""
+    try:
+        yield
+    except MnistZarrError:
+        raise
+    except ImportError as error:
+        extra = EXTRA_OF_PROTOCOL.get(protocol_of(place))
+        hint = f"pip install 'mnist-zarr[{extra}]'" if extra else str(error)
+        raise MissingExtraError(f"{place}: needs a package that is missing: {hint}") from error
+    except FileNotFoundError as error:
+        raise StoreNotFoundError(f"{place}: cannot be {what}: {_sentence(error)}") from error
+    except Exception as error:  # each file system has kinds of its own
+        raise StoreError(f"{place}: cannot be {what}: {_sentence(error)}") from error
+
+
+def _sentence(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def object_keys(documents: Mapping[str, Buffer]) -> Iterator[str]:
+    """Yield the key of every chunk, or shard, that these metadata documents promise."""
+    group = zarr.open_group(MemoryStore(dict(documents)), mode="r")
+    for _, node in group.members(max_depth=None):
+        if isinstance(node, zarr.Array):
+            yield from chunk_keys(node)
+
+
+def chunk_keys(array: zarr.Array[Any]) -> Iterator[str]:
+    """Yield the key of every chunk, or shard, of an array."""
+    sizes = array.shards or array.chunks
+    counts = [-(-n // size) for n, size in zip(array.shape, sizes, strict=True)]
+    for index in np.ndindex(*counts):
+        yield f"{array.path}/{array.metadata.encode_chunk_key(index)}"
+
+
+def stored_sizes(array: zarr.Array[Any]) -> dict[str, int]:
+    """Return the bytes of every object of an array, its metadata document included.
+
+    Web servers do not list: there, every object is asked for its size.
+    """
+    store = array.store
+    sizes: dict[str, int] = {}
+
+    def ask(key: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            sizes[key] = sync(store.getsize(key))
+
+    if store.supports_listing:
+        keys = keys_of(store, f"{array.path}/")
+    else:
+        keys = {*chunk_keys(array), *(f"{array.path}/{name}" for name in DOCUMENT_NAMES)}
+    run_on_objects(ask, keys)
+    return sizes
+
+
+async def _reads_as(store: Store, key: str, data: bytes) -> bool:
+    stored = await store.get(key, default_buffer_prototype())
+    return stored is not None and stored.to_bytes() == data
+
+
+def keys_of(store: Store, prefix: str = "") -> set[str]:
+    """Return the keys of all objects that begin so."""
+
+    async def collect() -> set[str]:
+        return {key async for key in (store.list_prefix(prefix) if prefix else store.list())}
+
+    return sync(collect())
+
+
+def copy_objects(source: Store, target: Store, keys: Iterable[str]) -> None:
+    """Copy objects in parallel, a bounded number at a time."""
+
+    def copy(key: str) -> None:
+        sync(target.set(key, read_object(source, key)))
+
+    run_on_objects(copy, keys)
+
+
+def run_on_objects(task: Callable[[str], None], keys: Iterable[str]) -> None:
+    """Run ``task`` for every key, a bounded number at the same time."""
+    with open_pool(PARALLEL_REQUESTS, n_threads=PARALLEL_REQUESTS) as pool:
+        for key in keys:
+            pool.submit(task, key)
+
+
+def read_object(store: Store, key: str) -> Buffer:
+    """Return an object.
+
+    Raises
+    ------
+    StoreError
+        If it is not there.
+    """
+    value = sync(store.get(key, default_buffer_prototype()))
+    if value is None:
+        raise StoreError(f"{store}: {key}: is missing")
+    return value
+
+
+def _name(key: str) -> str:
+    return key.rpartition("/")[2]
+
+
+def is_document(key: str) -> bool:
+    """Whether the object is a metadata document of Zarr."""
+    return _name(key) in DOCUMENT_NAMES
+
+
+def root_first(key: str) -> tuple[int, str]:
+    """Sort metadata documents so that the root's come first."""
+    return key.count("/"), key
+
+
+def _buffer(data: bytes) -> Buffer:
+    return default_buffer_prototype().buffer.from_bytes(data)

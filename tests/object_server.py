@@ -1,0 +1,133 @@
+"""An S3 server on loopback that writes down every request, and fails when it is told to."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.request import Request, urlopen
+
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.models import s3_backends
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+KEYS = {"key": "reader", "secret": "secret"}
+BUCKET = "bucket"
+PUBLIC = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": "*",
+            "Action": "s3:*",  # writing is refused below
+            "Resource": [f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{BUCKET}/*"],
+        }
+    ],
+}
+SIGNATURE = (
+    f"AWS4-HMAC-SHA256 Credential={KEYS['key']}/20260101/us-east-1/s3/aws4_request, "
+    "SignedHeaders=host, Signature=0"
+)
+
+StartResponse = Callable[..., Any]
+Answer = Callable[[StartResponse], Iterable[bytes]]
+# Looks at a request, before (None) or after it was served; returns another answer, or None.
+Fault = Callable[[str, str], str | None]
+
+
+class _Silent(WSGIRequestHandler):
+    def log(self, *args: Any) -> None:
+        """The tests look at ``requests`` instead."""
+
+
+@dataclass
+class S3Server:
+    """moto's S3 behind a WSGI layer that counts, and injects faults.
+
+    Attributes
+    ----------
+    requests : list of (method, path) in the order in which they came
+    fault : returns "503" (or another status), "cut" or None for a request
+    """
+
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    fault: Fault = lambda method, path: None
+    port: int = 0
+
+    def __post_init__(self) -> None:
+        # moto asks for some credentials where it calls itself.
+        os.environ.setdefault("AWS_ACCESS_KEY_ID", "testing")
+        os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "testing")
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        self.start()
+
+    def reset(self) -> None:
+        """Begin again with one empty bucket, which anybody may list."""
+        self.fault = lambda method, path: None
+        for method, path, body in (
+            ("POST", "/moto-api/reset", b""),
+            ("PUT", f"/{BUCKET}", b""),
+            ("PUT", f"/{BUCKET}?policy", json.dumps(PUBLIC).encode()),
+        ):
+            headers = {"Authorization": SIGNATURE, "Content-Type": "application/json"}
+            request = Request(self.address + path, body, headers, method=method)
+            urlopen(request, timeout=30).close()
+        self.requests.clear()
+
+    def start(self) -> None:
+        self._server: BaseWSGIServer = make_server(
+            "127.0.0.1", self.port, self._serve, threaded=True, request_handler=_Silent
+        )
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What s3fs needs to get here; it gives up soon, for the tests' sake."""
+        return {
+            **KEYS,
+            "endpoint_url": self.address,
+            "config_kwargs": {"retries": {"max_attempts": 1}, "connect_timeout": 5},
+        }
+
+    def holds(self, key: str) -> bool:
+        """Whether there is such an object, without a request."""
+        return key in s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets[BUCKET].keys
+
+    def asked(self, method: str, part: str = "") -> list[str]:
+        """Return the paths of requests of this method with ``part`` in them."""
+        return [path for verb, path in self.requests if verb == method and part in path]
+
+    def _serve(self, environ: dict[str, Any], start_response: StartResponse) -> Iterator[bytes]:
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        self.requests.append((method, path))
+        fault = self.fault(method, path)
+        if not fault and not self._may(method, environ.get("HTTP_AUTHORIZATION")):
+            fault = "403"
+        if fault and fault.isdigit():
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start_response(f"{fault} Fault", [("Content-Length", "0")])
+            return
+        body = b"".join(self._moto(environ, start_response))
+        yield body[: len(body) // 2] if fault == "cut" else body
+
+    @staticmethod
+    def _may(method: str, authorization: str | None) -> bool:
+        """Anybody may read; only who has the key may write (moto itself lets everybody)."""
+        if authorization is None:
+            return method in ("GET", "HEAD")
+        return f"Credential={KEYS['key']}/" in authorization
