@@ -209,7 +209,7 @@ def info(store: str, storage_options: dict[str, Any] | None) -> None:
 @_storage_options
 @_progress_option
 def publish(store: str, target: str, **options: Any) -> None:
-    """Copy the finished STORE to TARGET, and read it back from where readers find it.
+    """Copy the finished STORE to TARGET and read it back from there.
 
     \b
     Examples:
