@@ -14,13 +14,14 @@ import numpy.typing as npt
 import zarr
 from zarr.core.sync import sync
 
+from mnist_zarr.blocks import MAX_BLOCK_SAMPLES
 from mnist_zarr.bucket import BucketStore
 from mnist_zarr.errors import StoreReplacedError
 from mnist_zarr.snapshot import LocalSnapshot
 
 BLOCK_BYTES = 16 << 20
 # Chunks that stay decoded: in label order each class has one that is in use.
-DECODED_BYTES = 128 << 20
+DECODED_BYTES = 64 << 20
 BYTES_OF_STRING = 16
 # What Zarr says of a chunk that cannot be decoded may be long.
 MAX_REASON = 200
@@ -70,7 +71,7 @@ class StoredRows:
         """
         n_rows = len(self) if positions is None else len(positions)
         row_bytes = _itemsize(self._array) * math.prod(self._array.shape[1:])
-        block_rows = max(1, BLOCK_BYTES // max(1, row_bytes))
+        block_rows = max(1, min(BLOCK_BYTES // max(1, row_bytes), MAX_BLOCK_SAMPLES))
         for start in range(0, n_rows, block_rows):
             stop = min(start + block_rows, n_rows)
             if positions is None:
