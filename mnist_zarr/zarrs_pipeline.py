@@ -14,7 +14,7 @@ from zarr.abc.store import Store
 from zarr.registry import register_pipeline
 from zarr.storage import LocalStore
 
-from mnist_zarr.errors import StoreError
+from mnist_zarr.local_pipeline import ChunkInfo, ThreadedPipeline, check_present
 
 if TYPE_CHECKING or importlib.util.find_spec("zarrs"):
     from zarrs import ZarrsCodecPipeline
@@ -23,16 +23,16 @@ else:
 
 
 def fast_pipeline(store: Store) -> dict[str, str]:
-    """Return the Zarr configuration under which arrays of a store are decoded by zarrs.
+    """Return the Zarr configuration under which arrays of a store are decoded.
 
-    Empty where zarrs is not installed, or the store is not one whose every
-    codec it knows: a local one of format 3.
+    Empty for stores that are not local; by zarrs only in format 3, of which it
+    knows every codec.
     """
-    if ZarrsCodecPipeline is None or not isinstance(store, LocalStore):
+    if not isinstance(store, LocalStore):
         return {}
-    if not (store.root / "zarr.json").exists():
-        return {}
-    return {"codec_pipeline.path": f"{__name__}.CheckedZarrsPipeline"}
+    if ZarrsCodecPipeline is not None and (store.root / "zarr.json").exists():
+        return {"codec_pipeline.path": f"{__name__}.CheckedZarrsPipeline"}
+    return {"codec_pipeline.path": f"{ThreadedPipeline.__module__}.{ThreadedPipeline.__name__}"}
 
 
 if ZarrsCodecPipeline is not None:
@@ -41,7 +41,7 @@ if ZarrsCodecPipeline is not None:
         """zarrs' codecs; a chunk that is missing is an error."""
 
         async def read(
-            self, batch_info: Iterable[tuple[Any, ...]], out: Any, drop_axes: tuple[int, ...] = ()
+            self, batch_info: Iterable[ChunkInfo], out: Any, drop_axes: tuple[int, ...] = ()
         ) -> Any:
             """Read chunks into ``out``.
 
@@ -51,13 +51,7 @@ if ZarrsCodecPipeline is not None:
                 If one is missing.
             """
             chunks = list(batch_info)
-            for chunk, *_ in chunks:
-                if isinstance(chunk.store, LocalStore):
-                    path = chunk.store.root / chunk.path
-                    if not path.exists():
-                        raise StoreError(
-                            f"{path}: this chunk is missing; the store is damaged: build it again"
-                        )
+            check_present(chunks)
             await super().read(chunks, out, drop_axes)
             return [{"status": "present"}] * len(chunks)  # zarr 3.2 and later ask for it
 

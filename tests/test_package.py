@@ -18,7 +18,7 @@ PACKAGE = Path(mnist_zarr.__file__).parent
 # two stand in one line in the order in which they may.
 LAYERS = (
     ("errors",),
-    ("croissant", "files", "plan", "pool", "schema", "blocks", "progress", "table"),
+    ("croissant", "files", "local_pipeline", "plan", "pool", "schema", "blocks", "progress", "table"),
     ("bucket", "repository", "zarrs_pipeline"),
     ("archive",),
     ("download", "idx", "npy", "openml", "pairs", "storage", "template", "zip_source"),
