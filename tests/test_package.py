@@ -18,9 +18,9 @@ PACKAGE = Path(mnist_zarr.__file__).parent
 # two stand in one line in the order in which they may.
 LAYERS = (
     ("errors",),
-    ("croissant", "files", "local_pipeline", "plan", "pool", "schema", "blocks", "progress", "table"),
-    ("bucket", "repository", "zarrs_pipeline"),
-    ("archive",),
+    ("croissant", "files", "plan", "pool", "schema", "blocks", "progress", "table"),
+    ("bucket", "local_pipeline", "repository"),
+    ("archive", "zarrs_pipeline"),
     ("download", "idx", "npy", "openml", "pairs", "storage", "template", "zip_source"),
     ("backend", "counts", "entries", "reader", "selection"),
     ("elementwise", "qmnist"),
