@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 # README, section "Orders and defaults", has the measurements behind these.
-CHUNK_BYTES_OF_ORDER: dict[Order, int] = {"source": 3_000_000, "label": 400_000}
+CHUNK_BYTES_OF_ORDER: dict[Order, int] = {"source": 3_000_000, "label": 450_000}
 # A coordinate is fetched whole by most readers: one chunk, while that is small. To
 # encode strings takes a Python object each.
 COORDINATE_CHUNK_SAMPLES = 1 << 18
@@ -137,7 +137,7 @@ def write_zarr(
         ``.sel(label=7)`` reads one contiguous range.
     chunk_bytes : int, optional
         Upper bound of the uncompressed bytes of an image chunk. By default 3
-        million in source order and 0.4 million in label order.
+        million in source order and 0.45 million in label order.
     shard_bytes : int, optional
         Upper bound of the uncompressed bytes of a shard, an object that holds
         several chunks (format 3). By default no shards.

@@ -199,7 +199,7 @@ def test_info_and_plot_know_an_address(served: WebServer, mnist: str, tmp_path: 
         shown = runner.invoke(main, ["info", url])
         assert shown.exit_code == 0
         assert "7,293" in shown.output
-        assert re.search(r"^image .* 138  54,880,000  11,\d{3},\d{3} ", shown.output, re.MULTILINE)
+        assert re.search(r"^image .* 123  54,880,000  11,\d{3},\d{3} ", shown.output, re.MULTILINE)
         picture = str(tmp_path / "7.png")
         options = ["--label", "7", "--overwrite", "-o", picture]
         result = runner.invoke(main, ["plot", url, *options])
