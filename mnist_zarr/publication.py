@@ -120,7 +120,7 @@ def publish(
     ...     mnist_zarr.build(f"{folder}/mnist.zarr", level=1)
     ...     published = publish(f"{folder}/mnist.zarr", "memory://published.zarr")
     >>> len(published.objects)
-    37
+    28
     """
     source = readable(store)
     keys = keys_of(source)
