@@ -207,6 +207,19 @@ def test_chunks_of_another_layout_do_not_stay(s3: S3Server) -> None:
     assert opened(s3).sizes["sample"] == 200
 
 
+def test_shards_take_the_place_of_chunks_and_of_older_shards_without_reading_them(
+    s3: S3Server,
+) -> None:
+    write(s3)
+    for seed in (1, 2):  # 190 samples: the last shard is not full
+        write(s3, small_dataset(seed, n_samples=190), shard_bytes=640, overwrite=True)
+        ds = opened(s3).drop_vars("source_index").load()
+        xr.testing.assert_equal(ds, small_dataset(seed, n_samples=190))
+        s3.requests.clear()
+    write(s3, small_dataset(3), shard_bytes=640, overwrite=True)
+    assert not s3.asked("GET", "image/c/")
+
+
 def test_other_peoples_objects_are_left_alone_even_when_overwriting(s3: S3Server) -> None:
     store = BucketStore.from_url(URL, s3.options)
     sync(store.set("thesis.txt", default_buffer_prototype().buffer.from_bytes(b"ten years")))
