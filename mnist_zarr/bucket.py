@@ -263,13 +263,14 @@ def failures_named(place: str, what: str) -> Iterator[None]:
         raise MissingExtraError(f"{place}: needs a package that is missing: {hint}") from error
     except FileNotFoundError as error:
         reason = _sentence(error)
-        reason = "there is no such object" if place.startswith(reason) else reason
+        if place.startswith(reason) and error.__cause__:  # so fsspec says what a server answered
+            reason = _sentence(error.__cause__)
         raise StoreNotFoundError(f"{place}: cannot be {what}: {reason}") from error
     except Exception as error:  # each file system has kinds of its own
         raise StoreError(f"{place}: cannot be {what}: {_sentence(error)}") from error
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
