@@ -90,14 +90,22 @@ class BucketStore(FsspecStore):
         return store
 
     def _reported(self, what: str, key: str = "") -> contextlib.AbstractContextManager[None]:
-        place = f"{self.fs.unstrip_protocol(self.path)}/{key}".rstrip("/")
-        return failures_named(place, what)
+        return failures_named(self._place(key), what)
+
+    def _place(self, key: str) -> str:
+        return f"{self.fs.unstrip_protocol(self.path)}/{key}".rstrip("/")
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         with self._reported("read", key):
-            return await super().get(key, prototype, byte_range)
+            value = await super().get(key, prototype, byte_range)
+        if value is None and self.read_only and not is_document(key):
+            # Zarr would fill its place, with black images.
+            raise StoreError(
+                f"{self._place(key)}: this chunk is missing; the store is damaged: publish it again"
+            )
+        return value
 
     async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
         with self._reported("written", key):

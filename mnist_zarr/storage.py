@@ -68,6 +68,7 @@ from mnist_zarr.errors import (
 )
 from mnist_zarr.files import is_url
 from mnist_zarr.repository import Transaction, is_repository, open_branch
+from mnist_zarr.snapshot import LocalSnapshot
 
 # Entries of a zip file are read here and there, but fsspec reads megabytes ahead.
 READ_AHEAD_BYTES = 1 << 14
@@ -169,7 +170,7 @@ def readable(target: Target, storage_options: dict[str, Any] | None = None) -> S
             raise _not_found(name)
         if is_archive(place):
             return _open_zip(place, name)
-        return LocalStore(place, read_only=True)
+        return LocalSnapshot(place)
     if not is_archive(target):
         return BucketStore.from_url(name, storage_options=storage_options, read_only=True)
     # The options go to the outer file system, not to the one that reads zip files.

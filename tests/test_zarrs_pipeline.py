@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import MemoryStore
 
 from mnist_zarr import zarrs_pipeline
 from mnist_zarr.catalog import open_catalog
 from mnist_zarr.errors import StoreError
 from mnist_zarr.reader import open_store
+from mnist_zarr.snapshot import LocalSnapshot
 from mnist_zarr.template import ZarrFormat
 from mnist_zarr.writer import write_zarr
 from mnist_zarr.zarrs_pipeline import CheckedZarrsPipeline, fast_pipeline
@@ -87,6 +88,6 @@ def test_only_local_stores_of_format_3_are_decoded_by_zarrs(
     target = tmp_path / "t.zarr"
     digits = open_catalog("mnist").isel(sample=slice(0, 10))
     write_zarr(digits, target, zarr_format=zarr_format)
-    assert bool(fast_pipeline(LocalStore(target))) == (zarr_format == 3)
+    assert bool(fast_pipeline(LocalSnapshot(target))) == (zarr_format == 3)
     assert fast_pipeline(MemoryStore()) == {}
     xr.testing.assert_identical(open_store(target).load(), xr.open_zarr(target).load())
