@@ -106,7 +106,12 @@ class ArrayWriter:
     def write(self, start: int, rows: npt.NDArray[Any]) -> None:
         """Write the rows from ``start`` on: exactly one object along the first dimension."""
         if self.array.shards is not None:
-            self.array[start : start + len(rows)] = rows
+            # zarr.Array reads what is there before it writes the shard at the edge: here nothing.
+            shard: dict[str, Buffer] = {}
+            alone = _bind_array(self.array.metadata, MemoryStore(shard), self.array.path)
+            alone[start : start + len(rows)] = rows
+            for key, value in shard.items():
+                sync(self.array.store.set(key, value))
             return
         # Not through zarr.Array: that encodes in threads of its own, whose memory adds up,
         # and whose number is not for us to choose.
@@ -174,17 +179,8 @@ class Template:
 
     def bind(self, store: Store) -> dict[str, ArrayWriter]:
         """Return writers of chunks into ``store``, which stays without metadata."""
-        # A chunk that equals the fill value is written too: a missing one is damage.
-        config = {"write_empty_chunks": True}
         return {
-            name: ArrayWriter(
-                zarr.Array(
-                    zarr.AsyncArray(
-                        cast(Any, array.metadata), StorePath(store, name), cast(Any, config)
-                    )
-                ),
-                self._compression,
-            )
+            name: ArrayWriter(_bind_array(array.metadata, store, name), self._compression)
             for name, array in self._group.arrays()
         }
 
@@ -202,6 +198,12 @@ class Template:
             zarr.consolidate_metadata(self._group.store, zarr_format=self._zarr_format)
         for key in sorted(self._documents, key=lambda key: ("/" not in key, key)):
             sync(store.set(key, self._documents[key]))
+
+
+def _bind_array(metadata: Any, store: Store, name: str) -> zarr.Array[Any]:
+    # A chunk that equals the fill value is written too: a missing one is damage.
+    config = cast(Any, {"write_empty_chunks": True})
+    return zarr.Array(zarr.AsyncArray(metadata, StorePath(store, name), config))
 
 
 def metadata_sha256(documents: Mapping[str, bytes]) -> str:
