@@ -22,7 +22,7 @@ from zarr.storage import MemoryStore
 from mnist_zarr import writer
 from mnist_zarr.catalog import open_catalog
 from mnist_zarr.errors import OptionError, SchemaError, TargetExistsError
-from mnist_zarr.schema import STRING_DTYPE, make_dataset
+from mnist_zarr.schema import STRING_DTYPE, is_string, make_dataset
 from mnist_zarr.writer import write_zarr
 
 COUNTS = [6903, 7877, 6990, 7141, 6824, 6313, 6876, 7293, 6825, 6958]
@@ -61,7 +61,9 @@ def test_every_layout_gives_back_the_same_dataset(tmp_path: Path, layout: dict[s
     in_source_order = back.sortby("source_index")
     xr.testing.assert_equal(in_source_order, ds)
     for name in ds.variables:
-        assert back[name].dtype == ds[name].dtype
+        # Before 2026.9 xarray opens the strings of format 2 as Python objects.
+        are_strings = is_string(back[name].dtype) and is_string(ds[name].dtype)
+        assert back[name].dtype == ds[name].dtype or are_strings
         assert ds[name].attrs.items() <= back[name].attrs.items()
     if layout["order"] == "source":
         xr.testing.assert_equal(back, ds)
