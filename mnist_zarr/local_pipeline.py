@@ -19,30 +19,12 @@ import numpy.typing as npt
 from zarr.codecs import BytesCodec, GzipCodec, ZstdCodec
 from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarr.registry import register_pipeline
-from zarr.storage import LocalStore
 
-from mnist_zarr.errors import StoreError
+from mnist_zarr.snapshot import LocalSnapshot
 
 # What zarr tells a pipeline of one chunk: where it is, its shape and type, which of its
 # elements are wanted, and where they go.
 ChunkInfo = tuple[Any, ...]
-
-
-def check_present(chunks: Iterable[ChunkInfo]) -> None:
-    """Check that chunks of local stores are there; zeros would stand for missing ones.
-
-    Raises
-    ------
-    StoreError
-        If one is missing.
-    """
-    for chunk, *_ in chunks:
-        if isinstance(getattr(chunk, "store", None), LocalStore):  # not of a part of a shard
-            path = chunk.store.root / chunk.path
-            if not path.exists():
-                raise StoreError(
-                    f"{path}: this chunk is missing; the store is damaged: build it again"
-                )
 
 
 class ThreadedPipeline(BatchedCodecPipeline):
@@ -55,11 +37,12 @@ class ThreadedPipeline(BatchedCodecPipeline):
 
         Raises
         ------
+        StoreReplacedError
+            If another version of the store has taken its place.
         StoreError
-            If one is missing.
+            If a chunk is missing.
         """
         chunks = list(batch_info)
-        check_present(chunks)
         if drop_axes or not self._is_plain(chunks):
             return await super().read(chunks, out, drop_axes)
         n_threads = min(len(chunks), os.cpu_count() or 1)
@@ -76,18 +59,26 @@ class ThreadedPipeline(BatchedCodecPipeline):
             and not self.array_array_codecs
             and len(self.bytes_bytes_codecs) == 1
             and isinstance(self.bytes_bytes_codecs[0], ZstdCodec | GzipCodec)
-            and all(isinstance(getattr(chunk, "store", None), LocalStore) for chunk, *_ in chunks)
+            and all(
+                isinstance(getattr(chunk, "store", None), LocalSnapshot) for chunk, *_ in chunks
+            )
         )
 
     def _read_share(self, chunks: Sequence[ChunkInfo], destination: npt.NDArray[Any]) -> None:
         is_zstd = isinstance(self.bytes_bytes_codecs[0], ZstdCodec)
         decode = (numcodecs.Zstd() if is_zstd else numcodecs.GZip()).decode
-        byteorder = getattr(getattr(self.array_bytes_codec, "endian", None), "value", "little")
+        endian = getattr(self.array_bytes_codec, "endian", None)  # an enum, or since 3.2 its value
+        byteorder = getattr(endian, "value", endian) or "little"
         for chunk, spec, wanted, place, *_ in chunks:
-            encoded = (chunk.store.root / chunk.path).read_bytes()
+            encoded = chunk.store.get_sync(chunk.path).as_numpy_array()
             dtype = spec.dtype.to_native_dtype().newbyteorder(byteorder)
             values = np.frombuffer(decode(encoded), dtype).reshape(spec.shape)
             destination[place] = values[wanted]
+
+
+def _is_whole_object(chunk: Any) -> bool:
+    # A part of a shard has no store.
+    return isinstance(getattr(chunk, "store", None), LocalSnapshot)
 
 
 register_pipeline(ThreadedPipeline)

@@ -181,7 +181,8 @@ def test_a_zip_file_is_read_in_place_in_ranges(served: WebServer, mnist: str) ->
 def test_what_is_not_there_is_a_clear_error(served: WebServer) -> None:
     with pytest.raises(StoreNotFoundError, match=r"/nowhere\.zarr: there is no Zarr store"):
         mnist_zarr.open_store(f"{served.address}/nowhere.zarr")
-    with pytest.raises(StoreError, match=r"/nowhere\.zarr\.zip"):
+    message = r"/nowhere\.zarr\.zip: cannot be opened as a zip file: 404, message='Not Found'"
+    with pytest.raises(StoreNotFoundError, match=message):
         mnist_zarr.open_store(f"{served.address}/nowhere.zarr.zip")
 
 

@@ -13,13 +13,13 @@ import xarray as xr
 import zarr
 from zarr.codecs import BytesCodec, ZstdCodec
 from zarr.core.codec_pipeline import BatchedCodecPipeline
-from zarr.storage import LocalStore
 
 from mnist_zarr import zarrs_pipeline
 from mnist_zarr.catalog import open_catalog
 from mnist_zarr.errors import StoreError
 from mnist_zarr.local_pipeline import ThreadedPipeline
 from mnist_zarr.reader import open_store
+from mnist_zarr.snapshot import LocalSnapshot
 from mnist_zarr.writer import write_zarr
 from mnist_zarr.zarrs_pipeline import fast_pipeline
 
@@ -72,8 +72,9 @@ def test_numbers_of_either_byte_order_are_read(endian: Any, tmp_path: Path) -> N
         serializer=BytesCodec(endian=endian),
         compressors=ZstdCodec(),
     )
-    with zarr.config.set(fast_pipeline(LocalStore(tmp_path / "t"))):
-        array = zarr.open_array(tmp_path / "t", mode="r")
+    store = LocalSnapshot(tmp_path / "t")
+    with zarr.config.set(fast_pipeline(store)):
+        array = zarr.open_array(store, mode="r")
     with mock.patch.object(BatchedCodecPipeline, "read_batch", side_effect=AssertionError):
         assert np.asarray(array[...]).tolist() == numbers.tolist()
 
