@@ -81,6 +81,7 @@ def run(folder: Path, repeats: int) -> dict[str, Any]:
     for section, cases in sections:
         timings = measure(cases, repeats)
         results[section] = {name: timing.median for name, timing in timings.items()}
+        results[f"{section}_cpu"] = {name: timing.cpu for name, timing in timings.items()}
         print_timings(section, timings)
     results["bytes"] = stored_bytes(folder)
     print_bytes(results["bytes"])
@@ -171,7 +172,7 @@ def default_codecs() -> Any:
 
 def open_and_select(path: Path) -> Any:
     with default_codecs():
-        return select_scaled(open_store(path))
+        return select_scaled(open_store(path, chunks=None))
 
 
 def select_scaled(ds: xr.Dataset) -> Any:
@@ -325,7 +326,7 @@ def check_targets(results: dict[str, Any]) -> dict[str, tuple[float, bool]]:
             10,
         ),
         "select, label order: times faster than the tutorial (at least 40)": (
-            tutorial / chosen["label order, opened before"],
+            tutorial / chosen["label order, open and select"],
             40,
         ),
         "select, source order: times the decode limit (at most 2.5)": (
@@ -372,10 +373,10 @@ def check_targets(results: dict[str, Any]) -> dict[str, tuple[float, bool]]:
 
 
 def print_timings(section: str, timings: dict[str, Timing]) -> None:
-    print(f"\n{section:<44}{'median':>10}{'fastest':>10}{'slowest':>10}")
+    print(f"\n{section:<44}{'median':>10}{'cpu':>10}{'fastest':>10}{'slowest':>10}")
     for name, timing in sorted(timings.items(), key=lambda item: item[1].median):
-        spread = "".join(f"{x * 1e3:8.1f}ms" for x in (timing.fastest, timing.slowest))
-        print(f"{name:<44}{timing.median * 1e3:8.1f}ms{spread}", flush=True)
+        figures = (timing.median, timing.cpu, timing.fastest, timing.slowest)
+        print(f"{name:<44}" + "".join(f"{x * 1e3:8.1f}ms" for x in figures), flush=True)
 
 
 def print_bytes(sizes: dict[str, int]) -> None:
