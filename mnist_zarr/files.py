@@ -35,8 +35,8 @@ PathOrFile = str | os.PathLike[str] | BinaryIO
 InflateError = cast(type[Exception], zlib_ng.error)
 GZIP_MAGIC = b"\x1f\x8b"
 READ_BYTES = 1 << 20
-# What is read at once where nobody knows how much there is: at first, and later.
-FIRST_STEP_BYTES, MAX_STEP_BYTES = 4 << 20, 16 << 20
+# What is read at once where nobody knows how much there is.
+STEP_BYTES = 4 << 20
 # One symbol of deflate is at least one bit and gives at most 258 bytes, a
 # match needs two symbols: 258 bytes from two bits (RFC 1951, section 3.2.5).
 MAX_DEFLATE_RATIO = 1032
@@ -84,14 +84,14 @@ class ByteSource(ABC):
 
         Memory grows with the bytes that are there, not with ``count``.
         """
-        data, filled = bytearray(min(count, FIRST_STEP_BYTES)), 0
+        data, filled = bytearray(min(count, STEP_BYTES)), 0
         while filled < count:
             with memoryview(data) as whole, whole[filled:] as step:
                 filled += self.read_into(offset + filled, step)
             if filled < len(data):
                 del data[filled:]
                 break
-            data += bytes(min(count - filled, filled, MAX_STEP_BYTES))
+            data += bytes(min(count - filled, STEP_BYTES))
         return data
 
     def where(self, offset: int) -> str:

@@ -17,8 +17,8 @@ from mnist_zarr.errors import MnistZarrError
 
 CORPUS = Path(__file__).parent.parent / "corpus"
 BASE_BYTES = 6 << 20
-# Bytes are decoded into a piece of this size at most, and then added to the others.
-MAX_STEP_BYTES = 16 << 20
+# What is decoded at once, or less where there is less.
+MAX_STEP_BYTES = 8 << 20
 BASE_SECONDS = 2.0
 BYTES_A_SECOND = 1 << 20
 
