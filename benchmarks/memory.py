@@ -1,4 +1,4 @@
-"""Peak memory and time of one build, in a process of its own."""
+"""Peak memory and time of one call, in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-BUILD = """
+CALL = """
 import json, sys, time
 import mnist_zarr
-target, source, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-mnist_zarr.write_zarr
+name, args, options = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+call = getattr(mnist_zarr, name)
 start = time.perf_counter()
-mnist_zarr.build(target, source, progress=False, **options)
+call(*args, progress=False, **options)
 seconds = time.perf_counter() - start
 # The peak of this program alone: ru_maxrss would include that of the parent before exec.
 lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
@@ -25,7 +25,7 @@ print(json.dumps({"seconds": seconds, "peak_bytes": int(lines["VmHWM"].split()[0
 
 @dataclass(frozen=True)
 class Usage:
-    """What one build took."""
+    """What one call took."""
 
     seconds: float
     peak_bytes: int
@@ -33,6 +33,15 @@ class Usage:
 
 def measure_build(target: Path, source: Path, **options: Any) -> Usage:
     """Build a store in a new process and return its wall time and peak resident memory."""
-    command = [sys.executable, "-c", BUILD, str(target), str(source), json.dumps(options)]
+    return _measure("build", str(target), str(source), **options)
+
+
+def measure_verify(target: Path) -> Usage:
+    """Verify a store in a new process and return its wall time and peak resident memory."""
+    return _measure("verify", str(target))
+
+
+def _measure(name: str, *args: str, **options: Any) -> Usage:
+    command = [sys.executable, "-c", CALL, name, json.dumps(args), json.dumps(options)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return Usage(**json.loads(done.stdout))

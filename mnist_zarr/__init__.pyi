@@ -18,4 +18,5 @@ from .selection import select as select
 from .transform import rescale as rescale
 from .transform import standardize as standardize
 from .transform import stratified_split as stratified_split
+from .verification import verify as verify
 from .writer import write_zarr as write_zarr

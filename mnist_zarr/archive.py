@@ -11,6 +11,7 @@ import os
 import shutil
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
 from mnist_zarr.bucket import METADATA_NAMES
 
@@ -35,7 +36,7 @@ def pack(folder: Path, place: Path) -> None:
                 shutil.copyfileobj(content, stored)
 
 
-def holds_store(place: Path) -> bool:
+def holds_store(place: Path | BinaryIO) -> bool:
     """Whether the file is a zip file with a Zarr store in it."""
     if not zipfile.is_zipfile(place):
         return False

@@ -215,7 +215,13 @@ class RepeatedValues:
 
     def read_rows(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Return the rows ``start`` to ``stop``."""
-        return self.take_rows(np.arange(start, stop))
+        # Slice by slice: to take strings one by one takes ten times as long.
+        rows = np.empty(stop - start, dtype=STRING_DTYPE)
+        begin = 0
+        for value, end in zip(self._values, self._ends.tolist(), strict=True):
+            rows[max(begin - start, 0) : max(end - start, 0)] = value
+            begin = end
+        return rows
 
     def take_rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Return the rows of these numbers."""

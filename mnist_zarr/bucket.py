@@ -35,7 +35,8 @@ from mnist_zarr.pool import open_pool
 METADATA_NAMES = ("zarr.json", ".zmetadata", ".zgroup")
 # Without these at its root a store does not open, whatever else is there.
 OPENING_NAMES = ("zarr.json", ".zgroup")
-DOCUMENT_NAMES = (*METADATA_NAMES, ".zarray", ".zattrs")
+DOCUMENT_NAMES_OF_FORMAT_2 = (".zmetadata", ".zgroup", ".zarray", ".zattrs")
+DOCUMENT_NAMES = ("zarr.json", *DOCUMENT_NAMES_OF_FORMAT_2)
 # Requests that wait for the network at the same time.
 PARALLEL_REQUESTS = 16
 # What a file system raises of an object that is not there; zarr-python has these three too.
@@ -77,28 +78,43 @@ class BucketStore(FsspecStore):
         allowed_exceptions: tuple[type[Exception], ...] = ALLOWED_EXCEPTIONS,
     ) -> BucketStore:
         options = dict(storage_options or {})
+        is_zip = url.startswith("zip::")
+        name = url.removeprefix("zip::")
+        what = "opened as a zip file" if is_zip else "used as an address"
         if EXTRA_OF_PROTOCOL.get(protocol_of(url)) == "s3":
             # Else s3fs asks for the size of every object before it reads it.
             options.setdefault("max_concurrency", 1)
-        with failures_named(url, "used as an address"):
+        with failures_named(name, what):
             store = cast(BucketStore, super().from_url(url, options, read_only, allowed_exceptions))
         store.supports_listing = "http" not in store.fs.protocol
         return store
 
     def _reported(self, what: str, key: str = "") -> contextlib.AbstractContextManager[None]:
-        place = f"{self.fs.unstrip_protocol(self.path)}/{key}".rstrip("/")
-        return failures_named(place, what)
+        return failures_named(self._place(key), what)
+
+    def _place(self, key: str) -> str:
+        return f"{self.fs.unstrip_protocol(self.path)}/{key}".rstrip("/")
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         with self._reported("read", key):
-            return await super().get(key, prototype, byte_range)
+            value = await super().get(key, prototype, byte_range)
+        if value is None and self.read_only and not is_document(key):
+            # Zarr would fill its place, with black images.
+            raise StoreError(
+                f"{self._place(key)}: this chunk is missing; the store is damaged: publish it again"
+            )
+        return value
 
     async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
         with self._reported("written", key):
             path = f"{self.path}/{key}"
-            await self.fs._pipe_file(path, value.to_bytes(), **self._headers(key))
+            is_json = key.endswith(".json") or is_document(key)
+            content_type = "application/json" if is_json else "application/octet-stream"
+            is_immutable = self.is_immutable and not is_json
+            headers = object_headers(self.fs, content_type, is_immutable=is_immutable)
+            await self.fs._pipe_file(path, value.to_bytes(), **headers)
 
     async def delete(self, key: str) -> None:
         with self._reported("removed", key):
@@ -135,15 +151,6 @@ class BucketStore(FsspecStore):
         if md5 := MD5_ETAG.fullmatch(str(info.get("ETag", ""))):
             return md5[1] == hashlib.md5(data, usedforsecurity=False).hexdigest()
         return await _reads_as(self, key, data)
-
-    def _headers(self, key: str) -> dict[str, str]:
-        if "s3" not in self.fs.protocol:
-            return {}
-        is_json = key.endswith(".json") or is_document(key)
-        return {
-            "ContentType": "application/json" if is_json else "application/octet-stream",
-            "CacheControl": IMMUTABLE if self.is_immutable and not is_json else REVALIDATED,
-        }
 
 
 class Upload(WrapperStore[Store]):
@@ -186,18 +193,20 @@ class Upload(WrapperStore[Store]):
                 "another name, or remove them yourself"
             )
         self._may_be_there = bool(present)
-        if MARKER not in present:
-            sync(self._store.set(MARKER, _buffer(MARKER_TEXT)))
-        for key in sorted(filter(is_document, present), key=root_first):
-            sync(self._store.delete(key))
+        with failures_named(name, "written"):
+            if MARKER not in present:
+                sync(self._store.set(MARKER, _buffer(MARKER_TEXT)))
+            for key in sorted(filter(is_document, present), key=root_first):
+                sync(self._store.delete(key))
 
     async def set(self, key: str, value: Buffer) -> None:
         if is_document(key):
             self._documents[key] = value
             return
         self._beside.add(key)
-        if not (self._may_be_there and await self._is_there(key, value.to_bytes())):
-            await self._store.set(key, value)
+        with failures_named(f"{self._store}/{key}", "written"):
+            if not (self._may_be_there and await self._is_there(key, value.to_bytes())):
+                await self._store.set(key, value)
 
     async def _is_there(self, key: str, data: bytes) -> bool:
         if isinstance(self._store, BucketStore):
@@ -219,11 +228,29 @@ class Upload(WrapperStore[Store]):
                 f"{name}: {len(missing)} of {len(promised)} objects did not arrive, such as "
                 f"{min(missing)!r}; run the same command again"
             )
-        for key in present - promised - self._beside - {MARKER}:
-            sync(self._store.delete(key))
-        for key in sorted(self._documents, key=lambda key: (-key.count("/"), key in OPENING_NAMES)):
-            sync(self._store.set(key, self._documents[key]))
-        sync(self._store.delete(MARKER))
+        with failures_named(name, "written"):
+            for key in present - promised - self._beside - {MARKER}:
+                sync(self._store.delete(key))
+            for key in sorted(self._documents, key=_root_last):
+                sync(self._store.set(key, self._documents[key]))
+            sync(self._store.delete(MARKER))
+
+
+def object_headers(fs: Any, content_type: str, *, is_immutable: bool) -> dict[str, Any]:
+    """Return the arguments with which a file system sets the headers of an object it writes."""
+    protocols = [fs.protocol] if isinstance(fs.protocol, str) else fs.protocol
+    cache_control = IMMUTABLE if is_immutable else REVALIDATED
+    if "s3" in protocols:
+        return {"ContentType": content_type, "CacheControl": cache_control}
+    if "gs" in protocols:
+        fixed = {"cache_control": cache_control}
+        return {"content_type": content_type, "fixed_key_metadata": fixed}
+    if "abfs" in protocols:
+        from azure.storage.blob import ContentSettings
+
+        settings = ContentSettings(content_type=content_type, cache_control=cache_control)
+        return {"content_settings": settings}
+    return {}
 
 
 def protocol_of(url: str) -> str:
@@ -243,21 +270,55 @@ def failures_named(place: str, what: str) -> Iterator[None]:
         hint = f"pip install 'mnist-zarr[{extra}]'" if extra else str(error)
         raise MissingExtraError(f"{place}: needs a package that is missing: {hint}") from error
     except FileNotFoundError as error:
-        raise StoreNotFoundError(f"{place}: cannot be {what}: {_sentence(error)}") from error
+        reason = _sentence(error)
+        if place.startswith(reason) and error.__cause__:  # so fsspec says what a server answered
+            reason = _sentence(error.__cause__)
+        raise StoreNotFoundError(f"{place}: cannot be {what}: {reason}") from error
     except Exception as error:  # each file system has kinds of its own
         raise StoreError(f"{place}: cannot be {what}: {_sentence(error)}") from error
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def object_keys(documents: Mapping[str, Buffer]) -> Iterator[str]:
     """Yield the key of every chunk, or shard, that these metadata documents promise."""
-    group = zarr.open_group(MemoryStore(dict(documents)), mode="r")
-    for _, node in group.members(max_depth=None):
+    for _, node in open_documents(documents).members(max_depth=None):
         if isinstance(node, zarr.Array):
             yield from chunk_keys(node)
+
+
+def open_documents(documents: Mapping[str, Buffer]) -> zarr.Group:
+    """Return the group that these metadata documents describe, without its chunks."""
+    return zarr.open_group(MemoryStore(dict(documents)), mode="r")
+
+
+def read_documents(store: Store) -> dict[str, Buffer]:
+    """Return every metadata document of a store.
+
+    Web servers do not list: there, the consolidated metadata say which there are.
+    """
+    if store.supports_listing:
+        return {key: read_object(store, key) for key in keys_of(store) if is_document(key)}
+    prototype = default_buffer_prototype()
+    documents: dict[str, Buffer] = {}
+
+    def read(folder: str, names: Iterable[str]) -> None:
+        for key in (f"{folder}{name}" for name in names):
+            if (document := sync(store.get(key, prototype))) is not None:
+                documents[key] = document
+
+    # Asked for what is not there, some servers of objects answer that it is forbidden.
+    names: tuple[str, ...] = ("zarr.json",)
+    read("", names)
+    if not documents:
+        names = DOCUMENT_NAMES_OF_FORMAT_2
+        read("", names)
+    if documents:
+        for path, _ in open_documents(documents).members(max_depth=None):
+            read(f"{path}/", names)
+    return documents
 
 
 def chunk_keys(array: zarr.Array[Any]) -> Iterator[str]:
@@ -299,7 +360,8 @@ def keys_of(store: Store, prefix: str = "") -> set[str]:
     async def collect() -> set[str]:
         return {key async for key in (store.list_prefix(prefix) if prefix else store.list())}
 
-    return sync(collect())
+    with failures_named(f"{store}/{prefix}".rstrip("/"), "listed"):
+        return sync(collect())
 
 
 def copy_objects(source: Store, target: Store, keys: Iterable[str]) -> None:
@@ -326,7 +388,8 @@ def read_object(store: Store, key: str) -> Buffer:
     StoreError
         If it is not there.
     """
-    value = sync(store.get(key, default_buffer_prototype()))
+    with failures_named(f"{store}/{key}", "read"):
+        value = sync(store.get(key, default_buffer_prototype()))
     if value is None:
         raise StoreError(f"{store}: {key}: is missing")
     return value
@@ -344,6 +407,10 @@ def is_document(key: str) -> bool:
 def root_first(key: str) -> tuple[int, str]:
     """Sort metadata documents so that the root's come first."""
     return key.count("/"), key
+
+
+def _root_last(key: str) -> tuple[int, bool]:
+    return -key.count("/"), key in OPENING_NAMES
 
 
 def _buffer(data: bytes) -> Buffer:

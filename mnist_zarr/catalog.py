@@ -109,6 +109,7 @@ def open_entry(entry: CatalogEntry, *, chunks: Any = None) -> xr.Dataset:
     labels = range(entry.first_label, entry.first_label + len(entry.class_names))
     ds[LABEL].attrs |= schema.class_attrs(labels, entry.class_names)
     ds.attrs |= {
+        schema.DATASET_ID: entry.name,
         "title": entry.title,
         "license": entry.license_details,
         "references": entry.citation,

@@ -198,6 +198,27 @@ def info(store: str, storage_options: dict[str, Any] | None) -> None:
 
 @main.command()
 @click.argument("store")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@_storage_options
+@_progress_option
+def verify(store: str, as_json: bool, **options: Any) -> None:
+    """Check STORE to the last byte: exit code 0 if it is whole, 1 if not.
+
+    Names each object that is damaged or missing. Stores of a data set that is
+    known by name are also compared with its files, where these are here.
+
+    \b
+    Examples:
+      mnist-zarr verify mnist.zarr
+      mnist-zarr verify https://host/mnist.zarr --json
+    """
+    report = mnist_zarr.verify(store, **options)
+    click.echo(report.to_json() if as_json else report.to_text())
+    click.get_current_context().exit(not report.is_whole)
+
+
+@main.command()
+@click.argument("store")
 @click.argument("target")
 @click.option("--public-url", metavar="URL", help="Where readers find it.  [default: TARGET]")
 @click.option(

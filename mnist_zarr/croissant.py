@@ -13,14 +13,44 @@ from typing import Any
 
 CARD = "croissant.json"
 
-CONTEXT = {
+# As in the specification, appendix 1: readers warn of a part of it.
+CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
     "citeAs": "cr:citeAs",
+    "column": "cr:column",
     "conformsTo": "dct:conformsTo",
     "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileProperty": "cr:fileProperty",
+    "fileObject": "cr:fileObject",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
     "sc": "https://schema.org/",
+    "samplingRate": "cr:samplingRate",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
 }
 # Where the attributes of a store (ACDD 1.3) go.
 PROPERTY_OF_ATTRIBUTE = {"title": "name", "license": "license", "references": "citeAs"}
@@ -42,7 +72,7 @@ def make_card(
     Parameters
     ----------
     url : str
-        Where readers find the store.
+        Where readers find the store, a folder or a zip file.
     attrs : mapping
         Its root attributes.
     objects : mapping
@@ -54,27 +84,29 @@ def make_card(
     >>> card["name"], card["url"]
     ('M', 'https://example.org/m.zarr')
     """
+    url = url.rstrip("/")
+    texts = {name: value for name, value in attrs.items() if value and isinstance(value, str)}
     card: dict[str, Any] = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "name": url.rstrip("/").rpartition("/")[2],
-        "description": _description(attrs),
+        "name": url.rpartition("/")[2],
+        "description": _description(texts),
         "url": url,
         "datePublished": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "version": "1.0.0",
     }
     card |= {
-        name: attrs[attribute]
+        name: texts[attribute]
         for attribute, name in PROPERTY_OF_ATTRIBUTE.items()
-        if attribute in attrs
+        if attribute in texts
     }
     card["distribution"] = [
         {
             "@type": "cr:FileObject",
             "@id": key,
             "name": key,
-            "contentUrl": f"{url}/{key}",
+            "contentUrl": make_address(url, key),
             "contentSize": f"{stored.size} B",
             "encodingFormat": (
                 "application/json" if key.endswith(".json") else "application/octet-stream"
@@ -86,11 +118,16 @@ def make_card(
     return card
 
 
-def _description(attrs: Mapping[str, Any]) -> str:
-    said = [f"{attrs.get('title', 'Labelled images')}, as a Zarr store for xarray."]
+def make_address(url: str, key: str) -> str:
+    """Return the address of an object, of an entry in a zip file as fsspec takes it."""
+    return f"zip://{key}::{url}" if url.endswith(".zip") else f"{url}/{key}"
+
+
+def _description(texts: Mapping[str, str]) -> str:
+    said = [f"{texts.get('title', 'Labelled images')}, as a Zarr store for xarray."]
     said += [
         f"SHA-256 of all values of {name[: -len('_sha256')]} in the order of the source: {value}."
-        for name, value in sorted(attrs.items())
+        for name, value in sorted(texts.items())
         if name in ("image_sha256", "label_sha256")
     ]
     return " ".join(said)

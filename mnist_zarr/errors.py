@@ -14,6 +14,7 @@
     ├── StoreError          (OSError)            a Zarr store that cannot be read or written
     │   ├── TargetExistsError   (FileExistsError)
     │   ├── TargetBusyError     another build holds the target
+    │   ├── StoreReplacedError  another version took its place while it was read
     │   └── StoreNotFoundError  (FileNotFoundError)
     ├── DownloadError       (OSError)            no mirror gives the file as it should be
     └── MissingExtraError   (ImportError)        an optional partner is not installed
@@ -75,6 +76,10 @@ class TargetExistsError(StoreError, FileExistsError):
 
 class TargetBusyError(StoreError):
     """Another process is building the same target."""
+
+
+class StoreReplacedError(StoreError):
+    """A store that was built anew under the same name while it was being read."""
 
 
 class StoreNotFoundError(StoreError, FileNotFoundError):

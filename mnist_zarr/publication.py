@@ -8,7 +8,6 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-import zarr
 from tqdm import tqdm
 from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
@@ -16,17 +15,19 @@ from zarr.core.sync import sync
 
 from mnist_zarr.bucket import (
     METADATA_NAMES,
-    is_document,
+    failures_named,
     keys_of,
     object_keys,
+    open_documents,
     protocol_of,
+    read_documents,
     read_object,
     run_on_objects,
 )
 from mnist_zarr.croissant import CARD, StoredObject, make_card
 from mnist_zarr.errors import StoreError, StoreNotFoundError
 from mnist_zarr.repository import is_repository
-from mnist_zarr.storage import Target, create_store, name_of, readable
+from mnist_zarr.storage import Target, create_store, is_place_of, name_of, readable
 
 CORS_METHODS = ["GET", "HEAD"]
 CORS_REQUEST_HEADERS = ["Range", "If-Match", "If-None-Match"]
@@ -110,8 +111,8 @@ def publish(
     TargetExistsError
         If the target exists and ``overwrite`` is false.
     StoreError
-        If the store lacks objects, the target cannot be written, or what
-        readers get is not what was sent.
+        If the store lacks objects, is the target itself, the target cannot be
+        written, or what readers get is not what was sent.
 
     Examples
     --------
@@ -120,15 +121,18 @@ def publish(
     ...     mnist_zarr.build(f"{folder}/mnist.zarr", level=1)
     ...     published = publish(f"{folder}/mnist.zarr", "memory://published.zarr")
     >>> len(published.objects)
-    37
+    28
     """
     source = readable(store)
-    keys = keys_of(source)
-    documents = {key: read_object(source, key) for key in keys if is_document(key)}
+    if is_place_of(target, source, storage_options):
+        raise StoreError(f"{name_of(target)}: is the very store to publish; choose another place")
+    documents = read_documents(source)
     if documents.keys().isdisjoint(METADATA_NAMES):
         raise StoreNotFoundError(f"{name_of(store)}: there is no Zarr store to publish")
-    chunks = set(object_keys(documents))
-    if missing := chunks - keys:
+    with failures_named(name_of(store), "opened as a Zarr store"):
+        chunks = set(object_keys(documents))
+        attrs = dict(open_documents(documents).attrs)
+    if source.supports_listing and (missing := chunks - keys_of(source)):
         raise StoreError(
             f"{name_of(store)}: is not whole: {len(missing)} of {len(chunks)} objects are "
             f"missing, such as {min(missing)!r}"
@@ -155,7 +159,7 @@ def publish(
 
             run_on_objects(send, [*chunks, *documents])
             if not is_repository(target):
-                card = make_card(url, dict(zarr.open_group(source, mode="r").attrs), objects)
+                card = make_card(url, attrs, objects)
                 text = json.dumps(card, indent=1, ensure_ascii=False).encode()
                 sync(place.set(CARD, default_buffer_prototype().buffer.from_bytes(text)))
                 objects[CARD] = _summarize(text)

@@ -15,6 +15,9 @@ from mnist_zarr.zarrs_pipeline import fast_pipeline
 
 # A dask task costs some 0.3 ms: small chunks of a store are read several at once.
 DASK_CHUNK_BYTES = 8_000_000
+# zarr-python fills the place of a missing chunk, with black images, unless it is told otherwise
+# (since 3.2). Our own kinds of stores do not even let it come to that, in any version.
+MISSING_IS_AN_ERROR = {"array.read_missing_chunks": False}
 
 
 def open_store(
@@ -25,8 +28,10 @@ def open_store(
     The same Dataset as :func:`xarray.open_zarr` gives, but ``label``,
     ``split`` and the other one-dimensional coordinates are loaded once, so that
     ``groupby("label")`` and ``where`` work, and selecting again does not fetch
-    them again. With the extra ``fast`` installed, chunks of a local store in
-    format 3 are decoded by the codecs of `zarrs`.
+    them again. A chunk that is missing is an error, not a stretch of black
+    images, and so is a local store that another version replaces while it is
+    read. With the extra ``fast`` installed, chunks of a local store in format 3
+    are decoded by the codecs of `zarrs`.
 
     Parameters
     ----------
@@ -64,8 +69,8 @@ def open_store(
     name = name_of(target)
     try:
         store = readable(target, storage_options)
-        # The arrays keep the pipeline that is configured while they are opened.
-        with zarr.config.set(fast_pipeline(store)):
+        # The arrays keep what is configured while they are opened.
+        with zarr.config.set(MISSING_IS_AN_ERROR | fast_pipeline(store)):
             ds = _open(store)
     except MnistZarrError:
         raise

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from zarr.abc.store import Store
 
-from mnist_zarr.errors import MissingExtraError, StoreError, StoreNotFoundError
+from mnist_zarr.errors import MissingExtraError, StoreError, StoreNotFoundError, TargetBusyError
 
 if TYPE_CHECKING:
     from icechunk import Repository, Storage
@@ -82,11 +82,21 @@ class Transaction:
 
         Raises
         ------
+        TargetBusyError
+            If somebody else has committed meanwhile.
         StoreError
-            If somebody else has committed meanwhile, or the storage fails.
+            If the storage fails.
         """
+        import icechunk
+
         with _reported(self._url):
-            self._session.commit(message)
+            try:
+                self._session.commit(message)
+            except icechunk.ConflictError as error:
+                raise TargetBusyError(
+                    f"{self._url}: somebody else has committed since this build began, and "
+                    "nothing of it is visible; run it again"
+                ) from error
 
 
 def _open_or_create(url: str, storage_options: dict[str, Any] | None) -> Repository:
@@ -102,8 +112,8 @@ def _storage(url: str, storage_options: dict[str, Any] | None) -> Storage:
         icechunk.set_logs_filter("error")
     parts = urlsplit(url.removeprefix(PREFIX))
     options = storage_options or {}
-    if parts.scheme == "file":
-        return icechunk.local_filesystem_storage(parts.path)
+    if parts.scheme == "file" and not parts.netloc:
+        return icechunk.local_filesystem_storage(parts.path, **options)
     if parts.scheme == "s3":
         return icechunk.s3_storage(bucket=parts.netloc, prefix=parts.path.strip("/"), **options)
     raise StoreError(

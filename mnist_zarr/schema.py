@@ -32,12 +32,30 @@ CONVENTIONS = "CF-1.11 ACDD-1.3"
 # Labels with more values than this are numbers rather than classes.
 MAX_CLASSES = 256
 
+# Root attributes of a store: the name that the catalog knows it by (ACDD); which order the hashes
+# of its content are in, that of ``source_index`` or "stored"; the hash of its metadata documents;
+# those of its source files.
+DATASET_ID = "id"
+SHA256_ORDER = "sha256_order"
+METADATA_SHA256 = "metadata_sha256"
+SOURCE_SHA256 = "source_sha256"
+
 STRING_DTYPE = np.dtypes.StringDType()
 
 
 def is_string(dtype: np.dtype[Any]) -> bool:
     """Whether elements are strings: of variable or fixed length, or Python objects."""
     return dtype.kind in "TUO"
+
+
+def sha256_name(name: str) -> str:
+    """Return the root attribute that has the hash of a variable's content."""
+    return f"{name}_sha256"
+
+
+def is_recorded_hash(attribute: object) -> bool:
+    """Whether a root attribute has the hash of something in the store itself."""
+    return str(attribute).endswith("_sha256") and attribute != SOURCE_SHA256
 
 
 def image_dims(rank: int) -> tuple[str, ...]:

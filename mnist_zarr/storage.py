@@ -53,12 +53,14 @@ from mnist_zarr.bucket import (
     failures_named,
     is_document,
     keys_of,
+    object_headers,
     object_keys,
     protocol_of,
     read_object,
     root_first,
 )
 from mnist_zarr.errors import (
+    OptionError,
     StoreError,
     StoreNotFoundError,
     TargetBusyError,
@@ -66,6 +68,7 @@ from mnist_zarr.errors import (
 )
 from mnist_zarr.files import is_url
 from mnist_zarr.repository import Transaction, is_repository, open_branch
+from mnist_zarr.snapshot import LocalSnapshot
 
 # Entries of a zip file are read here and there, but fsspec reads megabytes ahead.
 READ_AHEAD_BYTES = 1 << 14
@@ -125,6 +128,7 @@ def create_store(
         If the package that knows the address is not installed.
     """
     name = name_of(target)
+    _check_options(target, storage_options)
     if isinstance(target, Store):
         way = _upload(target, name, overwrite)
     elif is_repository(target):
@@ -132,9 +136,11 @@ def create_store(
     elif (place := local_path(target)) is not None:
         way = _build_beside(Path(os.path.realpath(place)), name, overwrite)
     elif is_archive(target):
-        way = _send_file(name, overwrite, storage_options)
+        way = _send_file(name, overwrite, storage_options, immutable)
     else:
         bucket = BucketStore.from_url(name, storage_options=storage_options)
+        if "//" in bucket.path:
+            raise StoreError(f"{name}: has nothing between two slashes; leave one out")
         bucket.is_immutable = immutable
         way = _upload(bucket, name, overwrite)
     with way as store:
@@ -153,6 +159,7 @@ def readable(target: Target, storage_options: dict[str, Any] | None = None) -> S
     MissingExtraError
         If the package that knows the address is not installed.
     """
+    _check_options(target, storage_options)
     if isinstance(target, Store):
         return target
     name = name_of(target)
@@ -163,13 +170,22 @@ def readable(target: Target, storage_options: dict[str, Any] | None = None) -> S
             raise _not_found(name)
         if is_archive(place):
             return _open_zip(place, name)
-        return LocalStore(place, read_only=True)
+        return LocalSnapshot(place)
     if not is_archive(target):
         return BucketStore.from_url(name, storage_options=storage_options, read_only=True)
     # The options go to the outer file system, not to the one that reads zip files.
     protocol = protocol_of(name)
     options = {**READ_AHEAD_OF_PROTOCOL.get(protocol, {}), **(storage_options or {})}
     return BucketStore.from_url(f"zip::{name}", {protocol: options}, read_only=True)
+
+
+def _check_options(target: Target, storage_options: dict[str, Any] | None) -> None:
+    if storage_options and (isinstance(target, Store) or local_path(target) is not None):
+        kind = "a store object" if isinstance(target, Store) else "a path of this machine"
+        raise OptionError(
+            f"{name_of(target)}: is {kind}, which takes no storage_options, got "
+            f"{', '.join(storage_options)}; is the 's3://' missing?"
+        )
 
 
 def _open_zip(place: str, name: str) -> Store:
@@ -189,6 +205,18 @@ def local_path(target: str | os.PathLike[str]) -> str | None:
     if name.startswith(("file://", "local://")):
         return str(LocalFileSystem._strip_protocol(name))
     return None if is_url(name) else name
+
+
+def is_place_of(
+    target: Target, store: Store, storage_options: dict[str, Any] | None = None
+) -> bool:
+    """Whether to write to the target is to change the objects of ``store`` one by one."""
+    if isinstance(target, Store):
+        return target is store
+    if local_path(target) is not None or is_repository(target) or is_archive(target):
+        return False  # what is there is replaced at the end
+    place = BucketStore.from_url(name_of(target), storage_options)
+    return isinstance(store, FsspecStore) and (place.fs, place.path) == (store.fs, store.path)
 
 
 def is_of_this_process(store: Store) -> bool:
@@ -219,20 +247,21 @@ def _staging() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _send_file(
-    name: str, overwrite: bool, storage_options: dict[str, Any] | None
+    name: str, overwrite: bool, storage_options: dict[str, Any] | None, immutable: bool
 ) -> Iterator[Store]:
     with failures_named(name, "used as an address"):
         fs, path = url_to_fs(name, **(storage_options or {}))
     with failures_named(name, "read"):
-        if not overwrite and fs.exists(path):
-            raise _exists(name)
+        if fs.exists(path):
+            _check_archive_replaceable(fs, path, name, overwrite)
     with _staging() as folder:
         fresh, packed = folder / "store", folder / "packed"
         fresh.mkdir()
         yield _StagedStore(fresh)
         pack(fresh, packed)
         with failures_named(name, "written"):
-            fs.put_file(os.fspath(packed), path)
+            headers = object_headers(fs, "application/zip", is_immutable=immutable)
+            fs.put_file(os.fspath(packed), path, **headers)
 
 
 @contextlib.contextmanager
@@ -254,12 +283,24 @@ def _commit(name: str, overwrite: bool, storage_options: dict[str, Any] | None) 
         transaction.commit(_describe(staged))
 
 
+def _check_archive_replaceable(fs: Any, path: str, name: str, overwrite: bool) -> None:
+    if not overwrite:
+        raise _exists(name)
+    with fs.open(path, "rb") as file:
+        if not holds_store(file):
+            raise _not_a_store(name, "file")
+
+
 def _describe(store: Store) -> str:
     """Return a line that says what the store is, from its metadata."""
     group = zarr.open_group(store, mode="r")
     said = [group.attrs[name] for name in ("title", "software") if name in group.attrs]
     shapes = [f"{name} {array.shape}" for name, array in group.arrays()]
     return "; ".join([*map(str, said), ", ".join(sorted(shapes))])
+
+
+def _not_a_store(name: str, kind: str) -> StoreError:
+    return StoreError(f"{name}: is a {kind}, not a Zarr store; remove it or choose another name")
 
 
 def _exists(name: str) -> TargetExistsError:
@@ -327,7 +368,7 @@ def _check_replaceable(place: Path, name: str, overwrite: bool) -> None:
         return
     if is_archive(place) or not place.is_dir():
         kind = "folder" if place.is_dir() else "file"
-        raise StoreError(f"{name}: is a {kind}, not a Zarr store; remove it or choose another name")
+        raise _not_a_store(name, kind)
     names = os.listdir(place)
     if names and not set(names) & set(METADATA_NAMES):
         raise StoreError(

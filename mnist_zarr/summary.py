@@ -109,7 +109,7 @@ class StoreSummary:
 
     def _source_lines(self) -> Iterator[str]:
         shown = ("order", "license", "references", "software")
-        listed = self.attrs.get("source_sha256", [])
+        listed = self.attrs.get(schema.SOURCE_SHA256, [])
         yield ""
         if listed:
             yield "source files, with their SHA-256:"

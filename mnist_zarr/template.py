@@ -9,6 +9,8 @@ https://docs.xarray.dev/en/stable/internals/zarr-encoding-spec.html.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +28,7 @@ from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore, StorePath
 
 from mnist_zarr.errors import OptionError
-from mnist_zarr.schema import STRING_DTYPE, is_string
+from mnist_zarr.schema import METADATA_SHA256, STRING_DTYPE, is_string
 
 Codec = Literal["zstd", "gzip"]
 ZarrFormat = Literal[2, 3]
@@ -104,7 +106,12 @@ class ArrayWriter:
     def write(self, start: int, rows: npt.NDArray[Any]) -> None:
         """Write the rows from ``start`` on: exactly one object along the first dimension."""
         if self.array.shards is not None:
-            self.array[start : start + len(rows)] = rows
+            # zarr.Array reads what is there before it writes the shard at the edge: here nothing.
+            shard: dict[str, Buffer] = {}
+            alone = _bind_array(self.array.metadata, MemoryStore(shard), self.array.path)
+            alone[start : start + len(rows)] = rows
+            for key, value in shard.items():
+                sync(self.array.store.set(key, value))
             return
         # Not through zarr.Array: that encodes in threads of its own, whose memory adds up,
         # and whose number is not for us to choose.
@@ -172,23 +179,16 @@ class Template:
 
     def bind(self, store: Store) -> dict[str, ArrayWriter]:
         """Return writers of chunks into ``store``, which stays without metadata."""
-        # A chunk that equals the fill value is written too: a missing one is damage.
-        config = {"write_empty_chunks": True}
         return {
-            name: ArrayWriter(
-                zarr.Array(
-                    zarr.AsyncArray(
-                        cast(Any, array.metadata), StorePath(store, name), cast(Any, config)
-                    )
-                ),
-                self._compression,
-            )
+            name: ArrayWriter(_bind_array(array.metadata, store, name), self._compression)
             for name, array in self._group.arrays()
         }
 
     def publish(self, store: Store, attrs: Mapping[str, Any]) -> None:
         """Write the metadata with these root attributes: from then on the store opens."""
         self._group.attrs.update({name: jsonable(value) for name, value in attrs.items()})
+        documents = {key: document.to_bytes() for key, document in self._documents.items()}
+        self._group.attrs[METADATA_SHA256] = metadata_sha256(documents)
         with warnings.catch_warnings():
             # Readers over HTTP need consolidated metadata; zarr-python, xarray and others agree
             # on its form in format 3, but the specification has not got it yet.
@@ -198,6 +198,40 @@ class Template:
             zarr.consolidate_metadata(self._group.store, zarr_format=self._zarr_format)
         for key in sorted(self._documents, key=lambda key: ("/" not in key, key)):
             sync(store.set(key, self._documents[key]))
+
+
+def _bind_array(metadata: Any, store: Store, name: str) -> zarr.Array[Any]:
+    # A chunk that equals the fill value is written too: a missing one is damage.
+    config = cast(Any, {"write_empty_chunks": True})
+    return zarr.Array(zarr.AsyncArray(metadata, StorePath(store, name), config))
+
+
+def metadata_sha256(documents: Mapping[str, bytes]) -> str:
+    """Return the SHA-256 of what all metadata documents of a store say, however it is written.
+
+    Without what repeats the others (consolidated metadata) and this hash itself.
+
+    Parameters
+    ----------
+    documents : mapping
+        From the key of each document to its JSON.
+
+    Raises
+    ------
+    ValueError
+        If a document is not JSON.
+    """
+    said = {key: json.loads(document) for key, document in documents.items()}
+    said.pop(".zmetadata", None)
+    for key, attrs_of in (("zarr.json", "attributes"), (".zattrs", None)):
+        root = said.get(key)
+        if isinstance(root, dict):
+            root.pop("consolidated_metadata", None)
+            attrs = root.get(attrs_of) if attrs_of else root
+            if isinstance(attrs, dict):
+                attrs.pop(METADATA_SHA256, None)
+    canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def zarr_default_fill(spec: ArraySpec) -> Any:

@@ -10,7 +10,6 @@ the data.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import itertools
 import math
@@ -30,6 +29,7 @@ from zarr.abc.store import Store
 
 from mnist_zarr import schema
 from mnist_zarr.blocks import blocks, bytes_of_row, cut
+from mnist_zarr.content import ContentHash, content_sha256
 from mnist_zarr.errors import OptionError, SchemaError
 from mnist_zarr.plan import (
     Chunking,
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 # README, section "Orders and defaults", has the measurements behind these.
-CHUNK_BYTES_OF_ORDER: dict[Order, int] = {"source": 3_000_000, "label": 400_000}
+CHUNK_BYTES_OF_ORDER: dict[Order, int] = {"source": 3_000_000, "label": 450_000}
 # A coordinate is fetched whole by most readers: one chunk, while that is small. To
 # encode strings takes a Python object each.
 COORDINATE_CHUNK_SAMPLES = 1 << 18
@@ -137,7 +137,7 @@ def write_zarr(
         ``.sel(label=7)`` reads one contiguous range.
     chunk_bytes : int, optional
         Upper bound of the uncompressed bytes of an image chunk. By default 3
-        million in source order and 0.4 million in label order.
+        million in source order and 0.45 million in label order.
     shard_bytes : int, optional
         Upper bound of the uncompressed bytes of a shard, an object that holds
         several chunks (format 3). By default no shards.
@@ -216,8 +216,9 @@ class _StoreWriter:
             added = schema.make_dataset(None, source_index=np.arange(self._n_samples, dtype=dtype))
             self._variables[SOURCE_INDEX] = added[SOURCE_INDEX].variable
         self._coords = {*ds.coords, LABEL, SPLIT, SOURCE_INDEX} & self._variables.keys()
-        self._attrs = dict(ds.attrs)
-        self._labels = _scan_labels(self._variables[LABEL]) if LABEL in ds.variables else None
+        # Hashes of the store that ``ds`` was opened from are not those of this one.
+        self._attrs = {k: v for k, v in ds.attrs.items() if not schema.is_recorded_hash(k)}
+        self._labels = _distinct(self._variables[LABEL]) if LABEL in ds.variables else None
         self._order = self._plan_order()
 
     def write(self) -> None:
@@ -228,7 +229,7 @@ class _StoreWriter:
             hashes = [(file, executor.submit(file.sha256)) for file in self._source_files]
             attrs = self._final_attrs(self._write_arrays(arrays), arrays)
             if hashes:
-                attrs["source_sha256"] = [
+                attrs[schema.SOURCE_SHA256] = [
                     f"{hashed.result()}  {os.path.basename(file.name)}" for file, hashed in hashes
                 ]
         template.publish(self._store, attrs)
@@ -236,12 +237,11 @@ class _StoreWriter:
     def _plan_order(self) -> RowOrder:
         if self._layout.order == "source" or self._labels is None:
             return SourceOrder(self._n_samples)
-        values = self._labels.values
-        code_dtype = np.min_scalar_type(max(len(values) - 1, 0))
+        code_dtype = np.min_scalar_type(max(len(self._labels) - 1, 0))
         codes = np.empty(self._n_samples, dtype=code_dtype)
         for start, block in blocks(self._variables[LABEL]):
-            codes[start : start + len(block)] = np.searchsorted(values, block)
-        return plan_label_order(codes, len(values))
+            codes[start : start + len(block)] = np.searchsorted(self._labels, block)
+        return plan_label_order(codes, len(self._labels))
 
     def _spec(self, name: str) -> ArraySpec:
         variable = self._variables[name]
@@ -260,7 +260,7 @@ class _StoreWriter:
     def _variable_attrs(self, name: str) -> dict[str, Any]:
         attrs = dict(self._variables[name].attrs)
         if name == LABEL and self._labels is not None and "flag_values" not in attrs:
-            values = self._labels.values.tolist()
+            values = self._labels.tolist()
             if len(values) <= schema.MAX_CLASSES and all(isinstance(v, int) for v in values):
                 attrs |= schema.class_attrs(values, [str(value) for value in values])
         if name not in self._coords:
@@ -404,21 +404,10 @@ class _StoreWriter:
     def _final_attrs(
         self, image_sha256: str | None, arrays: dict[str, ArrayWriter]
     ) -> dict[str, Any]:
-        label_sha256 = self._labels.sha256 if self._labels is not None else None
-        sha256_order = SOURCE_INDEX
-        if not _is_ascending(self._variables[SOURCE_INDEX]):
-            # The order of the source cannot be told from the store: hash what is stored.
-            sha256_order = "stored"
-            if image_sha256 and self._layout.order == "label":
-                image_sha256 = _hash_stored(arrays[IMAGE].array)
-                label_sha256 = _hash_stored(arrays[LABEL].array)
         attrs = {"Conventions": schema.CONVENTIONS, **self._attrs}
         attrs["software"] = f"mnist-zarr {importlib.metadata.version('mnist-zarr')}"
         attrs["order"] = self._layout.order
-        attrs["sha256_order"] = sha256_order
-        for name, sha256 in (("image_sha256", image_sha256), ("label_sha256", label_sha256)):
-            if sha256:
-                attrs[name] = sha256
+        attrs |= self._content_hashes(image_sha256, arrays)
         alone = self._coords - {
             name
             for variable in self._variables
@@ -429,6 +418,31 @@ class _StoreWriter:
         if alone:
             attrs["coordinates"] = " ".join(sorted(map(str, alone)))
         return attrs
+
+    def _content_hashes(
+        self, image_sha256: str | None, arrays: dict[str, ArrayWriter]
+    ) -> dict[str, str]:
+        """Return the hashes of the image and of each coordinate, and the order that they are in."""
+        names = sorted(
+            str(name)
+            for name in self._coords - {SOURCE_INDEX}
+            if self._variables[name].dims == (SAMPLE,)
+        )
+        if _is_ascending(self._variables[SOURCE_INDEX]):
+            hashes = {schema.SHA256_ORDER: SOURCE_INDEX}
+        else:  # the order of the source cannot be told from the store
+            hashes = {schema.SHA256_ORDER: "stored"}
+            if self._layout.order == "label":
+                names += [IMAGE] * (image_sha256 is not None)
+                return hashes | {
+                    schema.sha256_name(name): _hash_stored(arrays[name].array) for name in names
+                }
+        if image_sha256:
+            hashes[schema.sha256_name(IMAGE)] = image_sha256
+        for name in names:
+            rows = (block for _, block in blocks(self._variables[name]))
+            hashes[schema.sha256_name(name)] = content_sha256(rows)
+        return hashes
 
 
 class _Scatter:
@@ -475,7 +489,7 @@ class _OrderedHash:
     """SHA-256 of blocks in the order given, computed beside other work."""
 
     def __init__(self) -> None:
-        self._digest = hashlib.sha256()
+        self._digest = ContentHash()
 
     def __enter__(self) -> None:
         self._thread = ThreadPoolExecutor(1)
@@ -485,26 +499,19 @@ class _OrderedHash:
         self._thread.shutdown()
 
     def update(self, block: npt.NDArray[Any]) -> None:
-        self._pool.submit(_update_digest, self._digest, block)
+        self._pool.submit(self._digest.update, block)
 
     def hexdigest(self) -> str:
         self._pool.finish()
         return self._digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class _LabelScan:
-    values: npt.NDArray[Any]  # the distinct labels, ascending
-    sha256: str
-
-
-def _scan_labels(label: xr.Variable) -> _LabelScan:
-    digest = hashlib.sha256()
+def _distinct(label: xr.Variable) -> npt.NDArray[Any]:
+    """Return the distinct labels, ascending."""
     values = np.empty(0, dtype=label.dtype)
     for _, block in blocks(label):
-        digest.update(_bytes_of(block))
         values = np.union1d(values, block)
-    return _LabelScan(values, digest.hexdigest())
+    return values
 
 
 def _copy_object(array: ArrayWriter, start: int, rows: xr.Variable) -> None:
@@ -527,20 +534,10 @@ def _is_ascending(source_index: xr.Variable) -> bool:
 
 
 def _hash_stored(array: zarr.Array[Any]) -> str:
-    digest = hashlib.sha256()
     row_bytes = array.dtype.itemsize * math.prod(array.shape[1:])
-    for start, stop in cut(array.shape[0], row_bytes):
-        _update_digest(digest, np.asarray(array[start:stop]))
-    return digest.hexdigest()
-
-
-def _update_digest(digest: hashlib._Hash, block: npt.NDArray[Any]) -> None:
-    digest.update(_bytes_of(block))
-
-
-def _bytes_of(block: npt.NDArray[Any]) -> memoryview:
-    """Return the elements in C order, little-endian, as they are stored."""
-    return np.ascontiguousarray(block.astype(block.dtype.newbyteorder("<"), copy=False)).data
+    return content_sha256(
+        np.asarray(array[start:stop]) for start, stop in cut(array.shape[0], row_bytes)
+    )
 
 
 def _stored_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -1,20 +1,22 @@
 """Decoding chunks with zarrs, a Zarr implementation in Rust: the extra ``fast``.
 
-zarrs fills the place of a chunk that is missing with zeros, silently. Here that
-is an error, and so a damaged store does not pass for one of black pictures.
+zarrs reads the files itself, and fills the place of a chunk that is missing with zeros.
+So what a :class:`~mnist_zarr.snapshot.LocalSnapshot` checks after a read is checked here.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from zarr.abc.store import Store
+from zarr.core.metadata import ArrayMetadata
 from zarr.registry import register_pipeline
 from zarr.storage import LocalStore
 
-from mnist_zarr.errors import StoreError
+from mnist_zarr.local_pipeline import ChunkInfo, ThreadedPipeline
+from mnist_zarr.snapshot import LocalSnapshot
 
 if TYPE_CHECKING or importlib.util.find_spec("zarrs"):
     from zarrs import ZarrsCodecPipeline
@@ -23,42 +25,48 @@ else:
 
 
 def fast_pipeline(store: Store) -> dict[str, str]:
-    """Return the Zarr configuration under which arrays of a store are decoded by zarrs.
+    """Return the Zarr configuration under which arrays of a store are decoded.
 
-    Empty where zarrs is not installed, or the store is not one whose every
-    codec it knows: a local one of format 3.
+    Empty for stores that are not local; by zarrs only in format 3, of which it
+    knows every codec.
     """
-    if ZarrsCodecPipeline is None or not isinstance(store, LocalStore):
+    if not isinstance(store, LocalSnapshot):
         return {}
-    if not (store.root / "zarr.json").exists():
-        return {}
-    return {"codec_pipeline.path": f"{__name__}.CheckedZarrsPipeline"}
+    if ZarrsCodecPipeline is not None and (store.root / "zarr.json").exists():
+        return {"codec_pipeline.path": f"{__name__}.CheckedZarrsPipeline"}
+    return {"codec_pipeline.path": f"{ThreadedPipeline.__module__}.{ThreadedPipeline.__name__}"}
 
 
 if ZarrsCodecPipeline is not None:
 
     class CheckedZarrsPipeline(ZarrsCodecPipeline):
-        """zarrs' codecs; a chunk that is missing is an error."""
+        """zarrs' codecs; a chunk that is missing, or of another version, is an error."""
+
+        @classmethod
+        def from_array_metadata_and_store(cls, array_metadata: ArrayMetadata, store: Store) -> Self:
+            # zarrs knows stores by the name of their class.
+            plain = LocalStore(store.root) if isinstance(store, LocalSnapshot) else store
+            pipeline: Self = super().from_array_metadata_and_store(array_metadata, plain)
+            return pipeline
 
         async def read(
-            self, batch_info: Iterable[tuple[Any, ...]], out: Any, drop_axes: tuple[int, ...] = ()
+            self, batch_info: Iterable[ChunkInfo], out: Any, drop_axes: tuple[int, ...] = ()
         ) -> Any:
             """Read chunks into ``out``.
 
             Raises
             ------
+            StoreReplacedError
+                If another version of the store has taken its place.
             StoreError
-                If one is missing.
+                If a chunk is missing.
             """
             chunks = list(batch_info)
-            for chunk, *_ in chunks:
-                if isinstance(chunk.store, LocalStore):
-                    path = chunk.store.root / chunk.path
-                    if not path.exists():
-                        raise StoreError(
-                            f"{path}: this chunk is missing; the store is damaged: build it again"
-                        )
             await super().read(chunks, out, drop_axes)
+            for chunk, *_ in chunks:
+                if isinstance(snapshot := chunk.store, LocalSnapshot):
+                    is_there = (snapshot.root / chunk.path).exists()
+                    snapshot.check_read(chunk.path, is_there=is_there)
             return [{"status": "present"}] * len(chunks)  # zarr 3.2 and later ask for it
 
     register_pipeline(CheckedZarrsPipeline)

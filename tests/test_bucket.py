@@ -207,6 +207,19 @@ def test_chunks_of_another_layout_do_not_stay(s3: S3Server) -> None:
     assert opened(s3).sizes["sample"] == 200
 
 
+def test_shards_take_the_place_of_chunks_and_of_older_shards_without_reading_them(
+    s3: S3Server,
+) -> None:
+    write(s3)
+    for seed in (1, 2):  # 190 samples: the last shard is not full
+        write(s3, small_dataset(seed, n_samples=190), shard_bytes=640, overwrite=True)
+        ds = opened(s3).drop_vars("source_index").load()
+        xr.testing.assert_equal(ds, small_dataset(seed, n_samples=190))
+        s3.requests.clear()
+    write(s3, small_dataset(3), shard_bytes=640, overwrite=True)
+    assert not s3.asked("GET", "image/c/")
+
+
 def test_other_peoples_objects_are_left_alone_even_when_overwriting(s3: S3Server) -> None:
     store = BucketStore.from_url(URL, s3.options)
     sync(store.set("thesis.txt", default_buffer_prototype().buffer.from_bytes(b"ten years")))
@@ -309,6 +322,10 @@ def test_a_store_of_obstore_is_a_target_with_the_same_guarantees(s3: S3Server) -
         client_options={"allow_http": True},
         virtual_hosted_style_request=False,
     )
+    s3.fault = lambda method, path: "403" if method == "PUT" and "/c/" in path else None
+    with pytest.raises(StoreError, match=r"^object_store.*cannot be written: .*403 Forbidden: ?$"):
+        write_zarr(small_dataset(), ObjectStore(place), chunk_bytes=160)
+    s3.fault = lambda method, path: None
     write_zarr(small_dataset(), ObjectStore(place), chunk_bytes=160)
     assert s3.asked("PUT")[-1].endswith("t.zarr/zarr.json")
     with pytest.raises(TargetExistsError):
@@ -325,6 +342,13 @@ def test_wrong_credentials_are_one_sentence(s3: S3Server) -> None:
         write_zarr(small_dataset(), URL, storage_options=options)
     with pytest.raises(StoreError, match=r"^s3://bucket/deep/t\.zarr.*: cannot be read: Forbidden"):
         mnist_zarr.open_store(URL, storage_options=options)
+
+
+def test_an_address_with_nothing_between_two_slashes_is_refused(s3: S3Server) -> None:
+    """Few tools list such a folder, and so nobody would find the objects in it."""
+    with pytest.raises(StoreError, match=r"//t\.zarr: has nothing between two slashes"):
+        write_zarr(small_dataset(), f"s3://{BUCKET}//t.zarr", storage_options=s3.options)
+    assert not s3.asked("PUT")
 
 
 def test_no_credentials_may_read_but_not_write(s3: S3Server) -> None:

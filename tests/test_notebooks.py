@@ -81,4 +81,4 @@ def test_a_notebook_is_stored_small_and_without_outputs(path: Path) -> None:
 
 
 def test_there_are_notebooks_to_run() -> None:
-    assert len(NOTEBOOKS) >= 3
+    assert len(NOTEBOOKS) >= 4

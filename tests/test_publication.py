@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import mlcroissant
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from zarr.core.sync import sync
 
 import mnist_zarr
 from mnist_zarr.bucket import BucketStore
-from mnist_zarr.croissant import CARD
+from mnist_zarr.croissant import CARD, make_address
 from mnist_zarr.errors import StoreError, StoreNotFoundError, TargetExistsError
 from mnist_zarr.publication import cors_rule, publish
 from mnist_zarr.schema import make_dataset
@@ -96,6 +98,26 @@ def test_an_interrupted_publication_goes_on(s3: S3Server, store: Path) -> None:
     publish(store, URL, storage_options=s3.options, overwrite=True)
 
 
+def test_a_store_is_not_published_onto_itself(s3: S3Server, store: Path) -> None:
+    publish(store, URL, storage_options=s3.options)
+    place = BucketStore.from_url(URL, s3.options)
+    for source, target in ((place, URL), (place, place)):
+        options = None if target is place else s3.options
+        with pytest.raises(StoreError, match=r"t\.zarr.*: is the very store to publish"):
+            publish(source, target, storage_options=options, overwrite=True)
+    back = mnist_zarr.open_store(URL, storage_options=s3.options).load()
+    xr.testing.assert_identical(back, mnist_zarr.open_store(store).load())
+
+
+def test_a_store_on_a_web_server_is_published(s3: S3Server, store: Path, tmp_path: Path) -> None:
+    published = publish(store, URL, storage_options=s3.options)
+    again = publish(f"{s3.address}/{BUCKET}/t.zarr", tmp_path / "again.zarr")
+    assert again.objects.keys() == published.objects.keys()
+    xr.testing.assert_identical(
+        mnist_zarr.open_store(tmp_path / "again.zarr").load(), mnist_zarr.open_store(store).load()
+    )
+
+
 def test_what_readers_get_is_compared_with_what_was_sent(
     s3: S3Server, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,20 +163,65 @@ def test_only_who_promises_gets_chunks_that_caches_keep(
     assert header(s3, CARD, "ContentType") == "application/json"
 
 
+def test_a_zip_file_gets_its_content_type_and_cache_header(s3: S3Server, store: Path) -> None:
+    for immutable in (False, True):
+        publish(
+            store,
+            f"{URL}/t.zarr.zip",
+            storage_options=s3.options,
+            immutable=immutable,
+            overwrite=True,
+        )
+        assert header(s3, "t.zarr.zip", "ContentType") == "application/zip"
+        assert ("immutable" in header(s3, "t.zarr.zip", "CacheControl")) == immutable
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:rdflib")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:mlcroissant")
 def test_mlcroissant_accepts_the_card_and_it_says_licence_citation_and_hashes(
-    store: Path, tmp_path: Path
+    store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     published = publish(store, tmp_path / "published.zarr")
     card = json.loads((tmp_path / "published.zarr" / CARD).read_text())
     dataset = mlcroissant.Dataset(jsonld=card)
     assert not dataset.metadata.issues.errors
     assert not dataset.metadata.issues.warnings
+    assert caplog.messages == []
     assert (dataset.metadata.name, dataset.metadata.license) == ("Ten digits", ["MIT"])
     assert dataset.metadata.cite_as == "Somebody: Digits. 1998."
     listed = {file.id: file.sha256 for file in dataset.metadata.distribution}
     assert listed == {k: o.sha256 for k, o in published.objects.items() if k != CARD}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:rdflib")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlcroissant")
+@pytest.mark.parametrize("attrs", [{}, {"title": "", "license": 5, "references": ["a", "b"]}])
+def test_mlcroissant_accepts_the_card_of_a_store_with_other_attributes(
+    tmp_path: Path, attrs: dict[str, Any]
+) -> None:
+    ds = DS.copy(deep=False)
+    ds.attrs = attrs
+    write_zarr(ds, tmp_path / "t.zarr")
+    publish(tmp_path / "t.zarr", tmp_path / "published.zarr")
+    card = json.loads((tmp_path / "published.zarr" / CARD).read_text())
+    dataset = mlcroissant.Dataset(jsonld=card)
+    assert dataset.metadata.name == "published.zarr"
+    assert not {"license", "citeAs"} & card.keys()
+
+
+@pytest.mark.parametrize("name", ["t.zarr", "t.zarr/", "{t}.zarr", "t.zarr.zip"])
+def test_the_card_has_addresses_from_which_the_objects_are_read(
+    store: Path, tmp_path: Path, name: str
+) -> None:
+    url = f"file://{tmp_path}/published/{name}"
+    publish(store, url)
+    with fsspec.open(make_address(url, CARD)) as file:
+        card = json.load(file)
+    assert card["url"] == url.rstrip("/")
+    for entry in card["distribution"]:
+        with fsspec.open(entry["contentUrl"]) as file:
+            assert hashlib.sha256(file.read()).hexdigest() == entry["sha256"]
+            assert "//" not in entry["contentUrl"].rpartition("://")[2]
 
 
 def test_readers_do_not_see_the_card(store: Path, tmp_path: Path) -> None:
@@ -175,6 +242,11 @@ def test_a_store_that_is_not_whole_is_not_published(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(StoreNotFoundError, match="no Zarr store to publish"):
         publish(tmp_path / "empty", tmp_path / "published.zarr")
+    zarr.create_array(tmp_path / "array.zarr", shape=(4,), dtype="u1")
+    (tmp_path / "empty" / "zarr.json").write_text("{")
+    for name in ("array.zarr", "empty"):
+        with pytest.raises(StoreError, match=rf"{name}: cannot be opened as a Zarr store: "):
+            publish(tmp_path / name, tmp_path / "published.zarr")
     assert not (tmp_path / "published.zarr").exists()
 
 

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import icechunk
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from mnist_zarr import storage
 from mnist_zarr.bucket import copy_objects, keys_of
 from mnist_zarr.errors import (
     MissingExtraError,
+    OptionError,
     StoreError,
     StoreNotFoundError,
     TargetBusyError,
@@ -235,6 +237,14 @@ def test_a_file_url_is_a_folder_of_this_machine(tmp_path: Path) -> None:
     assert (tmp_path / "a.zarr" / "zarr.json").read_text() == "new"
 
 
+def test_options_for_what_takes_none_are_an_error(tmp_path: Path) -> None:
+    for target in (tmp_path / "bucket" / "a.zarr", MemoryStore()):
+        for action in (lambda **options: write_zarr(DS, **options), open_store):
+            with pytest.raises(OptionError, match="takes no storage_options, got anon, endpoint"):
+                action(target=target, storage_options={"anon": True, "endpoint_url": "x"})
+    assert os.listdir(tmp_path) == []
+
+
 # A single file
 
 
@@ -302,6 +312,16 @@ def test_a_zip_file_can_be_sent_to_a_file_system_and_read_in_place(memory_url: s
     xr.testing.assert_identical(open_store(target).load(), open_store(in_memory()).load())
     plain = xr.open_zarr(f"zip::{target}", chunks=None).load()
     np.testing.assert_array_equal(plain.image.values, DS.image.values)
+
+
+def test_what_is_no_zipped_store_is_never_replaced_behind_a_url(memory_url: str) -> None:
+    with fsspec.open(f"{memory_url}/thesis.zip", "wb") as file:
+        file.write(b"ten years")
+    with pytest.raises(StoreError, match=r"thesis\.zip: is a file, not a Zarr store"):
+        write_zarr(DS, f"{memory_url}/thesis.zip", overwrite=True)
+    write_zarr(DS, f"{memory_url}/a.zarr.zip")
+    write_zarr(DS.isel(sample=slice(5)), f"{memory_url}/a.zarr.zip", overwrite=True)
+    assert open_store(f"{memory_url}/a.zarr.zip").sizes["sample"] == 5
 
 
 def test_a_missing_zip_file_is_a_clear_error(tmp_path: Path, memory_url: str) -> None:
@@ -377,13 +397,33 @@ def test_a_killed_or_failed_build_leaves_the_last_commit(repository: str, way: s
     assert open_store(repository).sizes["sample"] == 5
 
 
+def test_of_two_builds_into_a_repository_one_is_committed_and_the_other_says_so(
+    repository: str,
+) -> None:
+    source = in_memory()
+
+    def build_during_another_build() -> None:
+        with create_store(repository, overwrite=True) as store:
+            copy_objects(source, store, keys_of(source))
+            write_zarr(DS.isel(sample=slice(5)), repository, overwrite=True)
+
+    write_zarr(DS, repository)
+    with pytest.raises(TargetBusyError, match=r"somebody else has committed.*; run it again"):
+        build_during_another_build()
+    assert open_store(repository).sizes["sample"] == 5
+    assert len(commits(repository)) == 3
+
+
 def test_what_icechunk_cannot_hold_or_find_is_a_clear_error(repository: str) -> None:
     with pytest.raises(StoreNotFoundError, match="there is no Icechunk repository"):
         open_store(repository)
     with pytest.raises(StoreError, match="Zarr format 3 only"):
         write_zarr(DS, repository, zarr_format=2)
-    with pytest.raises(StoreError, match=r"expected icechunk\+file:///path or icechunk\+s3"):
-        open_store("icechunk+ftp://somewhere")
+    for url in ("icechunk+ftp://somewhere", "icechunk+file://relative/path"):
+        with pytest.raises(StoreError, match=r"expected icechunk\+file:///path or icechunk\+s3"):
+            open_store(url)
+    with pytest.raises(StoreError, match="unexpected keyword argument 'anon'"):
+        write_zarr(DS, repository, storage_options={"anon": True})
 
 
 def test_a_missing_icechunk_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

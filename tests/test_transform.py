@@ -81,6 +81,16 @@ def test_any_integers_are_rescaled_from_the_range_of_their_type(
     np.testing.assert_array_equal(every_other, expected[::-2])
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize(
+    ("shape", "step"), [((500, 28, 28), 1), ((499, 27, 29), 1), ((300, 28, 28), 2), ((400_000,), 3)]
+)
+def test_many_pixels_are_rescaled_as_few_are(shape: tuple[int, ...], step: int, dtype: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)[::step]
+    expected = tutorial(pixels).astype(dtype)
+    assert rescale(pixels, dtype=dtype).tobytes() == expected.tobytes()
+
+
 def test_a_dataset_keeps_coordinates_and_attributes_and_says_its_new_range() -> None:
     ds = digits()
     ds.image.attrs["comment"] = "0 is white"

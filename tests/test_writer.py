@@ -279,7 +279,7 @@ def test_metadata_is_written_after_all_chunks_and_the_root_last() -> None:
             written.append(key)
             await super().set(key, value, byte_range)
 
-    for zarr_format, root in ((3, "zarr.json"), (2, ".zmetadata")):
+    for zarr_format, root in ((3, "zarr.json"), (2, ".zgroup")):
         written.clear()
         write_zarr(digits(), Recording(), zarr_format=zarr_format, chunk_bytes=100)  # type: ignore[arg-type]
         is_metadata = [
