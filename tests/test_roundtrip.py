@@ -28,6 +28,7 @@ from mnist_zarr.builder import build
 from mnist_zarr.idx_folder import write_idx_files
 from mnist_zarr.reader import open_store
 from mnist_zarr.schema import make_dataset
+from mnist_zarr.verification import verify
 from mnist_zarr.writer import write_zarr
 
 # As the format's description has it, and the word that names of files have for it.
@@ -191,6 +192,7 @@ def _check_round_trip(
     build(target, source, rescale=rescale, **options)
     with xr.open_zarr(opened, chunks=None, mask_and_scale=False) as ds:
         _check_stored(ds.load(), parts, options["order"])
+    assert verify(target).is_whole
     write_idx_files(open_store(target), exported)
     # A store tells of a split only by the samples that have it.
     kept = [part for part in parts if len(part.images) or part.split is None]

@@ -114,6 +114,12 @@ def test_content_hashes_of_a_shuffled_dataset_are_those_of_what_is_stored(order:
     assert back.attrs["label_sha256"] == sha256(back.label.values)
 
 
+def test_images_of_one_number_each_have_a_content_hash_too() -> None:
+    numbers, store = np.array([3, 1, 2], np.uint8), MemoryStore()
+    write_zarr(make_dataset(numbers, label=numbers), store, order="label")
+    assert reopen(store).attrs["image_sha256"] == sha256(numbers)
+
+
 def test_mnist_records_the_sha256_of_its_source_files(tmp_path: Path) -> None:
     write_zarr(open_catalog("mnist"), tmp_path / "m.zarr", level=1)
     attrs = reopen(tmp_path / "m.zarr").attrs
