@@ -27,7 +27,14 @@ import fsspec
 from fsspec.core import url_to_fs
 from zlib_ng import zlib_ng
 
-from mnist_zarr.errors import IdxFormatError, OptionError, SourceNotFoundError, TargetExistsError
+from mnist_zarr.errors import (
+    IdxFormatError,
+    MnistZarrError,
+    OptionError,
+    OutputError,
+    SourceNotFoundError,
+    TargetExistsError,
+)
 
 PathOrFile = str | os.PathLike[str] | BinaryIO
 
@@ -433,8 +440,15 @@ def create_file(target: str | os.PathLike[str], *, overwrite: bool = False) -> I
     ------
     TargetExistsError
         If there is such a file and ``overwrite`` is false.
+    OutputError
+        If it cannot be written.
     """
     name = os.fspath(target)
+    with _reported(name):
+        yield from _create_file(name, overwrite)
+
+
+def _create_file(name: str, overwrite: bool) -> Iterator[BinaryIO]:
     exists = _exists(name)
     if is_url(name):
         fs, path = url_to_fs(name)
@@ -477,10 +491,16 @@ def create_files(
     TargetExistsError
         If one of the files exists and ``overwrite`` is false, or the folder is
         a file.
+    OutputError
+        If they cannot be written.
     """
     if is_url(folder):
         raise OptionError(f"{folder!r}: expected a local folder, got a URL")
-    place = Path(folder)
+    with _reported(os.fspath(folder)):
+        yield from _create_files(Path(folder), names, overwrite)
+
+
+def _create_files(place: Path, names: Sequence[str], overwrite: bool) -> Iterator[Path]:
     if place.exists() and not place.is_dir():
         raise TargetExistsError(f"{place}: is a file; expected a folder, or nothing")
     for name in names:
@@ -510,6 +530,16 @@ def _move_all(hidden: Path, place: Path, names: Sequence[str], overwrite: bool) 
             _move_if_absent(hidden / "new" / name, place / name, _exists(place / name))
             undo.callback((place / name).unlink)
         undo.pop_all()
+
+
+@contextlib.contextmanager
+def _reported(name: str) -> Iterator[None]:
+    try:
+        yield
+    except MnistZarrError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{name}: was not written: {error}") from error
 
 
 def _exists(place: str | Path) -> TargetExistsError:

@@ -23,7 +23,7 @@ BASE_SECONDS = 2.0
 BYTES_A_SECOND = 1 << 20
 
 # To trace memory takes three quarters of the time.
-MEASURE_MEMORY_EVERY = 8
+MEASURE_MEMORY_EVERY = 7
 _turns = itertools.count()
 
 T = TypeVar("T")
