@@ -281,6 +281,8 @@ def test_s3_takes_the_cors_rule_and_browsers_get_it(s3: S3Server) -> None:
 
 def test_other_servers_get_headers_or_their_own_form() -> None:
     assert "gs://bucket --cors-file" in cors_rule("gs://bucket/t.zarr")
+    assert cors_rule(f"icechunk+{URL}") == cors_rule(URL)
+    assert "--services b --origins '*' --methods GET HEAD " in cors_rule("az://bucket/t.zarr")
     assert "Access-Control-Expose-Headers: Content-Length, Content-Range" in cors_rule("t.zarr")
 
 
