@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
+from threading import Barrier, BrokenBarrierError, Event
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,19 @@ def test_the_root_metadata_are_written_when_everything_else_is_there(
     assert puts[-1] in ("zarr.json", ".zgroup")
     assert all(bucket.is_document(key) for key in puts[-len(roots) - 4 :])
     assert not any(bucket.is_document(key) for key in puts[: -len(roots) - 4 * (4 - zarr_format)])
+
+
+def test_chunks_are_sent_at_the_same_time(s3: S3Server) -> None:
+    together = Barrier(N_CHUNKS // 2)
+
+    def wait_for_others(method: str, path: str) -> None:
+        if method == "PUT" and "image/c/" in path:
+            with contextlib.suppress(BrokenBarrierError):
+                together.wait(timeout=10)
+
+    s3.fault = wait_for_others
+    write(s3)
+    assert not together.broken
 
 
 def test_no_reader_opens_a_store_that_is_being_written(s3: S3Server) -> None:
