@@ -1,157 +1,140 @@
-"""What it costs to build a store in a bucket and to read it from a web server.
+"""What a hosted store costs: requests, bytes, and two ways to ask for objects.
 
-    pip install '.[test]'
-    python -m benchmarks.hosting
+    pip install '.[bench,test]'
+    python -m benchmarks.hosting [--repeats 5] [--output benchmarks]
 
-The rows are those of README, section "Hosting": requests and bytes, counted by the servers. The
-last line compares two clients of the bucket, which is moto's.
+Serves MNIST from this machine, counts what readers fetch and what `build` sends to S3
+(moto), times the same reads through s3fs and obstore in turn, and writes hosting.json.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import os
-import statistics
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fsspec
+import numpy as np
 import xarray as xr
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from obstore.store import S3Store
-from werkzeug.exceptions import HTTPException
-from werkzeug.serving import WSGIRequestHandler, make_server
-from werkzeug.utils import send_from_directory
 from zarr.storage import ObjectStore
 
+from benchmarks.timing import measure
+from benchmarks.web import serve
 from mnist_zarr import build, open_store
+from tests.object_server import BUCKET, KEYS, S3Server
 
-TARGETS = {"source order": "source.zarr", "label order": "label.zarr", "zip file": "label.zarr.zip"}
-BUCKET = "bucket"
 DIGIT = 7
-REPEATS = 7
-PUBLIC = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": "*",
-            "Action": "s3:GetObject",
-            "Resource": f"arn:aws:s3:::{BUCKET}/*",
-        }
-    ],
+STORES = {
+    "source order": ("source.zarr", "source"),
+    "label order": ("label.zarr", "label"),
+    "label order, zip file": ("label.zarr.zip", "label"),
 }
 
 
-class Server:
-    """A web application on a free port of this machine, whose answers are counted."""
-
-    def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
-        self.answers: list[tuple[str, int]] = []
-        self._application = application
-        server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Silent)
-        self.address = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-
-    def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        body = b"".join(self._application(environ, start_response))
-        self.answers.append((environ["REQUEST_METHOD"], len(body)))
-        return [body]
-
-    def count(self, action: Callable[..., object], *args: Any, **options: Any) -> str:
-        """Return how many requests of each kind and how many bytes an action takes."""
-        self.answers.clear()
-        action(*args, **options)
-        methods = [method for method, _ in self.answers]
-        kinds = ", ".join(f"{methods.count(kind)} {kind}" for kind in sorted({*methods}))
-        return f"{len(methods)} ({kinds}), {sum(size for _, size in self.answers):,} bytes"
-
-
-class _Silent(WSGIRequestHandler):
-    def log(self, *args: Any) -> None:
-        pass
-
-
 def main() -> None:
-    os.environ.setdefault("AWS_ACCESS_KEY_ID", "moto")  # it calls itself
-    os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "moto")
-    s3 = Server(DomainDispatcherApplication(create_backend_app))
-    owner = {"key": "owner", "secret": "secret", "endpoint_url": s3.address}
-    bucket = fsspec.filesystem("s3", **owner)
-    bucket.mkdir(BUCKET)
-    bucket.call_s3("put_bucket_policy", Bucket=BUCKET, Policy=json.dumps(PUBLIC))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent)
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        web = Server(static_files(folder))
-        for column, name in TARGETS.items():
-            order = name.split(".")[0]
-            print(column)
-            cost = s3.count(build, f"s3://{BUCKET}/{name}", order=order, storage_options=owner)
-            print(f"  {'build to S3':28} {cost}")
-            build(Path(folder) / name, order=order)
-            for what, cost in costs_of_reading(web, name):
-                print(f"  {what:28} {cost}")
-    n_objects, ratio = compare_clients(s3)
-    print(f"obstore reads {n_objects} objects {ratio:.1f} times as fast as s3fs")
+        fetched = count_fetched(Path(folder))
+    server = S3Server()
+    sent = {name: count_sent(server, *place) for name, place in STORES.items()}
+    seconds = time_object_stores(server, args.repeats)
+    server.stop()
+    print_table(fetched, sent)
+    for name, median in seconds.items():
+        print(f"all images of label.zarr through {name:<10}{median * 1e3:8.0f} ms")
+    results = {"fetched": fetched, "sent": sent, "seconds": seconds}
+    (args.output / "hosting.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
-def static_files(folder: str) -> Callable[..., Iterable[bytes]]:
-    """Return a web application that serves the files of a folder, with ranges."""
+def count_fetched(folder: Path) -> dict[str, dict[str, tuple[int, int]]]:
+    """Return the requests and bytes of what people do, for each store."""
+    counts: dict[str, dict[str, tuple[int, int]]] = {}
+    for target, order in STORES.values():
+        build(folder / target, order=order)
+    with serve(folder) as (address, sent):
 
-    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        response: Any
-        try:
-            response = send_from_directory(folder, environ["PATH_INFO"].strip("/"), environ)
-        except HTTPException as error:
-            response = error
-        return response(environ, start_response)
+        def count(task: Callable[..., object], *args: Any, **options: Any) -> tuple[int, int]:
+            sent.clear()
+            task(*args, **options)
+            return len(sent), sum(size for _, size in sent)
 
-    return answer
-
-
-def costs_of_reading(web: Server, name: str) -> Iterator[tuple[str, str]]:
-    """Yield rows of the table: what is done, and what it takes."""
-    address = f"{web.address}/{name}"
-    url, options = address, {}
-    if name.endswith(".zip"):
-        url, options = f"zip::{address}", {"storage_options": {"http": {"block_size": 16384}}}
-    yield "open, plain xarray", web.count(xr.open_zarr, url, **options)
-    yield "open with zarr_format=3", web.count(xr.open_zarr, url, zarr_format=3, **options)
-    plain = xr.open_zarr(url, zarr_format=3, **options)
-    yield f"then .sel(label={DIGIT}).image", web.count(lambda: plain.sel(label=DIGIT).image.values)
-    yield "open_store", web.count(open_store, address)
-    ds = open_store(address)
-    yield f"then .sel(label={DIGIT})", web.count(lambda: ds.sel(label=DIGIT).load())
-    yield "all images", web.count(lambda: ds.image.values)
+        for name, (target, _) in STORES.items():
+            url = f"{address}/{target}"
+            ds = open_store(url)
+            counts[name] = {
+                "open_store, coordinates included": count(open_store, url),
+                "then .sel(label=7)": count(ds.sel(label=DIGIT).image.load),
+                "then all images": count(ds.image.copy().load),
+            }
+            if target.endswith(".zip"):
+                options = {"http": {"block_size": 1 << 14}}
+                counts[name]["open, plain xarray"] = count(
+                    xr.open_zarr, f"zip::{url}", storage_options=options
+                )
+            else:
+                counts[name]["open, plain xarray"] = count(xr.open_zarr, url)
+                counts[name]["open with zarr_format=3"] = count(xr.open_zarr, url, zarr_format=3)
+    return counts
 
 
-def compare_clients(server: Server) -> tuple[int, float]:
-    """Return how many objects the store in label order has, and how much faster obstore reads."""
-    options = {"anon": True, "endpoint_url": server.address, "max_concurrency": 1}
-    place = S3Store(
+def count_sent(server: S3Server, target: str, order: Any) -> dict[str, int]:
+    """Return how many requests of each kind one build to S3 makes."""
+    server.reset()
+    build(f"s3://{BUCKET}/{target}", order=order, storage_options=server.options)
+    return dict(Counter(method for method, _ in server.requests))
+
+
+def time_object_stores(server: S3Server, repeats: int) -> dict[str, float]:
+    """Time how long all images take through s3fs and through obstore, in turn."""
+    server.reset()
+    url = f"s3://{BUCKET}/label.zarr"
+    build(url, order="label", storage_options=server.options)
+    store = S3Store(
         BUCKET,
         prefix="label.zarr",
         endpoint=server.address,
+        access_key_id=KEYS["key"],
+        secret_access_key=KEYS["secret"],
         region="us-east-1",
-        skip_signature=True,
         client_options={"allow_http": True},
-        virtual_hosted_style_request=False,
     )
-    stores = {"s3fs": f"s3://{BUCKET}/label.zarr", "obstore": ObjectStore(place, read_only=True)}
-    times: dict[str, list[float]] = {client: [] for client in stores}
-    for _ in range(REPEATS):
-        for client, store in stores.items():
-            known = options if client == "s3fs" else None
-            ds = xr.open_zarr(store, zarr_format=3, storage_options=known)
-            server.answers.clear()
-            start = time.perf_counter()
-            ds.image.values  # noqa: B018
-            times[client].append(time.perf_counter() - start)
-    medians = {client: statistics.median(taken) for client, taken in times.items()}
-    return len(server.answers), medians["s3fs"] / medians["obstore"]
+    through_s3fs = open_store(url, chunks=None, storage_options=server.options).image
+    through_obstore = open_store(ObjectStore(store, read_only=True), chunks=None).image
+    assert (np.asarray(through_s3fs[-1]) == np.asarray(through_obstore[-1])).all()
+    timings = measure(
+        {
+            "s3fs": lambda: through_s3fs.copy().values,
+            "obstore": lambda: through_obstore.copy().values,
+        },
+        repeats,
+    )
+    return {name: timing.median for name, timing in timings.items()}
+
+
+def print_table(
+    fetched: dict[str, dict[str, tuple[int, int]]], sent: dict[str, dict[str, int]]
+) -> None:
+    print(f"{'requests, kB':<34}" + "".join(f"{name:>24}" for name in fetched))
+    for task in fetched["source order"]:
+        cells = (counts.get(task) for counts in fetched.values())
+        print(f"{task:<34}" + "".join(f"{cell(found):>24}" for found in cells))
+    print(f"{'build to S3':<34}" + "".join(f"{methods(counts):>24}" for counts in sent.values()))
+
+
+def cell(found: tuple[int, int] | None) -> str:
+    return "" if found is None else f"{found[0]}, {found[1] / 1e3:,.0f}"
+
+
+def methods(counts: dict[str, int]) -> str:
+    others = sum(counts.values()) - counts.get("PUT", 0)
+    return f"{counts.get('PUT', 0)} PUT, {others} others"
 
 
 if __name__ == "__main__":

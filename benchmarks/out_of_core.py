@@ -33,10 +33,11 @@ def measure(n_samples: int, repeats: int, folder: Path) -> list[dict[str, object
             part.mkdir()
             places[count] = write_digits(part, count, packed=kind == "gzip")
         for order in ("source", "label"):
-            small, large = (
-                _median([build(folder, place, order) for _ in range(repeats)])
-                for place in places.values()
-            )
+            usages: dict[int, list[Usage]] = {count: [] for count in places}
+            for _ in range(repeats):  # in turn, so that both see the same machine
+                for count, place in places.items():
+                    usages[count].append(build(folder, place, order))
+            small, large = map(_median, usages.values())
             rows.append(row(kind, order, n_samples, small, large))
             print(line(rows[-1]), flush=True)
     return rows

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timing:
-    """Median and spread of one case, in seconds."""
+    """Median and spread of one case, and its processor time over all threads, in seconds."""
 
     median: float
+    cpu: float
     fastest: float
     slowest: float
 
@@ -24,14 +25,18 @@ def measure(cases: Mapping[str, Callable[[], object]], repeats: int) -> dict[str
     The first round warms up and does not count.
     """
     seconds: dict[str, list[float]] = {name: [] for name in cases}
+    processor: dict[str, list[float]] = {name: [] for name in cases}
     for number in range(repeats + 1):
         for name, case in cases.items():
             gc.collect()
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             case()
             if number:
                 seconds[name].append(time.perf_counter() - start)
+                processor[name].append(time.process_time() - cpu)
     return {
-        name: Timing(statistics.median(times), min(times), max(times))
+        name: Timing(
+            statistics.median(times), statistics.median(processor[name]), min(times), max(times)
+        )
         for name, times in seconds.items()
     }

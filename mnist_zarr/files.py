@@ -35,6 +35,8 @@ PathOrFile = str | os.PathLike[str] | BinaryIO
 InflateError = cast(type[Exception], zlib_ng.error)
 GZIP_MAGIC = b"\x1f\x8b"
 READ_BYTES = 1 << 20
+# What is read at once where nobody knows how much there is.
+STEP_BYTES = 4 << 20
 # One symbol of deflate is at least one bit and gives at most 258 bytes, a
 # match needs two symbols: 258 bytes from two bits (RFC 1951, section 3.2.5).
 MAX_DEFLATE_RATIO = 1032
@@ -82,15 +84,14 @@ class ByteSource(ABC):
 
         Memory grows with the bytes that are there, not with ``count``.
         """
-        data = bytearray()
-        while len(data) < count:
-            step = bytearray(min(count - len(data), 16 * READ_BYTES))
-            got = self.read_into(offset + len(data), memoryview(step))
-            if not data and got == count:
-                return step
-            data += memoryview(step)[:got]
-            if got < len(step):
+        data, filled = bytearray(min(count, STEP_BYTES)), 0
+        while filled < count:
+            with memoryview(data) as whole, whole[filled:] as step:
+                filled += self.read_into(offset + filled, step)
+            if filled < len(data):
+                del data[filled:]
                 break
+            data += bytes(min(count - filled, STEP_BYTES))
         return data
 
     def where(self, offset: int) -> str:
@@ -285,7 +286,7 @@ class GzipSource(ByteSource):
 
     def _restart(self) -> None:
         self._lock = threading.Lock()
-        self._cursor = _GzipCursor(0, 0, b"", zlib_ng.decompressobj(wbits=31))
+        self._cursor = _GzipCursor(0, 0, b"", None)
         self._spacing = self.FIRST_SPACING_BYTES
         self._checkpoints = [self._cursor.copy()]
         self._head: bytes | None = None

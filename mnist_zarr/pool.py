@@ -72,7 +72,9 @@ def open_pool(
             yield from _run(Pool(threads, n_threads + waiting_tasks))
     else:
         n_threads = sum(cast(Any, client).nthreads().values()) or 1
-        executor = cast(Any, client).get_executor(retries=RETRIES)
+        # Not pure: or else dask would name each task by a hash of its arguments, for which it
+        # reads lazy ones here.
+        executor = cast(Any, client).get_executor(retries=RETRIES, pure=False)
         yield from _run(Pool(executor, n_threads + waiting_tasks, on_cluster=True))
 
 

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 # README, section "Orders and defaults", has the measurements behind these.
-CHUNK_BYTES_OF_ORDER: dict[Order, int] = {"source": 3_000_000, "label": 400_000}
+CHUNK_BYTES_OF_ORDER: dict[Order, int] = {"source": 3_000_000, "label": 450_000}
 # A coordinate is fetched whole by most readers: one chunk, while that is small. To
 # encode strings takes a Python object each.
 COORDINATE_CHUNK_SAMPLES = 1 << 18
@@ -138,7 +138,7 @@ def write_zarr(
         ``.sel(label=7)`` reads one contiguous range.
     chunk_bytes : int, optional
         Upper bound of the uncompressed bytes of an image chunk. By default 3
-        million in source order and 0.4 million in label order.
+        million in source order and 0.45 million in label order.
     shard_bytes : int, optional
         Upper bound of the uncompressed bytes of a shard, an object that holds
         several chunks (format 3). By default no shards.
@@ -289,6 +289,9 @@ class _StoreWriter:
                     array.write_whole(variable.values)
                 elif not self._is_large(variable):
                     self._write_coordinate(array, variable, pool)
+                    if name == IMAGE:  # one number a sample
+                        for _, block in blocks(variable):
+                            self._image_hash.update(block)
                 else:
                     self._write_large(name, array, pool, bar.update)
         if IMAGE not in self._variables:

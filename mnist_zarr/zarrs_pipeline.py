@@ -15,6 +15,7 @@ from zarr.core.metadata import ArrayMetadata
 from zarr.registry import register_pipeline
 from zarr.storage import LocalStore
 
+from mnist_zarr.local_pipeline import ChunkInfo, ThreadedPipeline
 from mnist_zarr.snapshot import LocalSnapshot
 
 if TYPE_CHECKING or importlib.util.find_spec("zarrs"):
@@ -24,16 +25,16 @@ else:
 
 
 def fast_pipeline(store: Store) -> dict[str, str]:
-    """Return the Zarr configuration under which arrays of a store are decoded by zarrs.
+    """Return the Zarr configuration under which arrays of a store are decoded.
 
-    Empty where zarrs is not installed, or the store is not one whose every
-    codec it knows: a local one of format 3.
+    Empty for stores that are not local; by zarrs only in format 3, of which it
+    knows every codec.
     """
-    if ZarrsCodecPipeline is None or not isinstance(store, LocalSnapshot):
+    if not isinstance(store, LocalSnapshot):
         return {}
-    if not (store.root / "zarr.json").exists():
-        return {}
-    return {"codec_pipeline.path": f"{__name__}.CheckedZarrsPipeline"}
+    if ZarrsCodecPipeline is not None and (store.root / "zarr.json").exists():
+        return {"codec_pipeline.path": f"{__name__}.CheckedZarrsPipeline"}
+    return {"codec_pipeline.path": f"{ThreadedPipeline.__module__}.{ThreadedPipeline.__name__}"}
 
 
 if ZarrsCodecPipeline is not None:
@@ -49,7 +50,7 @@ if ZarrsCodecPipeline is not None:
             return pipeline
 
         async def read(
-            self, batch_info: Iterable[tuple[Any, ...]], out: Any, drop_axes: tuple[int, ...] = ()
+            self, batch_info: Iterable[ChunkInfo], out: Any, drop_axes: tuple[int, ...] = ()
         ) -> Any:
             """Read chunks into ``out``.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from zarr.storage import MemoryStore
 
 from mnist_zarr.backend import open_idx
 from mnist_zarr.builder import build
+from mnist_zarr.files import GzipSource
 from mnist_zarr.idx import write_idx
 from mnist_zarr.plan import Order
 from mnist_zarr.reader import open_store
@@ -24,6 +26,7 @@ from mnist_zarr.transform import rescale
 from mnist_zarr.writer import write_zarr
 
 distributed = pytest.importorskip("distributed", reason="needs the extra 'distributed'")
+psutil = pytest.importorskip("psutil", reason="comes with distributed")
 pytestmark = pytest.mark.slow
 
 
@@ -89,10 +92,37 @@ def test_rescaling_and_rewriting_on_workers_gives_the_same_bytes(
     assert files_of(tmp_path / "local.zarr") == files_of(tmp_path / "remote.zarr")
 
 
-def test_workers_read_raw_files_themselves_and_gzip_is_sent_to_them(sources: Path) -> None:
-    raw, packed = (open_idx(pairs(sources / kind)) for kind in ("raw", "gz"))
-    assert raw.image.encoding["seeks_cheaply"]
-    assert not packed.image.encoding["seeks_cheaply"]
+def read_by_workers(client: Any) -> int:
+    """Return how many bytes the workers have read from files, which sockets do not count as."""
+    pids = client.run(os.getpid).values()
+    return sum(psutil.Process(pid).io_counters().read_chars for pid in pids)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts what /proc tells")
+@pytest.mark.parametrize("order", ["source", "label"])
+def test_workers_read_raw_files_themselves_and_gzip_is_decoded_once_and_sent_to_them(
+    client: Any, sources: Path, tmp_path: Path, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_bytes = 5000 * 100
+    decoded: list[int] = []
+    inflate = GzipSource._inflate
+
+    def counting(source: GzipSource, *args: Any) -> bytes:
+        data = inflate(source, *args)
+        decoded.append(len(data) if "images" in source.name else 0)
+        return data
+
+    monkeypatch.setattr(GzipSource, "_inflate", counting)
+    client.run(build, MemoryStore(), pairs(sources / "raw"))  # so that imports do not count
+    read = {}
+    for kind in ("raw", "gz"):
+        before = read_by_workers(client)
+        target = tmp_path / f"{kind}.zarr"
+        build(target, pairs(sources / kind), order=order, chunk_bytes=20_000, client=client)
+        read[kind] = read_by_workers(client) - before
+    assert read["raw"] > image_bytes > read["gz"]
+    headers = 2 * 16
+    assert sum(decoded) == image_bytes + headers
 
 
 def test_the_active_client_is_used(client: Any, sources: Path, tmp_path: Path) -> None:
@@ -111,8 +141,11 @@ def test_a_store_in_memory_is_written_by_this_process(client: Any, sources: Path
     assert xr.open_zarr(store).image.values.any()
 
 
-def test_a_worker_killed_in_the_middle_does_no_harm(sources: Path, tmp_path: Path) -> None:
-    source = pairs(sources / "raw")
+@pytest.mark.parametrize("kind", ["raw", "gz"])
+def test_a_worker_killed_in_the_middle_does_no_harm(
+    sources: Path, tmp_path: Path, kind: str
+) -> None:
+    source = pairs(sources / kind)
     options: dict[str, Any] = {"order": "label", "chunk_bytes": 4_000, "level": 19}
     build(tmp_path / "local.zarr", source, **options)
     with (

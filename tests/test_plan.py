@@ -134,6 +134,6 @@ def most_open_at_once(order: LabelOrder, chunking: Chunking, group: range) -> in
 
 def test_ten_digits_need_one_window() -> None:
     labels = np.random.default_rng(0).integers(0, 10, 70_000).astype(np.uint8)
-    chunking = plan_chunks(70_000, 784, 400_000)
+    chunking = plan_chunks(70_000, 784, 450_000)
     order = plan_label_order(labels, 10)
     assert list(windows(order, chunking, max_open_objects=19)) == [range(chunking.n_objects)]

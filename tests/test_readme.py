@@ -1,30 +1,43 @@
-"""The Python blocks of README run, in the order in which they stand."""
+"""The blocks and commands of README run, in the order in which they stand."""
 
 from __future__ import annotations
 
+import hashlib
 import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from pytest_httpserver import HTTPServer
 
 import mnist_zarr
+from mnist_zarr import qmnist
 from mnist_zarr.builder import build
-from mnist_zarr.catalog import BUNDLED_FILES
+from mnist_zarr.catalog import BUNDLED_FILES, CATALOG, open_catalog
+from mnist_zarr.cli import main
+from mnist_zarr.download import RemoteFile
+from mnist_zarr.entries import QMNIST
 from mnist_zarr.idx import write_idx
+from tests.object_server import KEYS, S3Server
+from tests.test_family import SmallCopy
+from tests.test_openml import OpenmlServer, point_to
 
 TOP = Path(__file__).parent.parent
 README = TOP / "README.md"
 
 
-def python_blocks() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
 
 
 @pytest.fixture
 def place_with_what_readme_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    build("mnist.zarr", level=1)
     for path in BUNDLED_FILES.glob("train-*.gz"):
         (tmp_path / path.name).symlink_to(path)
     for name in ("folder/of/idx/files", "monday", "tuesday"):
@@ -36,15 +49,86 @@ def place_with_what_readme_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return tmp_path
 
 
-@pytest.mark.usefixtures("place_with_what_readme_names", "memory_url")
-def test_the_blocks_run_without_a_warning() -> None:
+@pytest.fixture
+def _downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small files behind the names of the catalog, and MNIST's labels as if with writers."""
+    mirror = tmp_path / "mirror"
+    monkeypatch.setenv("MNIST_ZARR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MNIST_ZARR_MIRROR", mirror.as_uri())
+    for name in ("fashion-mnist", "emnist-letters"):
+        monkeypatch.setitem(CATALOG, name, SmallCopy(CATALOG[name], mirror).entry)
+    table = np.zeros((70_000, 8), np.int32)
+    table[:, 0] = open_catalog("mnist").label
+    table[:115, 2] = 2154
+    table[:300, 1] = 4
+    parts = []
+    for part, rows in zip(QMNIST.parts, (table[:60_000], table[60_000:]), strict=True):
+        assert isinstance(part.labels, RemoteFile)
+        path = mirror / "qmnist" / part.labels.name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        write_idx(rows, path)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        labels = replace(
+            part.labels, mirrors=(), checksum=f"sha256:{sha256}", size=path.stat().st_size
+        )
+        parts.append(replace(part, labels=labels))
+    monkeypatch.setattr(qmnist, "QMNIST", replace(QMNIST, parts=tuple(parts)))
+
+
+@pytest.fixture
+def _openml(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path / "scikit_learn_data"))
+    point_to(httpserver.url_for("/"), monkeypatch)
+    some = open_catalog("mnist").isel(sample=slice(0, 100)).load()
+    OpenmlServer(httpserver).offer(some.image.values.reshape(100, -1), some.label.values)
+
+
+@pytest.mark.usefixtures("place_with_what_readme_names", "memory_url", "_downloads", "_openml")
+def test_the_blocks_of_python_run_without_a_warning() -> None:
+    build("mnist.zarr", level=1)
     namespace: dict[str, object] = {}
-    for block in python_blocks():
+    for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), namespace)
 
 
+@pytest.fixture
+def s3_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of an S3 server to which plain ``s3://`` leads."""
+    server = S3Server()
+    server.reset()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS["key"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS["secret"])
+    yield server.address
+    server.stop()
+
+
+def commands() -> list[list[str]]:
+    lines = "".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    parts = (part for line in lines for part in line.split("&&"))
+    return [words for part in parts if (words := shlex.split(part, comments=True))]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("place_with_what_readme_names", "_downloads")
+def test_the_commands_run(s3_address: str) -> None:
+    extras = metadata("mnist-zarr").get_all("Provides-Extra")
+    for program, *arguments in commands():
+        if program == "pip":
+            (requirement,) = arguments[1:]
+            named = re.findall(r"\[(.*)\]", requirement)
+            assert set(",".join(named).split(",")) <= {"", *(extras or ())}
+        elif program == "mnist-zarr":
+            here = [word.replace("https://s3.example.org", s3_address) for word in arguments]
+            done = CliRunner().invoke(main, here)
+            assert done.exit_code == 0, f"{arguments}: {done.output}"
+        else:
+            assert program == "python", f"nobody runs {program}"
+
+
 def test_there_are_blocks_to_run() -> None:
-    assert len(python_blocks()) >= 3
+    assert len(blocks("python")) >= 8
+    assert sum(program == "mnist-zarr" for program, *_ in commands()) >= 10
 
 
 def test_every_picture_exists() -> None:

@@ -33,6 +33,7 @@ from mnist_zarr.reader import open_store
 from mnist_zarr.schema import make_dataset
 from mnist_zarr.storage import create_store
 from mnist_zarr.writer import write_zarr
+from tests.versions import needs_zip_urls
 
 DS = make_dataset(np.arange(90, dtype=np.uint8).reshape(10, 3, 3), label=np.arange(10))
 
@@ -304,6 +305,7 @@ def test_what_is_no_zipped_store_is_never_replaced(tmp_path: Path, kind: str) ->
     assert target.exists()
 
 
+@needs_zip_urls
 def test_a_zip_file_can_be_sent_to_a_file_system_and_read_in_place(memory_url: str) -> None:
     target = f"{memory_url}/a.zarr.zip"
     write_zarr(DS, target)

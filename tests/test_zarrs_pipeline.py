@@ -13,8 +13,8 @@ from zarr.storage import MemoryStore
 from mnist_zarr import zarrs_pipeline
 from mnist_zarr.catalog import open_catalog
 from mnist_zarr.errors import StoreError
+from mnist_zarr.local_pipeline import ThreadedPipeline
 from mnist_zarr.reader import open_store
-from mnist_zarr.snapshot import LocalSnapshot
 from mnist_zarr.template import ZarrFormat
 from mnist_zarr.writer import write_zarr
 from mnist_zarr.zarrs_pipeline import CheckedZarrsPipeline, fast_pipeline
@@ -74,11 +74,11 @@ def test_a_damaged_chunk_is_an_error(store: Path) -> None:
         open_store(store).image.load()
 
 
-def test_without_zarrs_the_usual_codecs_decode(
+def test_without_zarrs_the_usual_codecs_decode_on_threads(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zarrs_pipeline, "ZarrsCodecPipeline", None)
-    assert not isinstance(pipeline_of(open_store(store, chunks=None)), CheckedZarrsPipeline)
+    assert type(pipeline_of(open_store(store, chunks=None))) is ThreadedPipeline
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
@@ -88,6 +88,7 @@ def test_only_local_stores_of_format_3_are_decoded_by_zarrs(
     target = tmp_path / "t.zarr"
     digits = open_catalog("mnist").isel(sample=slice(0, 10))
     write_zarr(digits, target, zarr_format=zarr_format)
-    assert bool(fast_pipeline(LocalSnapshot(target))) == (zarr_format == 3)
+    expected = CheckedZarrsPipeline if zarr_format == 3 else ThreadedPipeline
+    assert type(pipeline_of(open_store(target, chunks=None))) is expected
     assert fast_pipeline(MemoryStore()) == {}
     xr.testing.assert_identical(open_store(target).load(), xr.open_zarr(target).load())
