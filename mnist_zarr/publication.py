@@ -26,7 +26,7 @@ from mnist_zarr.bucket import (
 )
 from mnist_zarr.croissant import CARD, StoredObject, make_card
 from mnist_zarr.errors import StoreError, StoreNotFoundError
-from mnist_zarr.repository import is_repository
+from mnist_zarr.repository import PREFIX, is_repository
 from mnist_zarr.storage import Target, create_store, is_place_of, name_of, readable
 
 CORS_METHODS = ["GET", "HEAD"]
@@ -195,7 +195,7 @@ def cors_rule(target: str) -> str:
     byte range, and to see the headers of the answer, needs permission.
     """
     bucket = target.partition("://")[2].partition("/")[0]
-    match protocol_of(target):
+    match protocol_of(target).removeprefix(PREFIX):
         case "s3" | "s3a":
             rule = {
                 "AllowedOrigins": ["*"],
@@ -220,6 +220,16 @@ def cors_rule(target: str) -> str:
             return (
                 f"echo '{form}' > cors.json; "
                 f"gcloud storage buckets update gs://{bucket} --cors-file=cors.json"
+            )
+        case "az" | "abfs" | "abfss":
+            lists = [
+                f"--methods {' '.join(CORS_METHODS)}",
+                f"--allowed-headers {','.join(CORS_REQUEST_HEADERS)}",
+                f"--exposed-headers {','.join(CORS_ANSWER_HEADERS)}",
+            ]
+            return (
+                f"az storage cors add --services b --origins '*' {' '.join(lists)} "
+                f"--max-age {CORS_SECONDS}"
             )
     return "\n".join(
         [

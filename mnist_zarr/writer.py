@@ -29,6 +29,7 @@ from zarr.abc.store import Store
 
 from mnist_zarr import schema
 from mnist_zarr.blocks import blocks, bytes_of_row, cut
+from mnist_zarr.bucket import PARALLEL_REQUESTS, Upload
 from mnist_zarr.content import ContentHash, content_sha256
 from mnist_zarr.errors import OptionError, SchemaError
 from mnist_zarr.plan import (
@@ -275,8 +276,10 @@ class _StoreWriter:
         large = [name for name, variable in self._variables.items() if self._is_large(variable)]
         waiting_bytes = WAITING_BYTES_OF_ORDER[self._layout.order]
         waiting_tasks = max(2, waiting_bytes // max(1, self._object_bytes()))
+        # Objects that go over a network wait for it most of the time.
+        n_threads = PARALLEL_REQUESTS if isinstance(self._store, Upload) else None
         with (
-            open_pool(waiting_tasks, self._client) as pool,
+            open_pool(waiting_tasks, self._client, n_threads=n_threads) as pool,
             self._image_hash,
             sample_bar(self._n_samples * len(large), self._progress) as bar,
         ):
