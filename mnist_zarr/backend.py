@@ -38,6 +38,9 @@ DASK_CHUNK_BYTES = 16 << 20
 # Rows that lie this close are read together with what is between them.
 MAX_GAP_BYTES = 64 << 10
 MAX_SPAN_BYTES = 2 << 20
+# A few bytes of a header can announce billions of samples without elements, and each would
+# get a position and a split.
+MAX_EMPTY_SAMPLES = 1 << 16
 
 
 class RowReader(Protocol):
@@ -462,6 +465,11 @@ def dataset_of_files(
     if transposed:
         stacked = TransposedImages(stacked).as_lazy_rows()
     n_samples = sum(counts)
+    if n_samples > MAX_EMPTY_SAMPLES and 0 in stacked.shape:
+        raise SourceError(
+            f"{images[0].name}: {n_samples:,} samples of shape {stacked.shape[1:]}, which hold "
+            f"nothing; expected {MAX_EMPTY_SAMPLES:,} of those at most: is the header damaged?"
+        )
     positions = source_index_dtype(n_samples)
     has_samples = bool(stacked.shape)
     has_splits = has_samples and any(splits)

@@ -16,6 +16,7 @@
     │   ├── TargetBusyError     another build holds the target
     │   ├── StoreReplacedError  another version took its place while it was read
     │   └── StoreNotFoundError  (FileNotFoundError)
+    ├── OutputError         (OSError)            a file that cannot be written
     ├── DownloadError       (OSError)            no mirror gives the file as it should be
     └── MissingExtraError   (ImportError)        an optional partner is not installed
 
@@ -84,6 +85,10 @@ class StoreReplacedError(StoreError):
 
 class StoreNotFoundError(StoreError, FileNotFoundError):
     """There is no Zarr store at the address."""
+
+
+class OutputError(MnistZarrError, OSError):
+    """A file, an archive or a picture that cannot be written."""
 
 
 class DownloadError(MnistZarrError, OSError):

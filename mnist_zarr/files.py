@@ -27,7 +27,14 @@ import fsspec
 from fsspec.core import url_to_fs
 from zlib_ng import zlib_ng
 
-from mnist_zarr.errors import IdxFormatError, OptionError, SourceNotFoundError, TargetExistsError
+from mnist_zarr.errors import (
+    IdxFormatError,
+    MnistZarrError,
+    OptionError,
+    OutputError,
+    SourceNotFoundError,
+    TargetExistsError,
+)
 
 PathOrFile = str | os.PathLike[str] | BinaryIO
 
@@ -35,6 +42,8 @@ PathOrFile = str | os.PathLike[str] | BinaryIO
 InflateError = cast(type[Exception], zlib_ng.error)
 GZIP_MAGIC = b"\x1f\x8b"
 READ_BYTES = 1 << 20
+# What is read at once where nobody knows how much there is.
+STEP_BYTES = 4 << 20
 # One symbol of deflate is at least one bit and gives at most 258 bytes, a
 # match needs two symbols: 258 bytes from two bits (RFC 1951, section 3.2.5).
 MAX_DEFLATE_RATIO = 1032
@@ -82,15 +91,14 @@ class ByteSource(ABC):
 
         Memory grows with the bytes that are there, not with ``count``.
         """
-        data = bytearray()
-        while len(data) < count:
-            step = bytearray(min(count - len(data), 16 * READ_BYTES))
-            got = self.read_into(offset + len(data), memoryview(step))
-            if not data and got == count:
-                return step
-            data += memoryview(step)[:got]
-            if got < len(step):
+        data, filled = bytearray(min(count, STEP_BYTES)), 0
+        while filled < count:
+            with memoryview(data) as whole, whole[filled:] as step:
+                filled += self.read_into(offset + filled, step)
+            if filled < len(data):
+                del data[filled:]
                 break
+            data += bytes(min(count - filled, STEP_BYTES))
         return data
 
     def where(self, offset: int) -> str:
@@ -285,7 +293,7 @@ class GzipSource(ByteSource):
 
     def _restart(self) -> None:
         self._lock = threading.Lock()
-        self._cursor = _GzipCursor(0, 0, b"", zlib_ng.decompressobj(wbits=31))
+        self._cursor = _GzipCursor(0, 0, b"", None)
         self._spacing = self.FIRST_SPACING_BYTES
         self._checkpoints = [self._cursor.copy()]
         self._head: bytes | None = None
@@ -432,8 +440,15 @@ def create_file(target: str | os.PathLike[str], *, overwrite: bool = False) -> I
     ------
     TargetExistsError
         If there is such a file and ``overwrite`` is false.
+    OutputError
+        If it cannot be written.
     """
     name = os.fspath(target)
+    with _reported(name):
+        yield from _create_file(name, overwrite)
+
+
+def _create_file(name: str, overwrite: bool) -> Iterator[BinaryIO]:
     exists = _exists(name)
     if is_url(name):
         fs, path = url_to_fs(name)
@@ -476,10 +491,16 @@ def create_files(
     TargetExistsError
         If one of the files exists and ``overwrite`` is false, or the folder is
         a file.
+    OutputError
+        If they cannot be written.
     """
     if is_url(folder):
         raise OptionError(f"{folder!r}: expected a local folder, got a URL")
-    place = Path(folder)
+    with _reported(os.fspath(folder)):
+        yield from _create_files(Path(folder), names, overwrite)
+
+
+def _create_files(place: Path, names: Sequence[str], overwrite: bool) -> Iterator[Path]:
     if place.exists() and not place.is_dir():
         raise TargetExistsError(f"{place}: is a file; expected a folder, or nothing")
     for name in names:
@@ -509,6 +530,16 @@ def _move_all(hidden: Path, place: Path, names: Sequence[str], overwrite: bool) 
             _move_if_absent(hidden / "new" / name, place / name, _exists(place / name))
             undo.callback((place / name).unlink)
         undo.pop_all()
+
+
+@contextlib.contextmanager
+def _reported(name: str) -> Iterator[None]:
+    try:
+        yield
+    except MnistZarrError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{name}: was not written: {error}") from error
 
 
 def _exists(place: str | Path) -> TargetExistsError:

@@ -249,7 +249,9 @@ class IdxFile:
         if not self.shape:
             yield self.read().reshape(1)
             return
-        rows = max(1, block_bytes // max(1, self.header.row_bytes))
+        # Rows without elements, be they billions, are one block.
+        row_bytes = self.header.row_bytes
+        rows = max(1, block_bytes // row_bytes if row_bytes else self.shape[0])
         if not self.shape[0]:
             self._check_end()
         for start in range(0, self.shape[0], rows):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,11 @@ from mnist_zarr.files import ByteSource
 
 # numpy reads no longer headers of files that it does not trust.
 MAX_HEADER_BYTES = 1 << 16
+MAX_QUOTED = 200
+READ_HEADER = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 class NpyFile:
@@ -69,6 +75,12 @@ class NpyFile:
                 "save numpy.ascontiguousarray(...) of it"
             )
         self.dtype = self._stored_dtype.newbyteorder("=")
+        try:
+            np.broadcast_to(np.empty((), self.dtype), self.shape)  # this takes no memory
+        except (ValueError, TypeError) as error:
+            raise NpzFormatError(
+                f"{self.name}: no array can have the shape {_shortened(self.shape)}: {error}"
+            ) from error
         self._end = self._header_bytes + math.prod(self.shape) * self.dtype.itemsize
         if source.size != self._end:
             raise NpzFormatError(
@@ -89,20 +101,25 @@ class NpyFile:
 
     def read_rows(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Return rows ``start`` to ``stop`` (not included)."""
-        array = np.empty((stop - start, *self.shape[1:]), self._stored_dtype)
         row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         offset = self._header_bytes + start * row_bytes
-        buffer = array.reshape(-1).view(np.uint8).data
+        count = (stop - start) * row_bytes
+        data: bytearray | npt.NDArray[np.uint8]
         with _as_npz_error():
-            got = self._bytes.read_into(offset, buffer)
+            if self.seeks_cheaply:  # stored as it is: the bytes are there
+                data = np.empty(count, np.uint8)
+                data = data[: self._bytes.read_into(offset, data.data)]
+            else:  # the length is a claim: memory grows with what can be inflated
+                data = self._bytes.read(offset, count)
             # One byte past the end: this also checks the checksum.
-            is_longer = offset + got == self._end and self._bytes.read(self._end, 1)
-        if got < len(buffer) or is_longer:
-            found = "more" if is_longer else f"{offset + got:,}"
+            is_longer = offset + len(data) == self._end and self._bytes.read(self._end, 1)
+        if len(data) < count or is_longer:
+            found = "more" if is_longer else f"{offset + len(data):,}"
             raise NpzFormatError(
                 f"{self.name}: expected {self._end:,} bytes, got {found}; the file is damaged: "
                 "fetch it again"
             )
+        array = np.frombuffer(data, self._stored_dtype).reshape(stop - start, *self.shape[1:])
         return array.astype(self.dtype, copy=False)
 
 
@@ -120,18 +137,23 @@ def _parse(head: bytes, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]
     file = io.BytesIO(head)
     try:
         version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            header = np.lib.format.read_array_header_1_0(file)
-        elif version == (2, 0):
-            header = np.lib.format.read_array_header_2_0(file)
-        else:
-            raise NpzFormatError(f"{name}: .npy format {version}; expected (1, 0) or (2, 0)")
-    except NpzFormatError:
-        raise
-    except (ValueError, SyntaxError, TypeError) as error:
+    except ValueError as error:
         raise NpzFormatError(f"{name}: not a .npy file: {error}") from error
-    shape, fortran_order, dtype = header
-    return shape, fortran_order, np.dtype(dtype), file.tell()
+    if version not in READ_HEADER:
+        raise NpzFormatError(f"{name}: .npy format {version}; expected (1, 0) or (2, 0)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files by Python 2, of old names of types
+            shape, fortran_order, descr = READ_HEADER[version](file)
+            dtype = np.dtype(descr)
+    except Exception as error:  # numpy evaluates what stands there, which fails in any way
+        raise NpzFormatError(f"{name}: not a .npy file: {_shortened(error)}") from error
+    return shape, fortran_order, dtype, file.tell()
+
+
+def _shortened(thing: object) -> str:
+    text = str(thing) or type(thing).__name__  # numpy's errors may quote all of the header
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]} ..."
 
 
 def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:

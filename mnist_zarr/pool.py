@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # A task whose worker dies is run again elsewhere, this often.
 RETRIES = 5
+# How long those that have begun are waited for when all is given up.
+PATIENCE_SECONDS = 10
 
 
 class Pool:
@@ -45,9 +47,9 @@ class Pool:
             self._pending.pop().result()
 
     def cancel(self) -> None:
-        """Give up the tasks that have not begun."""
-        for future in self._pending:
-            future.cancel()
+        """Give up the tasks that have not begun; wait for those that have."""
+        begun = [future for future in self._pending if not future.cancel()]
+        wait(begun, timeout=PATIENCE_SECONDS)
         self._pending.clear()
 
 

@@ -10,25 +10,12 @@ The only module that tells the kinds of targets apart:
 ``icechunk+s3://bucket/mnist``             one commit of an Icechunk repository
 a Zarr store object                        as objects
 ========================================== ============================================
-
-A local build happens in a folder beside the target::
-
-    data/mnist.zarr             the target: old and whole, or absent
-    data/.mnist.zarr.building/  lock    held by the process that builds
-                                store/  the new store, until it is complete
-
-and takes the target's place in one step. The system releases the lock with the
-process, however that ends, so what a killed build left behind is recognised
-and removed by the next one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import shutil
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -36,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import zarr
-from filelock import FileLock, Timeout
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
@@ -46,7 +32,6 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, Zip
 
 from mnist_zarr.archive import holds_store, is_archive, pack
 from mnist_zarr.bucket import (
-    METADATA_NAMES,
     BucketStore,
     Upload,
     copy_objects,
@@ -59,16 +44,11 @@ from mnist_zarr.bucket import (
     read_object,
     root_first,
 )
-from mnist_zarr.errors import (
-    OptionError,
-    StoreError,
-    StoreNotFoundError,
-    TargetBusyError,
-    TargetExistsError,
-)
+from mnist_zarr.errors import OptionError, StoreError, StoreNotFoundError
 from mnist_zarr.files import is_url
 from mnist_zarr.repository import Transaction, is_repository, open_branch
 from mnist_zarr.snapshot import LocalSnapshot
+from mnist_zarr.workshop import already_exists, build_beside, not_a_store
 
 # Entries of a zip file are read here and there, but fsspec reads megabytes ahead.
 READ_AHEAD_BYTES = 1 << 14
@@ -134,7 +114,7 @@ def create_store(
     elif is_repository(target):
         way = _commit(name, overwrite, storage_options)
     elif (place := local_path(target)) is not None:
-        way = _build_beside(Path(os.path.realpath(place)), name, overwrite)
+        way = _build_locally(Path(place), name, overwrite)
     elif is_archive(target):
         way = _send_file(name, overwrite, storage_options, immutable)
     else:
@@ -268,7 +248,7 @@ def _send_file(
 def _commit(name: str, overwrite: bool, storage_options: dict[str, Any] | None) -> Iterator[Store]:
     transaction = Transaction(name, storage_options)
     if sync(transaction.store.exists("zarr.json")) and not overwrite:
-        raise _exists(name)
+        raise already_exists(name)
     with _staging() as folder:
         staged = _StagedStore(folder)
         yield staged
@@ -285,10 +265,10 @@ def _commit(name: str, overwrite: bool, storage_options: dict[str, Any] | None) 
 
 def _check_archive_replaceable(fs: Any, path: str, name: str, overwrite: bool) -> None:
     if not overwrite:
-        raise _exists(name)
+        raise already_exists(name)
     with fs.open(path, "rb") as file:
         if not holds_store(file):
-            raise _not_a_store(name, "file")
+            raise not_a_store(name, "file")
 
 
 def _describe(store: Store) -> str:
@@ -299,112 +279,7 @@ def _describe(store: Store) -> str:
     return "; ".join([*map(str, said), ", ".join(sorted(shapes))])
 
 
-def _not_a_store(name: str, kind: str) -> StoreError:
-    return StoreError(f"{name}: is a {kind}, not a Zarr store; remove it or choose another name")
-
-
-def _exists(name: str) -> TargetExistsError:
-    return TargetExistsError(
-        f"{name}: exists already; choose another name, or replace it with overwrite=True"
-    )
-
-
 @contextlib.contextmanager
-def _build_beside(place: Path, name: str, overwrite: bool) -> Iterator[Store]:
-    _check_replaceable(place, name, overwrite)
-    workshop = place.with_name(f".{place.name}.building")
-    with _locked(workshop, name):
-        fresh, old = workshop / "store", workshop / "old"
-        if old.exists() and not place.exists():
-            old.rename(place)  # a killed build had moved it away
-            _check_replaceable(place, name, overwrite)
-        _remove(fresh)
-        _remove(old)
-        fresh.mkdir()
-        yield LocalStore(fresh)
-        for rest in fresh.rglob("*.partial"):  # of a worker that died while it was writing
-            rest.unlink()
-        if is_archive(place):
-            pack(fresh, workshop / "packed")
-            _check_replaceable(place, name, overwrite)
-            (workshop / "packed").replace(place)
-        elif place.exists():
-            _check_replaceable(place, name, overwrite)
-            _exchange(fresh, place, old)
-        else:
-            fresh.rename(place)
-
-
-@contextlib.contextmanager
-def _locked(workshop: Path, name: str) -> Iterator[None]:
-    try:
-        workshop.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(workshop / "lock", blocking=False)
-        lock.acquire()
-    except Timeout as error:
-        raise TargetBusyError(
-            f"{name}: another build of this target is under way (it holds {workshop / 'lock'}); "
-            "wait for it, or choose another name"
-        ) from error
-    except OSError as error:
-        raise StoreError(f"{name}: cannot be written: {error}") from error
-    try:
-        yield
-    finally:
-        for part in ("store", "old", "packed"):
-            _remove(workshop / part)
-        (workshop / "lock").unlink(missing_ok=True)
-        lock.release()
-        with contextlib.suppress(OSError):  # the next build may have begun
-            workshop.rmdir()
-
-
-def _check_replaceable(place: Path, name: str, overwrite: bool) -> None:
-    if not os.path.lexists(place):
-        return
-    if not overwrite:
-        raise _exists(name)
-    if is_archive(place) and place.is_file() and holds_store(place):
-        return
-    if is_archive(place) or not place.is_dir():
-        kind = "folder" if place.is_dir() else "file"
-        raise _not_a_store(name, kind)
-    names = os.listdir(place)
-    if names and not set(names) & set(METADATA_NAMES):
-        raise StoreError(
-            f"{name}: is a folder but not a Zarr store (it has none of "
-            f"{', '.join(METADATA_NAMES)}); remove it yourself or choose another name"
-        )
-
-
-def _exchange(fresh: Path, place: Path, old: Path) -> None:
-    """Put ``fresh`` at ``place`` and what was there at ``old``."""
-    if _exchange_at_once(fresh, place):
-        fresh.rename(old)
-        return
-    place.rename(old)
-    try:
-        fresh.rename(place)
-    except OSError:
-        old.rename(place)
-        raise
-
-
-def _exchange_at_once(one: Path, other: Path) -> bool:
-    """Swap two names in one step, where the system can: Linux, most file systems."""
-    if sys.platform != "linux":
-        return False
-    at_fdcwd, rename_exchange = -100, 2  # fcntl.h, linux/fs.h
-    try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):  # a C library without it
-        return False
-    done = renameat2(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange)
-    return bool(done == 0)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _build_locally(place: Path, name: str, overwrite: bool) -> Iterator[Store]:
+    with build_beside(place, name, overwrite=overwrite) as folder:
+        yield LocalStore(folder)

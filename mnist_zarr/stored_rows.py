@@ -112,7 +112,9 @@ class StoredRows:
         stop = min(start + self._array.chunks[0], len(self))
         key = self._key(start)
         try:
-            if not (self._says_what_is_missing or self._exists(key)):
+            # Of rows without elements no chunk is stored.
+            is_expected = bool(self._array.size) and not self._says_what_is_missing
+            if is_expected and not self._exists(key):
                 raise FileNotFoundError(key)
             return np.asarray(self._array[start:stop])
         except StoreReplacedError:

@@ -286,6 +286,9 @@ class _StoreWriter:
                     array.write_whole(variable.values)
                 elif not self._is_large(variable):
                     self._write_coordinate(array, variable, pool)
+                    if name == IMAGE:  # one number a sample
+                        for _, block in blocks(variable):
+                            self._image_hash.update(block)
                 else:
                     self._write_large(name, array, pool, bar.update)
         if IMAGE not in self._variables:

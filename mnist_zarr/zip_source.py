@@ -1,7 +1,7 @@
 """The members of a zip archive, each a source of bytes like a file.
 
 The format is that of PKWARE's APPNOTE.TXT 6.3.10: sections 4.3.7 (local file
-header) and 4.4.5 (compression method).
+header), 4.4.4 (flags) and 4.4.5 (compression method).
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from mnist_zarr.files import MAX_DEFLATE_RATIO, ByteSource, GzipSource
 
 ZIP_MAGIC = b"PK\x03\x04"
 LOCAL_HEADER_BYTES = 30
+# Bits 0 and 6: encrypted; bit 5: a patch of another file (section 4.4.4).
+UNREADABLE_FLAGS = 0b110_0001
 # What RFC 1952 puts around deflated data: magic, method, no flags, no time, no system.
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
@@ -42,20 +44,48 @@ def zip_members(archive: ByteSource) -> dict[str, ByteSource]:
         )
     try:
         with zipfile.ZipFile(io.BufferedReader(_SourceFile(archive))) as directory:
-            infos = directory.infolist()
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+            infos, directory_offset = directory.infolist(), directory.start_dir
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         raise NpzFormatError(
             f"{archive.name}: not a whole zip archive ({error}); if it was downloaded, fetch it "
             "again"
         ) from error
-    return {info.filename: _member(archive, info) for info in infos if not info.is_dir()}
+    _check_places(archive.name, infos, directory_offset)
+    members: dict[str, ByteSource] = {}
+    for info in infos:
+        if info.filename in members:
+            raise NpzFormatError(
+                f"{archive.name}: {info.filename}: there are two members of this name; expected one"
+            )
+        if not info.filename.endswith("/"):
+            members[info.filename] = _member(archive, info)
+    return members
+
+
+def _check_places(name: str, infos: list[zipfile.ZipInfo], directory_offset: int) -> None:
+    """Check that every member has bytes of its own, so that none is larger than the archive."""
+    ordered = sorted(infos, key=lambda info: info.header_offset)
+    ends = [*(info.header_offset for info in ordered[1:]), directory_offset]
+    for info, end in zip(ordered, ends, strict=False):
+        least_end = info.header_offset + LOCAL_HEADER_BYTES + info.compress_size
+        if info.header_offset < 0 or least_end > end:
+            raise NpzFormatError(
+                f"{name}: {info.filename}: the directory of the archive says bytes "
+                f"{info.header_offset:,} to {least_end:,} or more, but other contents begin at "
+                f"byte {end:,}; the directory is damaged"
+            )
 
 
 def _member(archive: ByteSource, info: zipfile.ZipInfo) -> ByteSource:
     name = f"{archive.name}: {info.filename}"
-    if info.flag_bits & 1:
-        raise NpzFormatError(f"{name}: encrypted; expected a member that can be read")
+    if info.flag_bits & UNREADABLE_FLAGS:
+        raise NpzFormatError(f"{name}: encrypted or a patch; expected a member that can be read")
     if info.compress_type == zipfile.ZIP_STORED:
+        if info.file_size != info.compress_size:
+            raise NpzFormatError(
+                f"{name}: stored as it is, {info.file_size:,} bytes in {info.compress_size:,}; "
+                "the directory of the archive is damaged"
+            )
         return _StoredMember(archive, info)
     if info.compress_type == zipfile.ZIP_DEFLATED:
         return _DeflatedMember(archive, info)

@@ -26,7 +26,7 @@ from mnist_zarr import backend
 from mnist_zarr.backend import IdxBackendEntrypoint, open_idx
 from mnist_zarr.errors import IdxFormatError, SourceError, SourceNotFoundError
 from mnist_zarr.files import LocalSource
-from mnist_zarr.idx import IdxFile, write_idx
+from mnist_zarr.idx import IdxFile, IdxHeader, write_idx
 
 if TYPE_CHECKING:
     from tests.conftest import Serve
@@ -465,6 +465,12 @@ def test_what_is_no_idx_file_is_refused_at_opening(tmp_path: Path) -> None:
     path.write_bytes(b"<html>not found</html>")
     with pytest.raises(IdxFormatError, match="an HTML or XML page"):
         xr.open_dataset(path)
+
+
+def test_billions_of_samples_that_hold_nothing_are_refused() -> None:
+    header = IdxHeader(np.dtype("uint8"), (2**32 - 1, 0)).to_bytes()
+    with pytest.raises(SourceError, match=r"4,294,967,295 samples of shape \(0,\), which hold no"):
+        open_idx(io.BytesIO(header))
 
 
 # ---- dask ----

@@ -21,6 +21,7 @@ import mnist_zarr
 from mnist_zarr.cli import main
 from mnist_zarr.errors import StoreError, StoreNotFoundError
 from mnist_zarr.writer import write_zarr
+from tests.versions import needs_zip_urls
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 CONFIG = """
@@ -116,7 +117,8 @@ def chunks_of_sevens(mnist: str) -> set[str]:
     return {f"/mnist.zarr/image/c/{index}/0/0" for index in range(first, last + 1)}
 
 
-@pytest.mark.parametrize(("name", "most"), [("mnist.zarr", 4), ("v2.zarr", 4)])
+# Before 2026.9 xarray asks once more in format 2.
+@pytest.mark.parametrize(("name", "most"), [("mnist.zarr", 4), ("v2.zarr", 5)])
 def test_plain_xarray_opens_with_at_most_four_requests_for_documents(
     served: WebServer, name: str, most: int
 ) -> None:
@@ -162,6 +164,7 @@ def test_open_store_fetches_the_coordinates_once_and_then_chunks_only(
     assert sorted(fetched) == sorted([*expected, *expected])
 
 
+@needs_zip_urls
 def test_a_zip_file_is_read_in_place_in_ranges(served: WebServer, mnist: str) -> None:
     url = f"{mnist}.zip"
     plain = xr.open_zarr(f"zip::{url}", chunks=None)
@@ -194,14 +197,15 @@ def test_a_server_that_is_not_there_is_a_clear_error() -> None:
             mnist_zarr.open_store(url)
 
 
-def test_info_and_plot_know_an_address(served: WebServer, mnist: str, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("served")
+@pytest.mark.parametrize("ending", ["", pytest.param(".zip", marks=needs_zip_urls)])
+def test_info_and_plot_know_an_address(mnist: str, ending: str, tmp_path: Path) -> None:
     runner = CliRunner()
-    for url in (mnist, f"{mnist}.zip"):
-        shown = runner.invoke(main, ["info", url])
-        assert shown.exit_code == 0
-        assert "7,293" in shown.output
-        assert re.search(r"^image .* 123  54,880,000  11,\d{3},\d{3} ", shown.output, re.MULTILINE)
-        picture = str(tmp_path / "7.png")
-        options = ["--label", "7", "--overwrite", "-o", picture]
-        result = runner.invoke(main, ["plot", url, *options])
-        assert (result.exit_code, result.output) == (0, "")
+    url = f"{mnist}{ending}"
+    shown = runner.invoke(main, ["info", url])
+    assert shown.exit_code == 0
+    assert "7,293" in shown.output
+    assert re.search(r"^image .* 123  54,880,000  11,\d{3},\d{3} ", shown.output, re.MULTILINE)
+    picture = str(tmp_path / "7.png")
+    result = runner.invoke(main, ["plot", url, "--label", "7", "-o", picture])
+    assert (result.exit_code, result.output) == (0, "")

@@ -371,6 +371,11 @@ def test_a_file_opened_as_text_is_refused_with_the_mode_to_use(tmp_path: Path) -
         read_idx(file)  # type: ignore[arg-type]
 
 
+def test_billions_of_rows_without_elements_are_one_block() -> None:
+    (block,) = IdxFile(io.BytesIO(idx_bytes(0x08, (2**32 - 1, 0), b""))).blocks(1)
+    assert block.shape == (2**32 - 1, 0)
+
+
 def test_a_block_of_no_bytes_is_refused() -> None:
     with pytest.raises(OptionError, match="block_bytes: expected 1 or more, got 0"):
         next(IdxFile(io.BytesIO(GOOD)).blocks(0))

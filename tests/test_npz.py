@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -304,6 +305,21 @@ def npy(array: npt.NDArray[Any]) -> bytes:
 IMAGES = np.zeros((5, 4, 4), np.uint8)
 
 
+def two_members(damage: Callable[[bytes], bytes]) -> io.BytesIO:
+    """Return an archive of X.npy and y.npy, stored, with some damage."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as zip_file:
+        zip_file.writestr("X.npy", npy(IMAGES))
+        zip_file.writestr("y.npy", npy(np.zeros(5, np.uint8)))
+    return io.BytesIO(damage(file.getvalue()))
+
+
+def set_in_directory(data: bytes, offset: int, value: int) -> bytes:
+    """Set four bytes in the entry of the first member."""
+    place = data.index(b"PK\1\2") + offset
+    return data[:place] + value.to_bytes(4, "little") + data[place + 4 :]
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -340,6 +356,36 @@ IMAGES = np.zeros((5, 4, 4), np.uint8)
             lambda: archive_of(X=IMAGES, y=np.zeros((5, 10), "u1")),
             NpzFormatError,
             r"expected labels of shape \(sample,\) .*got shape \(5, 10\)",
+        ),
+        (
+            lambda: two_members(lambda data: data.replace(b"y.npy", b"X.npy")),
+            NpzFormatError,
+            r"X\.npy: there are two members of this name",
+        ),
+        (
+            lambda: two_members(lambda data: set_in_directory(data, 20, data.index(b"PK\1\2"))),
+            NpzFormatError,
+            r"X\.npy: .* says bytes 0 to 441 or more, but other contents begin at byte 243",
+        ),
+        (
+            lambda: two_members(lambda data: set_in_directory(data, 24, 2**31)),
+            NpzFormatError,
+            r"X\.npy: stored as it is, 2,147,483,648 bytes in 208",
+        ),
+        (
+            lambda: two_members(lambda data: set_in_directory(data, 8, 1 << 5)),
+            NpzFormatError,
+            r"X\.npy: encrypted or a patch",
+        ),
+        (
+            lambda: zip_of("X.npy", npy(IMAGES).replace(b"(5, 4, 4)", b"(5, -4,4)")),
+            NpzFormatError,
+            r"X\.npy: no array can have the shape \(5, -4, 4\)",
+        ),
+        (
+            lambda: zip_of("X.npy", npy(IMAGES[:, :0]).replace(b"(5, 0", b"(3**9, 0")),
+            NpzFormatError,
+            r"X\.npy: not a \.npy file",
         ),
         (lambda: zip_of("X.npy", b"hello"), NpzFormatError, r"X\.npy: not a \.npy file"),
         (lambda: zip_of("X.npy", b"\x93NUMPY\x03\x00"), NpzFormatError, "format .3, 0."),

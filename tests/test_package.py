@@ -21,7 +21,7 @@ LAYERS = (
     ("croissant", "files", "plan", "pool", "schema", "blocks", "progress", "table"),
     ("bucket", "content", "repository"),
     ("archive", "snapshot"),
-    ("local_pipeline", "stored_rows"),
+    ("local_pipeline", "stored_rows", "workshop"),
     ("zarrs_pipeline",),
     ("download", "idx", "npy", "openml", "pairs", "storage", "template", "zip_source"),
     ("backend", "counts", "entries", "reader", "selection"),

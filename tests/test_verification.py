@@ -18,7 +18,7 @@ import xarray as xr
 import zarr
 from click.testing import CliRunner
 from zarr.core.sync import sync
-from zarr.storage import LocalStore
+from zarr.storage import LocalStore, MemoryStore
 
 from mnist_zarr import stored_rows
 from mnist_zarr.bucket import BucketStore
@@ -26,7 +26,7 @@ from mnist_zarr.catalog import open_catalog
 from mnist_zarr.cli import main
 from mnist_zarr.errors import StoreNotFoundError
 from mnist_zarr.reader import open_store
-from mnist_zarr.schema import DATASET_ID
+from mnist_zarr.schema import DATASET_ID, make_dataset
 from mnist_zarr.selection import select
 from mnist_zarr.transform import rescale
 from mnist_zarr.verification import Problem, verify
@@ -70,6 +70,12 @@ def test_a_whole_store_is_confirmed_by_its_records_and_by_the_source(
     assert report.n_samples == 200
     n_files = sum(path.is_file() for path in (tmp_path / "d.zarr").rglob("*"))
     assert report.n_objects == n_files
+
+
+def test_images_without_pixels_need_no_chunks() -> None:
+    store = MemoryStore()
+    write_zarr(make_dataset(np.zeros((3, 0, 4), np.uint8)), store, chunk_bytes=1, shard_bytes=1)
+    assert verify(store).problems == []
 
 
 def test_all_of_mnist_in_both_orders(tmp_path: Path) -> None:
