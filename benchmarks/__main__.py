@@ -455,7 +455,7 @@ def draw_times(axes: Any, seconds: dict[str, float], reference: str, title: str)
         )
     axes.set_yticks(range(len(ordered)), [name for name, _ in ordered])
     axes.set_title(
-        f"{title}: ms on {N_THREADS} cores, log scale; x: times as fast as the tutorial",
+        f"{title} (log scale; x: times the speed of the tutorial)",
         loc="left",
         fontsize="medium",
     )

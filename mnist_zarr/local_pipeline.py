@@ -76,9 +76,4 @@ class ThreadedPipeline(BatchedCodecPipeline):
             destination[place] = values[wanted]
 
 
-def _is_whole_object(chunk: Any) -> bool:
-    # A part of a shard has no store.
-    return isinstance(getattr(chunk, "store", None), LocalSnapshot)
-
-
 register_pipeline(ThreadedPipeline)
