@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,8 +34,8 @@ class ContentHash:
     def update(self, rows: npt.NDArray[Any]) -> None:
         """Go on with these rows."""
         if is_string(rows.dtype):
-            for line, count in _runs(rows):
-                self._digest.update(line * count)
+            for text, count in runs(rows):
+                self._digest.update((text + b"\n") * count)
         else:
             little_endian = rows.astype(rows.dtype.newbyteorder("<"), copy=False)
             self._digest.update(np.ascontiguousarray(little_endian).data)
@@ -60,9 +60,15 @@ def content_sha256(blocks: Iterable[npt.NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
-def _runs(strings: npt.NDArray[Any]) -> Iterable[tuple[bytes, int]]:
-    """Yield each line and how often it is repeated: splits are long runs of one word."""
+def runs(strings: npt.NDArray[Any]) -> Iterator[tuple[bytes, int]]:
+    """Yield each string as UTF-8 and how often it is repeated: splits are long runs of one word.
+
+    Examples
+    --------
+    >>> list(runs(np.array(["train", "train", "test"])))
+    [(b'train', 2), (b'test', 1)]
+    """
     breaks = np.flatnonzero(strings[1:] != strings[:-1]) + 1
     for first, last in itertools.pairwise([0, *breaks.tolist(), len(strings)]):
         if first < last:
-            yield f"{strings[first]}\n".encode(), last - first
+            yield str(strings[first]).encode(), last - first

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 # README, section "Orders and defaults", has the measurements behind these.
 CHUNK_BYTES_OF_ORDER: dict[Order, int] = {"source": 3_000_000, "label": 450_000}
 # A coordinate is fetched whole by most readers: one chunk, while that is small. To
-# encode strings takes a Python object each.
+# decode strings takes a Python object each.
 COORDINATE_CHUNK_SAMPLES = 1 << 18
 STRING_CHUNK_SAMPLES = 1 << 17
 OPEN_OBJECTS_BYTES = 64 << 20
@@ -315,10 +315,7 @@ class _StoreWriter:
         for index in range(chunking.n_objects):
             start, stop = chunking.bounds(index)
             values = self._stored_rows(variable, start, stop).values
-            if is_string(values.dtype):
-                array.write(start, values)  # one at a time: Python objects take much memory
-            else:
-                pool.submit(array.write, start, values)
+            pool.submit(array.write, start, values)
 
     def _stored_rows(self, variable: xr.Variable, start: int, stop: int) -> xr.Variable:
         """Return the rows that are stored at ``start`` to ``stop``, lazily."""
