@@ -6,6 +6,7 @@ from typing import Any
 
 import xarray as xr
 import zarr
+from dask.base import tokenize
 from zarr.abc.store import Store
 
 from mnist_zarr.errors import MnistZarrError, StoreError, StoreNotFoundError
@@ -84,7 +85,9 @@ def open_store(
     loaded: xr.Dataset = ds.assign_coords(ds[along_sample].load().coords)
     if chunks is None:
         return loaded
-    return loaded.assign({name: _chunk(array, chunks) for name, array in loaded.items()})
+    # dask would name an array by a pickle of its store, for which it opens a remote one again.
+    token = tokenize(name, str(store), ds.attrs)
+    return loaded.assign({key: _chunk(array, chunks, token) for key, array in loaded.items()})
 
 
 def _open(store: Store) -> xr.Dataset:
@@ -98,11 +101,11 @@ def _open(store: Store) -> xr.Dataset:
     return ds
 
 
-def _chunk(array: xr.DataArray, chunks: Any) -> xr.Variable:
+def _chunk(array: xr.DataArray, chunks: Any, token: str) -> xr.Variable:
     if chunks == "auto":
         whole_objects = dict(array.encoding.get("preferred_chunks", {}))
         if SAMPLE in whole_objects:
             object_bytes = max(1, array.nbytes * whole_objects[SAMPLE] // max(1, array.shape[0]))
             whole_objects[SAMPLE] *= max(1, DASK_CHUNK_BYTES // object_bytes)
         chunks = whole_objects
-    return array.variable.chunk(chunks)
+    return array.variable.chunk(chunks, name=f"{array.name}-{tokenize(token, array.name, chunks)}")

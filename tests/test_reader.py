@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import xarray as xr
 from zarr.storage import MemoryStore
 
 from mnist_zarr import reader
+from mnist_zarr.catalog import open_catalog
 from mnist_zarr.errors import StoreError, StoreNotFoundError
 from mnist_zarr.reader import open_store
 from mnist_zarr.schema import make_dataset
@@ -70,3 +72,18 @@ def test_a_damaged_store_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attri')
     with pytest.raises(StoreError, match="cannot be opened as a Zarr store"):
         open_store(tmp_path)
+
+
+def test_dask_arrays_are_named_by_store_content_and_chunks(tmp_path: Path) -> None:
+    ds = open_catalog("mnist").isel(sample=slice(0, 40)).load()
+    write_zarr(ds, tmp_path / "a.zarr", chunk_bytes=8_000)
+    write_zarr(ds.isel(sample=slice(None, None, -1)), tmp_path / "b.zarr", chunk_bytes=8_000)
+
+    def name(store: str, **options: Any) -> str:
+        return str(open_store(tmp_path / store, **options).image.data.name)
+
+    first = name("a.zarr")
+    assert name("a.zarr") == first
+    others = [name("b.zarr"), name("a.zarr", chunks={"sample": 20}), name("a.zarr", chunks={})]
+    write_zarr(ds + 1, tmp_path / "a.zarr", overwrite=True)
+    assert len({first, *others, name("a.zarr")}) == 5
