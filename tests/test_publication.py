@@ -86,7 +86,9 @@ def test_the_root_metadata_go_last_and_every_object_is_read_back(s3: S3Server, s
 
 
 def test_an_interrupted_publication_goes_on(s3: S3Server, store: Path) -> None:
-    s3.fault = lambda method, path: "503" if method == "PUT" and path in s3.asked("PUT")[8:] else None
+    s3.fault = lambda method, path: (
+        "503" if method == "PUT" and path in s3.asked("PUT")[8:] else None
+    )
     with pytest.raises(StoreError, match="cannot be written"):
         publish(store, URL, storage_options=s3.options)
     s3.fault = lambda method, path: None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from zarr.storage import MemoryStore
 
 from mnist_zarr import reader
@@ -70,3 +72,14 @@ def test_a_damaged_store_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attri')
     with pytest.raises(StoreError, match="cannot be opened as a Zarr store"):
         open_store(tmp_path)
+
+
+def test_opening_in_many_threads_leaves_the_configuration_of_zarr_as_it_was(
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "d.zarr"
+    write_zarr(make_dataset(np.zeros((4, 2, 2))), target)
+    before = zarr.config.get("codec_pipeline.path")
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(open_store, [target] * 100))
+    assert zarr.config.get("codec_pipeline.path") == before

@@ -322,6 +322,33 @@ def test_a_store_of_plain_xarray_is_checked_as_far_as_it_can_be(tmp_path: Path) 
     ]
 
 
+@pytest.mark.parametrize("name", ["offset", "seed"])
+def test_damage_of_a_single_number_is_named(tmp_path: Path, name: str) -> None:
+    target = tmp_path / "d.zarr"
+    write_zarr(digits().assign(offset=np.float64(0.5)).assign_coords(seed=np.int64(7)), target)
+    assert verify(target).problems == []
+    (target / name / "c").unlink()
+    assert verify(target).problems == [Problem(f"{name}/c", "is missing")]
+    (target / name / "c").write_bytes(b"")
+    (problem,) = verify(target).problems
+    assert problem.place == f"{name}/c"
+
+
+def test_a_missing_chunk_beside_the_first_column_is_named() -> None:
+    store = MemoryStore()
+    ds = xr.Dataset({"image": (("sample", "row"), np.ones((6, 8), "uint8"))})
+    ds.to_zarr(store, encoding={"image": {"chunks": (3, 4)}}, consolidated=False, zarr_format=3)
+    assert verify(store).problems == []
+    sync(store.delete("image/c/1/1"))
+    assert verify(store).problems == [Problem("image/c/1/1", "is missing")]
+
+
+def test_groups_inside_a_store_are_not_called_whole() -> None:
+    store = MemoryStore()
+    zarr.create_group(store).create_group("more")
+    assert "the group 'more' inside" in verify(store).unchecked
+
+
 # -- memory and order -------------------------------------------------------------------
 
 
