@@ -32,6 +32,7 @@ from mnist_zarr.errors import (
     MnistZarrError,
     OptionError,
     OutputError,
+    SourceError,
     SourceNotFoundError,
     TargetExistsError,
 )
@@ -209,6 +210,10 @@ class FileObjectSource(ByteSource):
     def __init__(self, file: BinaryIO) -> None:
         if isinstance(cast(object, file), io.TextIOBase):
             raise IdxFormatError(f"{describe(file)}: opened as text; open it in mode 'rb'")
+        if not hasattr(cast(object, file), "readinto"):
+            raise SourceError(
+                f"expected a path, a URL or an open binary file, got {type(file).__name__}"
+            )
         self.name = describe(file)
         self._file = file
         self._lock = threading.Lock()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import xarray as xr
@@ -19,6 +22,7 @@ DASK_CHUNK_BYTES = 8_000_000
 # zarr-python fills the place of a missing chunk, with black images, unless it is told otherwise
 # (since 3.2). Our own kinds of stores do not even let it come to that, in any version.
 MISSING_IS_AN_ERROR = {"array.read_missing_chunks": False}
+_OPENING = threading.Lock()
 
 
 def open_store(
@@ -70,8 +74,7 @@ def open_store(
     name = name_of(target)
     try:
         store = readable(target, storage_options)
-        # The arrays keep what is configured while they are opened.
-        with zarr.config.set(MISSING_IS_AN_ERROR | fast_pipeline(store)):
+        with opened_with(MISSING_IS_AN_ERROR | fast_pipeline(store)):
             ds = _open(store)
     except MnistZarrError:
         raise
@@ -88,6 +91,15 @@ def open_store(
     # dask would name an array by a pickle of its store, for which it opens a remote one again.
     token = tokenize(name, str(store), ds.attrs)
     return loaded.assign({key: _chunk(array, chunks, token) for key, array in loaded.items()})
+
+
+@contextlib.contextmanager
+def opened_with(config: Mapping[str, Any]) -> Iterator[None]:
+    """Give zarr this configuration while arrays are opened; they keep it."""
+    # It is that of the process: of two threads that set it, the later to leave would restore
+    # what the other one had set.
+    with _OPENING, zarr.config.set(config):
+        yield
 
 
 def _open(store: Store) -> xr.Dataset:

@@ -12,7 +12,8 @@ floats (NetCDF Users Guide, appendix A, "valid_range").
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import numbers
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,10 +51,10 @@ class Scaling:
     high: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+        if not (is_finite(self.low) and is_finite(self.high) and self.low < self.high):
             raise OptionError(
-                f"low, high: expected two finite numbers, the lower first, got {self.low} and "
-                f"{self.high}"
+                f"low, high: expected two finite numbers, the lower first, got {self.low!r} and "
+                f"{self.high!r}"
             )
 
     def __call__(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -76,6 +77,11 @@ class Scaling:
             ranges = f"[{self.source_low:g}, {self.source_high:g}] to [{self.low:g}, {self.high:g}]"
             described["comment"] = f"{attrs['comment']}; then rescaled from {ranges}"
         return described
+
+
+def is_finite(value: object) -> bool:
+    """Whether it is a number, and a finite one."""
+    return isinstance(value, numbers.Real) and math.isfinite(value)
 
 
 def scaling_of(variable: xr.Variable, low: float, high: float) -> Scaling:
@@ -128,12 +134,28 @@ def pack(ds: xr.Dataset, bounds: tuple[float, float]) -> xr.Dataset:
             f"rescale: expected an 'image' of integers, which stay as they are in the store, got "
             f"{image.dtype}; leave rescale away to store these values"
         )
-    if len(bounds) != 2:
-        raise OptionError(f"rescale: expected (low, high), got {bounds}")
+    if not isinstance(bounds, Sequence) or len(bounds) != 2:
+        raise OptionError(f"rescale: expected (low, high), got {bounds!r}")
     scaling = scaling_of(image, *bounds)
     packed = ds.copy()
     packed[IMAGE].attrs = scaling.describe(image.attrs) | scaling.packing
     return packed
+
+
+def stay_packed(ds: xr.Dataset) -> xr.Dataset:
+    """Return a Dataset that was opened from a packed store with its integers, to be packed again.
+
+    Another one is returned as it is.
+    """
+    if IMAGE not in ds.variables:
+        return ds
+    image = ds[IMAGE].variable
+    packing = {name: image.encoding[name] for name in PACKING if name in image.encoding}
+    integers = unpack(image)
+    if not packing or integers is image:
+        return ds
+    integers.attrs = image.attrs | packing
+    return ds.assign({IMAGE: integers})
 
 
 def unpack(variable: xr.Variable) -> xr.Variable:

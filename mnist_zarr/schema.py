@@ -205,8 +205,9 @@ def validate(ds: xr.Dataset) -> None:
     ------
     SchemaError
         If it is not a Dataset, has no dimension ``sample``, a variable has
-        ``sample`` elsewhere than first, or ``label``, ``split`` or
-        ``source_index`` is not one-dimensional.
+        ``sample`` elsewhere than first, ``label``, ``split`` or
+        ``source_index`` is not one-dimensional, or ``source_index`` is not of
+        integers.
     """
     given: object = ds
     if isinstance(given, xr.DataArray):
@@ -229,3 +230,5 @@ def validate(ds: xr.Dataset) -> None:
     for name in (LABEL, SPLIT, SOURCE_INDEX):
         if name in ds.variables and ds[name].dims != (SAMPLE,):
             raise SchemaError(f"{name!r}: expected dimensions ('sample',), got {ds[name].dims}")
+    if SOURCE_INDEX in ds.variables and ds[SOURCE_INDEX].dtype.kind not in "iu":
+        raise SchemaError(f"{SOURCE_INDEX!r}: expected integers, got {ds[SOURCE_INDEX].dtype}")

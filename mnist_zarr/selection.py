@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -122,13 +122,31 @@ def _matches(ds: xr.Dataset, name: str, wanted: Any) -> npt.NDArray[np.bool_]:
         )
     values = ds[name].values
     names = schema.class_names(ds, name)
-    if isinstance(wanted, slice):
+    is_range = isinstance(wanted, slice)
+    items = [wanted.start, wanted.stop] if is_range else _as_list(name, wanted)
+    if values.dtype != bool and any(isinstance(item, bool | np.bool_) for item in items):
+        raise SelectionError(
+            f"{name}: expected values, got booleans; by a mask, samples are selected with "
+            "ds.isel(sample=mask)"
+        )
+    if is_range:
         return _between(name, wanted, values, names)
-    if isinstance(wanted, str) or not isinstance(wanted, Sequence | np.ndarray | set | range):
-        wanted = [wanted]
     known = np.unique(values).tolist()
-    resolved = [_resolve(name, item, known, names) for item in wanted]
+    resolved = [_resolve(name, item, known, names) for item in items]
     return np.isin(values, np.asarray(resolved, dtype=values.dtype))
+
+
+def _as_list(name: str, wanted: Any) -> list[Any]:
+    if isinstance(wanted, str | bytes) or not isinstance(wanted, Iterable):
+        return [wanted]
+    if not hasattr(wanted, "__array__"):
+        return list(wanted)
+    array = np.asarray(wanted)
+    if array.ndim > 1:
+        raise SelectionError(
+            f"{name}: expected a list of values, got one of {array.ndim} dimensions"
+        )
+    return np.atleast_1d(array).tolist()  # type: ignore[no-any-return]
 
 
 def _between(

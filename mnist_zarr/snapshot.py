@@ -20,7 +20,7 @@ from zarr.storage import LocalStore
 from mnist_zarr.bucket import OPENING_NAMES, is_document
 from mnist_zarr.errors import StoreError, StoreReplacedError
 
-Identity = tuple[int, int, int, int]
+Identity = tuple[int, int, int]
 
 
 class LocalSnapshot(LocalStore):
@@ -85,5 +85,6 @@ def _identity(root: Path) -> Identity | None:
             status = os.stat(root / name)
         except (FileNotFoundError, NotADirectoryError):
             continue
-        return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+        # Not its device: on a shared disk each machine of a cluster has another number of that.
+        return status.st_ino, status.st_mtime_ns, status.st_size
     return None

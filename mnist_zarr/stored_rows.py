@@ -38,7 +38,7 @@ class StoredRows:
     Parameters
     ----------
     array : zarr.Array
-        Of rank 1 or more.
+        One of rank 0 has one row.
     executor : concurrent.futures.Executor
         Decodes chunks in parallel.
     note : callable
@@ -52,6 +52,7 @@ class StoredRows:
         self._executor = executor
         self._note = note
         self._decoded: OrderedDict[int, npt.NDArray[Any]] = OrderedDict()
+        self._chunk_rows = array.chunks[0] if array.ndim else 1
         self._most_decoded = max(1, DECODED_BYTES // max(1, bytes_of_chunk(array)))
         # These say it themselves, and to ask once more would be another request.
         self._says_what_is_missing = isinstance(array.store, LocalSnapshot | BucketStore)
@@ -59,7 +60,7 @@ class StoredRows:
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return int(self._array.shape[0])
+        return int(self._array.shape[0]) if self._array.ndim else 1
 
     def blocks(self, positions: Positions | None = None) -> Iterator[npt.NDArray[Any]]:
         """Yield the rows at these positions, in their order, some at a time.
@@ -83,7 +84,7 @@ class StoredRows:
         taken = np.empty((len(positions), *self._array.shape[1:]), self._array.dtype)
         by_position = np.argsort(positions, kind="stable")
         ordered = positions[by_position]
-        chunks = ordered // self._array.chunks[0]
+        chunks = ordered // self._chunk_rows
         breaks = np.flatnonzero(np.diff(chunks)) + 1
         bounds = list(itertools.pairwise([0, *breaks.tolist(), len(ordered)]))
         for first in range(0, len(bounds), self._most_decoded):
@@ -92,7 +93,7 @@ class StoredRows:
             for begin, end in group:
                 chunk = int(chunks[begin])
                 rows = self._decoded[chunk]
-                inside = ordered[begin:end] - chunk * self._array.chunks[0]
+                inside = ordered[begin:end] - chunk * self._chunk_rows
                 taken[by_position[begin:end]] = rows[inside]
         return taken
 
@@ -108,33 +109,42 @@ class StoredRows:
         )
 
     def _decode_chunk(self, chunk: int) -> npt.NDArray[Any]:
-        start = chunk * self._array.chunks[0]
-        stop = min(start + self._array.chunks[0], len(self))
-        key = self._key(start)
+        start = chunk * self._chunk_rows
+        stop = min(start + self._chunk_rows, len(self))
+        keys = self._keys(start)
         try:
             # Of rows without elements no chunk is stored.
             is_expected = bool(self._array.size) and not self._says_what_is_missing
-            if is_expected and not self._exists(key):
-                raise FileNotFoundError(key)
+            if is_expected and not all(map(self._exists, keys)):
+                raise FileNotFoundError
+            if not self._array.ndim:
+                return np.asarray(self._array[...]).reshape(1)
             return np.asarray(self._array[start:stop])
         except StoreReplacedError:
             raise
         except Exception as error:  # every codec and store has kinds of its own
             self.is_damaged = True
-            if self._exists(key):
-                reason = f"{type(error).__name__}: {error}".partition("\n")[0][:MAX_REASON]
-                self._note(key, f"samples {start} to {stop - 1} cannot be decoded: {reason}")
-            else:
+            missing = [key for key in keys if not self._exists(key)]
+            for key in missing:
                 self._note(key, "is missing")
+            if not missing:
+                reason = f"{type(error).__name__}: {error}".partition("\n")[0][:MAX_REASON]
+                self._note(keys[0], f"samples {start} to {stop - 1} cannot be decoded: {reason}")
             return np.zeros((stop - start, *self._array.shape[1:]), self._array.dtype)
 
     def _exists(self, key: str) -> bool:
         return bool(sync(self._array.store.exists(key)))
 
-    def _key(self, row: int) -> str:
-        """Return the key of the object, chunk or shard, in which a row begins."""
-        object_rows = (self._array.shards or self._array.chunks)[0]
-        index = (row // object_rows, *(0 for _ in self._array.shape[1:]))
+    def _keys(self, row: int) -> list[str]:
+        """Return the keys of the objects, chunks or shards, in which a row is."""
+        if not self._array.ndim:
+            return [self._key(())]
+        sizes = self._array.shards or self._array.chunks
+        across = zip(self._array.shape[1:], sizes[1:], strict=True)
+        indices = np.ndindex(*(-(-length // size) for length, size in across))
+        return [self._key((row // sizes[0], *index)) for index in indices]
+
+    def _key(self, index: tuple[int, ...]) -> str:
         return f"{self._array.path}/{self._array.metadata.encode_chunk_key(index)}"
 
 

@@ -58,7 +58,7 @@ class Compression:
             )
         if self.level not in levels:
             raise OptionError(
-                f"level: {self.codec} has levels {levels[0]} to {levels[-1]}, got {self.level}"
+                f"level: {self.codec} has levels {levels[0]} to {levels[-1]}, got {self.level!r}"
             )
 
     def for_format(self, zarr_format: ZarrFormat) -> Any:

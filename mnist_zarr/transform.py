@@ -16,8 +16,8 @@ from dask.delayed import delayed
 from mnist_zarr.blocks import blocks
 from mnist_zarr.elementwise import PIECE_VALUES, map_values
 from mnist_zarr.errors import MissingExtraError, OptionError, SchemaError
-from mnist_zarr.scaling import scaling_of, unpack
-from mnist_zarr.schema import IMAGE, LABEL, SPLIT, STRING_DTYPE, make_dataset
+from mnist_zarr.scaling import is_finite, scaling_of, unpack
+from mnist_zarr.schema import IMAGE, LABEL, SAMPLE, SPLIT, STRING_DTYPE, make_dataset
 from mnist_zarr.selection import select
 
 # A Dataset, a DataArray, a NumPy or a dask array: the result is of the same kind.
@@ -123,8 +123,10 @@ def standardize(
         mean, std = _mean_and_std(_training_values(ds_or_array))
     if mean is None or std is None:
         raise OptionError("mean, std: give both, or none to have them computed")
-    if not (0 < std < np.inf and np.isfinite(mean)):
-        raise OptionError(f"mean, std: expected finite numbers, std above 0, got {mean} and {std}")
+    if not (is_finite(mean) and is_finite(std) and std > 0):
+        raise OptionError(
+            f"mean, std: expected finite numbers, std above 0, got {mean!r} and {std!r}"
+        )
     standardization = _Standardization(float(mean), float(std))
 
     def standardized(variable: xr.Variable) -> xr.Variable:
@@ -207,9 +209,12 @@ def stratified_split(
 
 
 def _float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    float_dtype = np.dtype(dtype)
-    if float_dtype.kind != "f":
-        raise OptionError(f"dtype: expected float32, float64 or float16, got {float_dtype}")
+    try:
+        float_dtype = np.dtype(dtype)
+    except TypeError:
+        float_dtype = None
+    if float_dtype is None or float_dtype.kind != "f":
+        raise OptionError(f"dtype: expected float32, float64 or float16, got {dtype!r}")
     return float_dtype
 
 
@@ -248,7 +253,7 @@ def _training_values(ds_or_array: Any) -> xr.Variable:
         ds = ds_or_array.to_dataset(name=IMAGE)
     else:
         return _as_variable(ds_or_array)
-    if SPLIT in ds.coords:
+    if SPLIT in ds.coords and ds[SPLIT].dims == (SAMPLE,):
         if not (ds[SPLIT].values == "train").any():
             raise SchemaError("split: no sample is of split 'train'; give mean and std")
         ds = select(ds, split="train")

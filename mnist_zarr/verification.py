@@ -26,7 +26,7 @@ from mnist_zarr.content import ContentHash, content_sha256
 from mnist_zarr.entries import CATALOG
 from mnist_zarr.errors import MissingExtraError, StoreError, StoreNotFoundError
 from mnist_zarr.progress import sample_bar
-from mnist_zarr.reader import MISSING_IS_AN_ERROR
+from mnist_zarr.reader import MISSING_IS_AN_ERROR, opened_with
 from mnist_zarr.schema import (
     DATASET_ID,
     IMAGE,
@@ -99,7 +99,7 @@ class Verification:
     def to_text(self) -> str:
         """Return the findings as lines for a terminal."""
         count = len(self.problems)
-        verdict = f"DAMAGED, {count:,} {'problem' if count == 1 else 'problems'}"
+        verdict = f"DAMAGED OR CHANGED, {count:,} {'problem' if count == 1 else 'problems'}"
         return "\n".join(
             [
                 f"{self.store}: {'whole' if self.is_whole else verdict}",
@@ -165,13 +165,15 @@ def verify(
     """
     store = readable(target, storage_options)
     report = Verification(name_of(target))
-    with zarr.config.set(MISSING_IS_AN_ERROR):
+    with opened_with(MISSING_IS_AN_ERROR):
         group = _check_metadata(store, report)
-        if group is not None:
-            arrays = dict(group.arrays())
-            report.n_objects += sum(1 for array in arrays.values() for _ in chunk_keys(array))
-            if _lengths_agree(arrays, report):
-                _check_values(arrays, dict(group.attrs), report, progress)
+        arrays = {} if group is None else dict(group.arrays())
+    if group is not None:
+        for name in sorted(group.group_keys()):
+            report.unchecked.append(f"the group {name!r} inside")
+        report.n_objects += sum(1 for array in arrays.values() for _ in chunk_keys(array))
+        if _lengths_agree(arrays, report):
+            _check_values(arrays, dict(group.attrs), report, progress)
     return report
 
 
@@ -271,25 +273,23 @@ def _check_values(
         sample_bar(report.n_samples * len(along_sample), progress) as bar,
     ):
         rows = {
-            name: StoredRows(array, executor, report.add_problem)
-            for name, array in arrays.items()
-            if array.ndim
+            name: StoredRows(array, executor, report.add_problem) for name, array in arrays.items()
         }
         order = source_index = None
         if attrs.get(SHA256_ORDER) == SOURCE_INDEX and SOURCE_INDEX in rows:
             order, source_index = _source_order(rows[SOURCE_INDEX], report)
         for name, stored in rows.items():
             digest, values = ContentHash(), np.empty(0, arrays[name].dtype)
-            is_label = name == LABEL and arrays[name].ndim == 1
+            has_flags = name == LABEL and "flag_values" in arrays[name].attrs
             for block in stored.blocks(order if name in along_sample else None):
                 digest.update(block)
-                if is_label:
+                if has_flags:
                     values = np.union1d(values, block)
                 bar.update(len(block) if name in along_sample else 0)
             if stored.is_damaged:
                 continue
             hashes[name] = digest.hexdigest()
-            if is_label:
+            if has_flags:
                 _compare_with_flags(values, arrays[name].attrs.asdict(), report)
     if source_index is not None and rows[SOURCE_INDEX].is_damaged:
         report.unchecked.append(f"what else is stored: {SOURCE_INDEX} would tell its order")
@@ -320,8 +320,6 @@ def _source_order(
 def _compare_with_flags(
     values: npt.NDArray[Any], attrs: Mapping[str, Any], report: Verification
 ) -> None:
-    if "flag_values" not in attrs:
-        return
     unknown = np.setdiff1d(values, np.asarray(attrs["flag_values"])).tolist()
     if unknown:
         named = ", ".join(map(str, unknown[:MAX_VALUES_NAMED]))
@@ -361,10 +359,11 @@ def _compare_with_catalog(
         report.unchecked.append(f"the files of {entry.name!r}, which are not on this machine")
         return
     source = open_entry(entry)
-    if len(source_index) and source_index[-1] >= entry.n_samples:
+    outside = source_index[source_index >= entry.n_samples]
+    if len(outside):
         report.add_problem(
             SOURCE_INDEX,
-            f"has {source_index[-1]}, but {entry.name!r} has {entry.n_samples:,} samples",
+            f"has {outside[0]}, but {entry.name!r} has {entry.n_samples:,} samples",
         )
         return
     equal = []

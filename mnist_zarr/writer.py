@@ -43,7 +43,7 @@ from mnist_zarr.plan import (
 )
 from mnist_zarr.pool import Pool, active_client, open_pool
 from mnist_zarr.progress import sample_bar
-from mnist_zarr.scaling import pack
+from mnist_zarr.scaling import pack, stay_packed
 from mnist_zarr.schema import (
     IMAGE,
     LABEL,
@@ -151,6 +151,7 @@ def write_zarr(
     rescale : (low, high), optional
         Store the integers as they are, and let xarray open them as float64 in
         this range, with the CF attributes ``scale_factor`` and ``add_offset``.
+        What was opened from such a store is written as such a one in any case.
     overwrite : bool
         Whether to replace an existing store.
     progress : bool, optional
@@ -182,8 +183,7 @@ def write_zarr(
     array([0, 2], dtype=uint32)
     """
     schema.validate(ds)
-    if rescale is not None:
-        ds = pack(ds, rescale)
+    ds = stay_packed(ds) if rescale is None else pack(ds, rescale)
     layout = Layout(order, chunk_bytes, shard_bytes, Compression(codec, level), zarr_format)
     if order == "label" and LABEL not in ds.variables:
         raise SchemaError("order='label' needs a coordinate 'label', which this Dataset has not")

@@ -23,7 +23,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_httpserver import HTTPServer
 
-from mnist_zarr.errors import IdxFormatError, SourceNotFoundError, TargetExistsError
+from mnist_zarr.errors import (
+    IdxFormatError,
+    SourceError,
+    SourceNotFoundError,
+    TargetExistsError,
+)
 from mnist_zarr.files import (
     ByteSource,
     FileObjectSource,
@@ -356,3 +361,9 @@ def test_a_failure_leaves_the_old_object_behind_a_url(
     with create_file(url, overwrite=True) as file:
         file.write(b"new")
     assert open_bytes(url).read(0, 10) == b"new"
+
+
+@pytest.mark.parametrize("source", [None, 5, b"bytes", np.zeros(3)])
+def test_what_is_no_source_is_an_error_of_ours(source: Any) -> None:
+    with pytest.raises(SourceError, match="expected a path, a URL or an open binary file, got"):
+        open_bytes(source)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from zarr.storage import MemoryStore
 
 from mnist_zarr import reader
@@ -87,3 +89,14 @@ def test_dask_arrays_are_named_by_store_content_and_chunks(tmp_path: Path) -> No
     others = [name("b.zarr"), name("a.zarr", chunks={"sample": 20}), name("a.zarr", chunks={})]
     write_zarr(ds + 1, tmp_path / "a.zarr", overwrite=True)
     assert len({first, *others, name("a.zarr")}) == 5
+
+
+def test_opening_in_many_threads_leaves_the_configuration_of_zarr_as_it_was(
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "d.zarr"
+    write_zarr(make_dataset(np.zeros((4, 2, 2))), target)
+    before = zarr.config.get("codec_pipeline.path")
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(open_store, [target] * 100))
+    assert zarr.config.get("codec_pipeline.path") == before

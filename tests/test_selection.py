@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from hypothesis import given
@@ -137,3 +138,39 @@ def test_nothing_is_read_but_coordinates() -> None:
     ds = select(open_catalog("mnist"), label=7, split="train")
     assert ds.sizes["sample"] == 6265
     assert not ds.image.variable._in_memory
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        xr.DataArray([3, 7]),
+        pd.Series([3, 7]),
+        pd.Index([3, 7]),
+        frozenset([3, 7]),
+        {3: None, 7: None}.keys(),
+        (number for number in (3, 7)),
+        np.array([3, 7], dtype=">i2"),
+    ],
+    ids=lambda wanted: type(wanted).__name__,
+)
+def test_any_collection_of_labels_is_taken(wanted: Any) -> None:
+    ds = make_dataset(np.zeros((5, 2, 2)), label=np.array([3, 7, 1, 3, 0]))
+    assert select(ds, label=wanted).label.values.tolist() == [3, 7, 3]
+
+
+def test_an_array_of_rank_0_is_one_label_and_one_of_rank_2_is_refused() -> None:
+    ds = make_dataset(np.zeros((3, 2, 2)), label=np.array([3, 7, 3]))
+    assert select(ds, label=np.array(7)).sizes["sample"] == 1
+    with pytest.raises(SelectionError, match="expected a list of values, got one of 2 dimensions"):
+        select(ds, label=np.array([[3, 7]]))
+    with pytest.raises(SelectionError, match="no sample has label b'7'"):
+        select(ds, label=b"7")
+
+
+@pytest.mark.parametrize("wanted", [True, [True, False, True], slice(False, 3)])
+def test_a_mask_is_not_taken_for_labels_0_and_1(wanted: Any) -> None:
+    ds = make_dataset(np.zeros((3, 2, 2)), label=np.array([0, 1, 3]))
+    with pytest.raises(SelectionError, match=r"got booleans; .* with ds\.isel\(sample=mask\)"):
+        select(ds, label=wanted)
+    flags = ds.assign_coords(is_odd=("sample", [False, True, True]))
+    assert select(flags, is_odd=True).label.values.tolist() == [1, 3]

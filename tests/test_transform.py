@@ -180,7 +180,7 @@ def test_dask_arrays_are_rescaled_lazily_chunk_by_chunk() -> None:
         (lambda: rescale(BYTES, 1, 1), OptionError, "the lower first, got 1 and 1"),
         (lambda: rescale(BYTES, 0, np.inf), OptionError, "expected two finite numbers"),
         (lambda: rescale(BYTES, np.nan, 1), OptionError, "expected two finite numbers"),
-        (lambda: rescale(BYTES, dtype="int8"), OptionError, "expected float32, .* got int8"),
+        (lambda: rescale(BYTES, dtype="int8"), OptionError, "expected float32, .* got 'int8'"),
         (lambda: rescale(BYTES / 2), SchemaError, r"float64 values is not known; .*valid_range"),
         (lambda: rescale(BYTES > 2), SchemaError, "bool values is not known"),
         (lambda: rescale(3), SchemaError, "expected a Dataset or an array, got a single value"),
@@ -454,3 +454,51 @@ def test_memory_stays_bounded_while_half_a_gigabyte_is_made(
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     grown = json.loads(done.stdout)
     assert grown < most_bytes, f"{what}: {grown / 1e6:.0f} MB"
+
+
+@pytest.mark.parametrize("chunks", [None, "auto"])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_rescaled_store_that_is_written_anew_keeps_its_integers(
+    tmp_path: Path, zarr_format: Any, chunks: Any
+) -> None:
+    options: dict[str, Any] = {"zarr_format": zarr_format, "chunk_bytes": 100}
+    build(tmp_path / "scaled.zarr", digits(), rescale=(-1, 1), **options)
+    again, expected = tmp_path / "again.zarr", tmp_path / "expected.zarr"
+    opened = open_store(tmp_path / "scaled.zarr", chunks=chunks)
+    write_zarr(opened, again, order="label", **options)
+    build(expected, digits(), order="label", rescale=(-1, 1), **options)
+    assert chunks_of(again) == chunks_of(expected)
+    xr.testing.assert_identical(
+        xr.open_zarr(again).drop_attrs(), xr.open_zarr(expected).drop_attrs()
+    )
+    assert xr.open_zarr(again).image.attrs == xr.open_zarr(expected).image.attrs
+    write_zarr(opened.assign(image=opened.image / 2), tmp_path / "floats.zarr", **options)
+    assert xr.open_zarr(tmp_path / "floats.zarr", mask_and_scale=False).image.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("call", "options", "message"),
+    [
+        (rescale, {"low": "a"}, "low, high: expected two finite numbers"),
+        (rescale, {"low": None}, "low, high: expected two finite numbers"),
+        (rescale, {"dtype": "nix"}, "dtype: expected float32, .* got 'nix'"),
+        (standardize, {"mean": "a", "std": "b"}, "mean, std: expected finite numbers"),
+        (write_zarr, {"rescale": 5}, r"expected \(low, high\), got 5"),
+        (write_zarr, {"rescale": ("a", "b")}, "two finite numbers"),
+        (write_zarr, {"chunk_bytes": "2M"}, "a whole number of 1 or more, got '2M'"),
+        (write_zarr, {"chunk_bytes": 1.5}, r"a whole number of 1 or more, got 1\.5"),
+        (write_zarr, {"level": "9"}, "levels 1 to 22, got '9'"),
+    ],
+)
+def test_options_of_another_type_are_errors_of_ours(
+    call: Any, options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    target = [tmp_path / "d.zarr"] if call is write_zarr else []
+    with pytest.raises(OptionError, match=message):
+        call(digits(), *target, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_single_sample_is_standardized_by_its_own_pixels() -> None:
+    one = standardize(open_catalog("mnist").isel(sample=5)).image.values
+    assert (abs(one.mean()) < 1e-6, abs(one.std() - 1) < 1e-5) == (True, True)

@@ -275,6 +275,13 @@ def test_a_sample_that_is_named_twice_is_found(store: Path) -> None:
     assert problem in verify(store).problems
 
 
+def test_samples_that_the_data_set_has_not_are_found(tmp_path: Path) -> None:
+    ds = digits().assign_coords(source_index=("sample", np.arange(200) + 69_900))
+    write_zarr(ds, tmp_path / "d.zarr")
+    problem = Problem("source_index", "has 70000, but 'mnist' has 70,000 samples")
+    assert verify(tmp_path / "d.zarr").problems == [problem]
+
+
 def test_labels_without_a_name_are_found(store: Path) -> None:
     overwrite(store, "label", np.full(200, 42, dtype="uint8"))
     problem = Problem("label", "has values that flag_values does not name, such as 42")
@@ -322,6 +329,33 @@ def test_a_store_of_plain_xarray_is_checked_as_far_as_it_can_be(tmp_path: Path) 
     ]
 
 
+@pytest.mark.parametrize("name", ["offset", "seed"])
+def test_damage_of_a_single_number_is_named(tmp_path: Path, name: str) -> None:
+    target = tmp_path / "d.zarr"
+    write_zarr(digits().assign(offset=np.float64(0.5)).assign_coords(seed=np.int64(7)), target)
+    assert verify(target).problems == []
+    (target / name / "c").unlink()
+    assert verify(target).problems == [Problem(f"{name}/c", "is missing")]
+    (target / name / "c").write_bytes(b"")
+    (problem,) = verify(target).problems
+    assert problem.place == f"{name}/c"
+
+
+def test_a_missing_chunk_beside_the_first_column_is_named() -> None:
+    store = MemoryStore()
+    ds = xr.Dataset({"image": (("sample", "row"), np.ones((6, 8), "uint8"))})
+    ds.to_zarr(store, encoding={"image": {"chunks": (3, 4)}}, consolidated=False, zarr_format=3)
+    assert verify(store).problems == []
+    sync(store.delete("image/c/1/1"))
+    assert verify(store).problems == [Problem("image/c/1/1", "is missing")]
+
+
+def test_groups_inside_a_store_are_not_called_whole() -> None:
+    store = MemoryStore()
+    zarr.create_group(store).create_group("more")
+    assert "the group 'more' inside" in verify(store).unchecked
+
+
 # -- memory and order -------------------------------------------------------------------
 
 
@@ -345,7 +379,7 @@ def test_the_command_tells_by_exit_code_and_text(store: Path) -> None:
     (store / "image" / "c" / "1" / "0" / "0").unlink()
     damaged = CliRunner().invoke(main, ["verify", str(store)])
     assert damaged.exit_code == 1
-    assert damaged.stdout.splitlines()[0] == f"{store}: DAMAGED, 1 problem"
+    assert damaged.stdout.splitlines()[0] == f"{store}: DAMAGED OR CHANGED, 1 problem"
     assert "  image/c/1/0/0: is missing" in damaged.stdout.splitlines()
     assert damaged.stderr == ""
 
