@@ -98,6 +98,17 @@ def _sentence(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
+@contextlib.contextmanager
+def refused_by_system(name: str, what: str, kind: type[MnistZarrError]) -> Iterator[None]:
+    """Turn an error of the operating system, such as a full disk, into one of ours."""
+    try:
+        yield
+    except MnistZarrError:
+        raise
+    except OSError as error:
+        raise kind(f"{name}: was not {what}: {error}") from error
+
+
 def describe(source: PathOrFile) -> str:
     """Return the name by which messages call ``source``."""
     if isinstance(source, str | os.PathLike):
@@ -497,7 +508,7 @@ def create_file(target: str | os.PathLike[str], *, overwrite: bool = False) -> I
         If it cannot be written.
     """
     name = os.fspath(target)
-    with _reported(name):
+    with refused_by_system(name, "written", OutputError):
         yield from _create_file(name, overwrite)
 
 
@@ -550,7 +561,7 @@ def create_files(
     """
     if is_url(folder):
         raise OptionError(f"{folder!r}: expected a local folder, got a URL")
-    with _reported(os.fspath(folder)):
+    with refused_by_system(os.fspath(folder), "written", OutputError):
         yield from _create_files(Path(folder), names, overwrite)
 
 
@@ -584,16 +595,6 @@ def _move_all(hidden: Path, place: Path, names: Sequence[str], overwrite: bool) 
             _move_if_absent(hidden / "new" / name, place / name, _exists(place / name))
             undo.callback((place / name).unlink)
         undo.pop_all()
-
-
-@contextlib.contextmanager
-def _reported(name: str) -> Iterator[None]:
-    try:
-        yield
-    except MnistZarrError:
-        raise
-    except OSError as error:
-        raise OutputError(f"{name}: was not written: {error}") from error
 
 
 def _exists(place: str | Path) -> TargetExistsError:

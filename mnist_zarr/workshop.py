@@ -27,7 +27,8 @@ from filelock import FileLock, Timeout
 
 from mnist_zarr.archive import holds_store, is_archive, pack
 from mnist_zarr.bucket import METADATA_NAMES
-from mnist_zarr.errors import MnistZarrError, StoreError, TargetBusyError, TargetExistsError
+from mnist_zarr.errors import StoreError, TargetBusyError, TargetExistsError
+from mnist_zarr.files import refused_by_system
 
 LOCK, OLD, PACKED = "lock", "old", "packed"
 # The folder may be removed by the build before, between its making and its locking.
@@ -58,7 +59,7 @@ def build_beside(target: Path, name: str, *, overwrite: bool) -> Iterator[Path]:
     """
     if "\0" in name or not target.name:
         raise StoreError(f"{name!r}: is no name for a store; choose another one")
-    with _reported(name):
+    with refused_by_system(name, "built", StoreError):
         place = Path(os.path.realpath(target))
         _check_replaceable(place, name, overwrite)
         with _locked(place.with_name(f".{place.name}.building"), name) as workshop:
@@ -81,16 +82,6 @@ def build_beside(target: Path, name: str, *, overwrite: bool) -> Iterator[Path]:
                 _exchange(fresh, place, old)
             else:
                 fresh.rename(place)
-
-
-@contextlib.contextmanager
-def _reported(name: str) -> Iterator[None]:
-    try:
-        yield
-    except MnistZarrError:
-        raise
-    except OSError as error:
-        raise StoreError(f"{name}: was not built: {error}") from error
 
 
 @contextlib.contextmanager

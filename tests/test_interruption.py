@@ -362,16 +362,17 @@ def test_a_source_that_is_lost_in_the_middle_is_an_error_and_leaves_nothing(
         shutil.copyfile(BUNDLED_FILES / source.name, source)
     else:
         write_idx(digits(slice(0, 30_000)).image, source)
-    ds = open_idx(source)
+    ds, other = open_idx(source), tmp_path / "other"
+    other.write_bytes(b"another file")
     write, n_written = ArrayWriter.write, 0
 
     def write_and_lose_the_source(self: ArrayWriter, start: int, rows: Any) -> None:
         nonlocal n_written
         n_written += 1
-        if n_written == 1:
+        if n_written == 1 and what == "vanishes":
             source.unlink()
-            if what == "changes":
-                source.write_bytes(b"another file")
+        elif n_written == 1:
+            other.replace(source)
         write(self, start, rows)
 
     monkeypatch.setattr(ArrayWriter, "write", write_and_lose_the_source)
