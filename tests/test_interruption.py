@@ -362,6 +362,8 @@ def test_a_source_that_is_lost_in_the_middle_is_an_error_and_leaves_nothing(
         shutil.copyfile(BUNDLED_FILES / source.name, source)
     else:
         write_idx(digits(slice(0, 30_000)).image, source)
+    another = tmp_path / "another"
+    another.write_bytes(b"another file")
     ds = open_idx(source)
     write, n_written = ArrayWriter.write, 0
 
@@ -369,9 +371,10 @@ def test_a_source_that_is_lost_in_the_middle_is_an_error_and_leaves_nothing(
         nonlocal n_written
         n_written += 1
         if n_written == 1:
-            source.unlink()
-            if what == "changes":
-                source.write_bytes(b"another file")
+            if what == "vanishes":
+                source.unlink()
+            else:  # in one step, or else who reads meanwhile finds no file
+                another.replace(source)
         write(self, start, rows)
 
     monkeypatch.setattr(ArrayWriter, "write", write_and_lose_the_source)
