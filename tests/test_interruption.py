@@ -437,3 +437,19 @@ def test_folders_that_a_failed_build_made_are_removed_again(tmp_path: Path) -> N
     with pytest.raises(MnistZarrError, match="expected numbers, booleans or strings"):
         write_zarr(broken, tmp_path / "a" / "b" / "d.zarr")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("link", [".d.zarr.building", ".d.zarr.building/new-1"])
+def test_what_links_beside_the_target_lead_to_is_never_removed(tmp_path: Path, link: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").touch()
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to(elsewhere)
+    if "/" in link:
+        write_zarr(digits(OLD), tmp_path / "d.zarr")
+        assert sorted(os.listdir(tmp_path)) == ["d.zarr", "elsewhere"]
+    else:
+        with pytest.raises(StoreError, match="is a link; remove the link"):
+            write_zarr(digits(OLD), tmp_path / "d.zarr")
+    assert os.listdir(elsewhere) == ["precious"]
