@@ -23,13 +23,8 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, MemoryStore, WrapperStore
 
-from mnist_zarr.errors import (
-    MissingExtraError,
-    MnistZarrError,
-    StoreError,
-    StoreNotFoundError,
-    TargetExistsError,
-)
+from mnist_zarr.errors import StoreError, TargetExistsError
+from mnist_zarr.files import EXTRA_OF_PROTOCOL, failures_named, protocol_of
 from mnist_zarr.pool import open_pool
 
 METADATA_NAMES = ("zarr.json", ".zmetadata", ".zgroup")
@@ -44,12 +39,6 @@ ALLOWED_EXCEPTIONS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 MARKER = ".unfinished"
 MARKER_TEXT = b"A Zarr store is being written here; it is complete when this object is gone.\n"
 
-EXTRA_OF_PROTOCOL = {
-    **dict.fromkeys(("s3", "s3a"), "s3"),
-    **dict.fromkeys(("gs", "gcs"), "gcs"),
-    **dict.fromkeys(("az", "abfs", "abfss"), "azure"),
-    **dict.fromkeys(("http", "https"), "http"),
-}
 # An overwritten store has chunks of the same names, and old ones from a cache under new labels
 # would be wrong without any sign. So caches ask again (by ETag, which moves no data), unless who
 # publishes promises that the address never gets other content.
@@ -251,35 +240,6 @@ def object_headers(fs: Any, content_type: str, *, is_immutable: bool) -> dict[st
         settings = ContentSettings(content_type=content_type, cache_control=cache_control)
         return {"content_settings": settings}
     return {}
-
-
-def protocol_of(url: str) -> str:
-    """Return what stands before ``://``, of the last file system in a chain of them."""
-    return url.rpartition("::")[2].partition("://")[0]
-
-
-@contextlib.contextmanager
-def failures_named(place: str, what: str) -> Iterator[None]:
-    """Turn whatever a file system raises into our own error, which names the place."""
-    try:
-        yield
-    except MnistZarrError:
-        raise
-    except ImportError as error:
-        extra = EXTRA_OF_PROTOCOL.get(protocol_of(place))
-        hint = f"pip install 'mnist-zarr[{extra}]'" if extra else str(error)
-        raise MissingExtraError(f"{place}: needs a package that is missing: {hint}") from error
-    except FileNotFoundError as error:
-        reason = _sentence(error)
-        if place.startswith(reason) and error.__cause__:  # so fsspec says what a server answered
-            reason = _sentence(error.__cause__)
-        raise StoreNotFoundError(f"{place}: cannot be {what}: {reason}") from error
-    except Exception as error:  # each file system has kinds of its own
-        raise StoreError(f"{place}: cannot be {what}: {_sentence(error)}") from error
-
-
-def _sentence(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def object_keys(documents: Mapping[str, Buffer]) -> Iterator[str]:

@@ -29,11 +29,14 @@ from zlib_ng import zlib_ng
 
 from mnist_zarr.errors import (
     IdxFormatError,
+    MissingExtraError,
     MnistZarrError,
     OptionError,
     OutputError,
     SourceError,
     SourceNotFoundError,
+    StoreError,
+    StoreNotFoundError,
     TargetExistsError,
 )
 
@@ -42,6 +45,12 @@ PathOrFile = str | os.PathLike[str] | BinaryIO
 # The stubs of zlib-ng declare it as an instance.
 InflateError = cast(type[Exception], zlib_ng.error)
 GZIP_MAGIC = b"\x1f\x8b"
+EXTRA_OF_PROTOCOL = {
+    **dict.fromkeys(("s3", "s3a"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcs"),
+    **dict.fromkeys(("az", "abfs", "abfss"), "azure"),
+    **dict.fromkeys(("http", "https"), "http"),
+}
 READ_BYTES = 1 << 20
 # What is read at once where nobody knows how much there is.
 STEP_BYTES = 4 << 20
@@ -53,6 +62,40 @@ MAX_DEFLATE_RATIO = 1032
 def is_url(path: object) -> bool:
     """Whether ``path`` is an fsspec URL (``s3://...``, ``simplecache::...``)."""
     return isinstance(path, str) and ("://" in path or "::" in path)
+
+
+def protocol_of(url: str) -> str:
+    """Return what stands before ``://``, of the last file system in a chain of them."""
+    return url.rpartition("::")[2].partition("://")[0]
+
+
+@contextlib.contextmanager
+def failures_named(
+    place: str,
+    what: str,
+    kind: type[MnistZarrError] = StoreError,
+    kind_if_absent: type[MnistZarrError] = StoreNotFoundError,
+) -> Iterator[None]:
+    """Turn whatever a file system raises into our own error, which names the place."""
+    try:
+        yield
+    except MnistZarrError:
+        raise
+    except ImportError as error:
+        extra = EXTRA_OF_PROTOCOL.get(protocol_of(place))
+        hint = f"pip install 'mnist-zarr[{extra}]'" if extra else str(error)
+        raise MissingExtraError(f"{place}: needs a package that is missing: {hint}") from error
+    except FileNotFoundError as error:
+        reason = _sentence(error)
+        if place.startswith(reason) and error.__cause__:  # so fsspec says what a server answered
+            reason = _sentence(error.__cause__)
+        raise kind_if_absent(f"{place}: cannot be {what}: {reason}") from error
+    except Exception as error:  # each file system has kinds of its own
+        raise kind(f"{place}: cannot be {what}: {_sentence(error)}") from error
+
+
+def _sentence(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def describe(source: PathOrFile) -> str:
@@ -163,13 +206,14 @@ class RemoteSource(ByteSource):
     def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:
         self.name = url
         self._storage_options = storage_options
-        try:
-            self._fs, self._path = url_to_fs(url, **(storage_options or {}))
-            info = self._fs.info(self._path)
-        except FileNotFoundError as error:
-            raise SourceNotFoundError(f"{url}: there is no such file") from error
-        except ValueError as error:  # unknown protocol
-            raise SourceNotFoundError(f"{url}: cannot be opened: {error}") from error
+        with self._failures_named("opened"):
+            try:
+                self._fs, self._path = url_to_fs(url, **(storage_options or {}))
+                info = self._fs.info(self._path)
+            except FileNotFoundError as error:
+                raise SourceNotFoundError(f"{url}: there is no such file") from error
+            except ValueError as error:  # unknown protocol
+                raise SourceNotFoundError(f"{url}: cannot be opened: {error}") from error
         self.size = self.size_limit = info.get("size")
         self._local_copy: LocalSource | None = None
         is_http = "http" in self._fs.protocol or "https" in self._fs.protocol
@@ -177,6 +221,9 @@ class RemoteSource(ByteSource):
             # Without byte ranges every read would send the whole file again.
             self._local_copy = LocalSource(_temporary_copy(self, self._fs, self._path))
             self.size = self.size_limit = self._local_copy.size
+
+    def _failures_named(self, what: str) -> contextlib.AbstractContextManager[None]:
+        return failures_named(self.name, what, SourceError, SourceNotFoundError)
 
     def __reduce__(self) -> tuple[type[RemoteSource], tuple[Any, ...]]:
         # Another machine does not see a local copy: it makes its own.
@@ -190,7 +237,8 @@ class RemoteSource(ByteSource):
             stop = min(stop, self.size)
         if stop <= offset:
             return 0
-        data = self._fs.cat_file(self._path, start=offset, end=stop)
+        with self._failures_named("read"):
+            data = self._fs.cat_file(self._path, start=offset, end=stop)
         if len(data) > len(buffer):
             raise IdxFormatError(
                 f"{self.name}: asked for bytes {offset} to {stop}, got {len(data)} bytes; "
@@ -456,9 +504,10 @@ def create_file(target: str | os.PathLike[str], *, overwrite: bool = False) -> I
 def _create_file(name: str, overwrite: bool) -> Iterator[BinaryIO]:
     exists = _exists(name)
     if is_url(name):
-        fs, path = url_to_fs(name)
-        if not overwrite and fs.exists(path):
-            raise exists
+        with failures_named(name, "written", OutputError, OutputError):
+            fs, path = url_to_fs(name)
+            if not overwrite and fs.exists(path):
+                raise exists
         # In a transaction the object appears at the end, and not at all upon an error.
         with fs.transaction, fs.open(path, "wb") as file:
             yield file

@@ -15,17 +15,16 @@ from zarr.core.sync import sync
 
 from mnist_zarr.bucket import (
     METADATA_NAMES,
-    failures_named,
     keys_of,
     object_keys,
     open_documents,
-    protocol_of,
     read_documents,
     read_object,
     run_on_objects,
 )
 from mnist_zarr.croissant import CARD, StoredObject, make_card
 from mnist_zarr.errors import StoreError, StoreNotFoundError
+from mnist_zarr.files import failures_named, protocol_of
 from mnist_zarr.repository import PREFIX, is_repository
 from mnist_zarr.storage import Target, create_store, is_place_of, name_of, readable
 

@@ -35,17 +35,15 @@ from mnist_zarr.bucket import (
     BucketStore,
     Upload,
     copy_objects,
-    failures_named,
     is_document,
     keys_of,
     object_headers,
     object_keys,
-    protocol_of,
     read_object,
     root_first,
 )
 from mnist_zarr.errors import OptionError, StoreError, StoreNotFoundError
-from mnist_zarr.files import is_url
+from mnist_zarr.files import failures_named, is_url, protocol_of
 from mnist_zarr.repository import Transaction, is_repository, open_branch
 from mnist_zarr.snapshot import LocalSnapshot
 from mnist_zarr.workshop import already_exists, build_beside, not_a_store

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Barrier, BrokenBarrierError, Event
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import xarray as xr
@@ -21,9 +22,11 @@ from zarr.storage import MemoryStore, ObjectStore
 
 import mnist_zarr
 from mnist_zarr import bucket
+from mnist_zarr.backend import open_idx
 from mnist_zarr.bucket import MARKER, BucketStore, Upload
 from mnist_zarr.errors import (
     MissingExtraError,
+    SourceError,
     StoreError,
     StoreNotFoundError,
     TargetExistsError,
@@ -554,3 +557,13 @@ def test_a_failed_commit_leaves_the_last_one(s3: S3Server) -> None:
 def test_a_repository_that_cannot_be_reached_is_one_sentence(s3: S3Server) -> None:
     with pytest.raises(StoreError, match=r"^icechunk\+s3://bucket/repository: Icechunk says: .+$"):
         write_zarr(small_dataset(), REPOSITORY, storage_options=icechunk_options(s3, key="wrong"))
+
+
+def test_a_source_in_a_bucket_that_refuses_is_one_sentence(s3: S3Server) -> None:
+    url = f"s3://{BUCKET}/train-images-idx3-ubyte"
+    with fsspec.open(url, "wb", **s3.options) as file:
+        write_idx(small_dataset().image.values, file)
+    assert open_idx(url, storage_options=s3.options).sizes["sample"] == 200
+    s3.fault = lambda method, path: "403" if path.endswith("ubyte") else None
+    with pytest.raises(SourceError, match="train-images-idx3-ubyte: cannot be read: Forbidden"):
+        open_idx(url, storage_options=s3.options)
