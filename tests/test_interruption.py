@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -388,9 +389,10 @@ def test_a_source_that_is_lost_in_the_middle_is_an_error_and_leaves_nothing(
 # -- two builds at once -----------------------------------------------------------------
 
 
-def build_if_nobody_does(target: Path, part: slice, says: Connection) -> None:
+def build_if_nobody_does(target: Path, part: slice, both: Barrier, says: Connection) -> None:
     ds = digits(part)
     says.send(None)
+    both.wait(60)
     try:
         write_zarr(ds, target, overwrite=True, chunk_bytes=CHUNK_BYTES)
     except TargetBusyError:
@@ -404,7 +406,8 @@ def test_of_two_builds_at_once_one_wins_whole_and_the_other_says_so(tmp_path: Pa
     target, parts = tmp_path / "d.zarr", (OLD, NEW)
     n_busy = 0
     for _ in range(10):
-        both = [Building(build_if_nobody_does, target, part) for part in parts]
+        begin = FORKS.Barrier(2)
+        both = [Building(build_if_nobody_does, target, part, begin) for part in parts]
         done = [building.ended()[1] for building in both]
         assert any(done)
         n_busy += done.count(0)
