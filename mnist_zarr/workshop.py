@@ -86,6 +86,8 @@ def build_beside(target: Path, name: str, *, overwrite: bool) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(workshop: Path, name: str) -> Iterator[Path]:
+    if workshop.is_symlink():  # what it leads to is not ours to clear
+        raise StoreError(f"{name}: cannot be built while {workshop} is a link; remove the link")
     made = [parent for parent in workshop.parents if not parent.exists()]
     lock = _acquire(workshop, name)
     try:
@@ -123,7 +125,7 @@ def _acquire(workshop: Path, name: str) -> FileLock:
 def _clear(workshop: Path) -> None:
     """Remove all but the lock, and what a worker of a build that was given up still writes."""
     for rest in workshop.iterdir():
-        if rest.is_dir():
+        if rest.is_dir() and not rest.is_symlink():
             shutil.rmtree(rest, ignore_errors=True)
         elif rest.name != LOCK:
             rest.unlink()

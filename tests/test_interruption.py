@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -386,9 +387,10 @@ def test_a_source_that_is_lost_in_the_middle_is_an_error_and_leaves_nothing(
 # -- two builds at once -----------------------------------------------------------------
 
 
-def build_if_nobody_does(target: Path, part: slice, says: Connection) -> None:
+def build_if_nobody_does(target: Path, part: slice, both: Barrier, says: Connection) -> None:
     ds = digits(part)
     says.send(None)
+    both.wait(60)
     try:
         write_zarr(ds, target, overwrite=True, chunk_bytes=CHUNK_BYTES)
     except TargetBusyError:
@@ -402,7 +404,8 @@ def test_of_two_builds_at_once_one_wins_whole_and_the_other_says_so(tmp_path: Pa
     target, parts = tmp_path / "d.zarr", (OLD, NEW)
     n_busy = 0
     for _ in range(10):
-        both = [Building(build_if_nobody_does, target, part) for part in parts]
+        begin = FORKS.Barrier(2)
+        both = [Building(build_if_nobody_does, target, part, begin) for part in parts]
         done = [building.ended()[1] for building in both]
         assert any(done)
         n_busy += done.count(0)
@@ -435,3 +438,19 @@ def test_folders_that_a_failed_build_made_are_removed_again(tmp_path: Path) -> N
     with pytest.raises(MnistZarrError, match="expected numbers, booleans or strings"):
         write_zarr(broken, tmp_path / "a" / "b" / "d.zarr")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("link", [".d.zarr.building", ".d.zarr.building/new-1"])
+def test_what_links_beside_the_target_lead_to_is_never_removed(tmp_path: Path, link: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").touch()
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to(elsewhere)
+    if "/" in link:
+        write_zarr(digits(OLD), tmp_path / "d.zarr")
+        assert sorted(os.listdir(tmp_path)) == ["d.zarr", "elsewhere"]
+    else:
+        with pytest.raises(StoreError, match="is a link; remove the link"):
+            write_zarr(digits(OLD), tmp_path / "d.zarr")
+    assert os.listdir(elsewhere) == ["precious"]
