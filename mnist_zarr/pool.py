@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -27,19 +27,20 @@ class Pool:
         Whether tasks run in other processes.
     """
 
-    def __init__(self, executor: Executor, max_pending: int, *, on_cluster: bool = False) -> None:
-        self.on_cluster = on_cluster
+    on_cluster = False
+
+    def __init__(self, executor: Executor, max_pending: int) -> None:
         self._executor = executor
         self._max_pending = max_pending
-        self._pending: set[Future[Any]] = set()
+        self._pending: set[Any] = set()
 
     def submit(self, task: Callable[..., object], *args: Any) -> None:
         """Run ``task(*args)`` as soon as there is room; wait for room."""
         while len(self._pending) >= self._max_pending:
-            done, self._pending = wait(self._pending, return_when=FIRST_COMPLETED)
+            done, self._pending = self._wait_for_one()
             for future in done:
                 future.result()
-        self._pending.add(self._executor.submit(task, *args))
+        self._pending.add(self._begin(task, *args))
 
     def finish(self) -> None:
         """Wait for all tasks."""
@@ -51,6 +52,43 @@ class Pool:
         begun = [future for future in self._pending if not future.cancel()]
         wait(begun, timeout=PATIENCE_SECONDS)
         self._pending.clear()
+
+    def _begin(self, task: Callable[..., object], *args: Any) -> Any:
+        return self._executor.submit(task, *args)
+
+    def _wait_for_one(self) -> tuple[set[Any], set[Any]]:
+        done, pending = wait(self._pending, return_when=FIRST_COMPLETED)
+        return done, pending
+
+
+class ClusterPool(Pool):
+    """The same on the workers of a cluster.
+
+    Not through the executor that the client offers: that fails if a worker dies between the end
+    of a task and the telling of it.
+    """
+
+    on_cluster = True
+
+    def __init__(self, client: Client, max_pending: int) -> None:
+        self._client: Any = client
+        self._max_pending = max_pending
+        self._pending = set()
+
+    def cancel(self) -> None:
+        """Give up all tasks. Those that have begun go on, for nobody."""
+        self._client.cancel(list(self._pending))
+        self._pending.clear()
+
+    def _begin(self, task: Callable[..., object], *args: Any) -> Any:
+        # Not pure: or else dask would name each task by a hash of its arguments, for which it
+        # reads lazy ones here.
+        return self._client.submit(task, *args, retries=RETRIES, pure=False)
+
+    def _wait_for_one(self) -> tuple[set[Any], set[Any]]:
+        distributed: Any = sys.modules["distributed"]
+        done, pending = distributed.wait(self._pending, return_when="FIRST_COMPLETED")
+        return done, pending
 
 
 @contextlib.contextmanager
@@ -74,10 +112,7 @@ def open_pool(
             yield from _run(Pool(threads, n_threads + waiting_tasks))
     else:
         n_threads = sum(cast(Any, client).nthreads().values()) or 1
-        # Not pure: or else dask would name each task by a hash of its arguments, for which it
-        # reads lazy ones here.
-        executor = cast(Any, client).get_executor(retries=RETRIES, pure=False)
-        yield from _run(Pool(executor, n_threads + waiting_tasks, on_cluster=True))
+        yield from _run(ClusterPool(client, n_threads + waiting_tasks))
 
 
 def _run(pool: Pool) -> Iterator[Pool]:
