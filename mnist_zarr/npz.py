@@ -31,7 +31,6 @@ from mnist_zarr.zip_source import ZIP_MAGIC, zip_members
 
 # X_train of scikit-learn's users, x_train of Keras; X and y without a split.
 ARRAY_NAME = re.compile(r"(?P<role>[xy])(?:_(?P<split>.+))?", re.IGNORECASE)
-ONLY_ARRAY = "arr_0"
 KNOWN_NAMES = "X_train, y_train, X_test, y_test (or x_train ...), X, y, or arr_0"
 
 
