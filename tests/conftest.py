@@ -1,14 +1,17 @@
-"""Fixtures of several modules: loopback servers, a clean memory:// file system."""
+"""Fixtures of several modules: loopback servers, a clean memory:// file system, counters."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import fsspec
 import pytest
 from hypothesis import settings
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
+
+from mnist_zarr.files import GzipSource
 
 settings.register_profile("no-deadline", deadline=None)
 settings.register_profile("thorough", deadline=None, max_examples=5000)
@@ -30,6 +33,21 @@ def _empty_memory() -> None:
     memory = fsspec.filesystem("memory")
     memory.store.clear()
     memory.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes each step in this process decodes of gzip files of images."""
+    sizes: list[int] = []
+    inflate = GzipSource._inflate
+
+    def counting(source: GzipSource, *args: Any) -> bytes:
+        data = inflate(source, *args)
+        sizes.append(len(data) if "images" in source.name else 0)
+        return data
+
+    monkeypatch.setattr(GzipSource, "_inflate", counting)
+    return sizes
 
 
 @pytest.fixture
