@@ -20,7 +20,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import dask
 import numpy as np
@@ -35,14 +34,13 @@ from benchmarks.timing import Timing, measure
 from benchmarks.web import serve
 from mnist_zarr import (
     build,
-    open_catalog,
+    open_dataset,
     open_store,
     rescale,
     select,
     write_zarr,
-    zarrs_pipeline,
 )
-from mnist_zarr.catalog import BUNDLED_FILES
+from mnist_zarr.catalog.entries import BUNDLED_FILES
 
 DIGIT = 7
 LEVEL = 9
@@ -148,16 +146,13 @@ def select_cases(folder: Path) -> Cases:
     }
     for order in ORDERS:
         path = folder / f"{order}.zarr"
-        fast = open_store(path, chunks=None)
-        with default_codecs():
-            opened, opened_with_dask = open_store(path, chunks=None), open_store(path)
+        opened, opened_with_dask = open_store(path, chunks=None), open_store(path)
         cases |= {
             f"{order} order, open and select": functools.partial(open_and_select, path),
             f"{order} order, opened before": functools.partial(select_scaled, opened),
             f"{order} order, opened before, dask": functools.partial(
                 select_scaled, opened_with_dask
             ),
-            f"{order} order, opened before, extra fast": functools.partial(select_scaled, fast),
             f"{order} order, plain xarray": functools.partial(open_and_sel, path),
             f"{order} order, limit: decode alone": decode_alone(path),
             f"{order} order, limit: decode, then scale": decode_and_scale(path),
@@ -165,14 +160,8 @@ def select_cases(folder: Path) -> Cases:
     return cases
 
 
-def default_codecs() -> Any:
-    """Return a context in which stores are opened as if zarrs were not installed."""
-    return mock.patch.object(zarrs_pipeline, "ZarrsCodecPipeline", None)
-
-
 def open_and_select(path: Path) -> Any:
-    with default_codecs():
-        return select_scaled(open_store(path, chunks=None))
+    return select_scaled(open_store(path, chunks=None))
 
 
 def select_scaled(ds: xr.Dataset) -> Any:
@@ -252,7 +241,7 @@ def stored_bytes(folder: Path) -> dict[str, int]:
     images, labels = peers.read_raw_arrays()
     np.savez_compressed(folder / "uint8.npz", image=images, label=labels)
     build(folder / "opens-rescaled.zarr", rescale=(-1, 1))
-    write_zarr(rescale(open_catalog("mnist")), folder / "float32.zarr", level=3)
+    write_zarr(rescale(open_dataset("mnist")), folder / "float32.zarr", level=3)
     return {
         "raw IDX": len(raw),
         "gzip IDX (the original files)": tree_bytes(BUNDLED_FILES, "*.gz"),
@@ -337,11 +326,6 @@ def check_targets(results: dict[str, Any]) -> dict[str, tuple[float, bool]]:
             chosen["label order, opened before"] / chosen["label order, limit: decode alone"],
             -2.5,
         ),
-        "select, label order, extra fast: times the decode limit (at most 1.5)": (
-            chosen["label order, opened before, extra fast"]
-            / chosen["label order, limit: decode alone"],
-            -1.5,
-        ),
         "bytes: the larger store against the gzip files (at most 0.94)": (
             max(size[f"mnist_zarr, {order} order"] for order in ORDERS)
             / size["gzip IDX (the original files)"],
@@ -359,11 +343,6 @@ def check_targets(results: dict[str, Any]) -> dict[str, tuple[float, bool]]:
         "select, label order: times decoding and scaling (at most 2.5)": (
             chosen["label order, opened before"] / chosen["label order, limit: decode, then scale"],
             -2.5,
-        ),
-        "select, label order, extra fast: times decoding and scaling (at most 1.5)": (
-            chosen["label order, opened before, extra fast"]
-            / chosen["label order, limit: decode, then scale"],
-            -1.5,
         ),
     }
     return {
@@ -400,7 +379,6 @@ def print_traffic(traffic: dict[str, dict[str, Any]]) -> None:
 
 OURS, THEIRS, LIMIT = "tab:blue", "0.45", "tab:orange"
 SELECT_SHOWN = {
-    "label order, opened before, extra fast": "mnist_zarr, label order, opened before, zarrs",
     "label order, opened before": "mnist_zarr, label order, opened before",
     "label order, plain xarray": "label order, plain xarray: open and select",
     "label order, open and select": "mnist_zarr, label order: open and select",

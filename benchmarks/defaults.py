@@ -31,7 +31,7 @@ from benchmarks.__main__ import (
 )
 from benchmarks.timing import measure
 from mnist_zarr import build, open_store
-from mnist_zarr.catalog import BUNDLED_FILES
+from mnist_zarr.catalog.entries import BUNDLED_FILES
 
 LEVELS = (1, 3, 6, 9, 12)
 CHUNK_KB = {"source": (750, 1500, 3000, 6000, 12_000), "label": (200, 300, 450, 600, 900, 1800)}

@@ -10,8 +10,8 @@ from typing import BinaryIO
 import numpy as np
 from zlib_ng import gzip_ng
 
-from mnist_zarr.catalog import BUNDLED_FILES
-from mnist_zarr.idx import IdxHeader, read_idx
+from mnist_zarr.catalog.entries import BUNDLED_FILES
+from mnist_zarr.formats.idx import IdxHeader, read_idx
 
 BLOCK_SAMPLES = 20_000
 

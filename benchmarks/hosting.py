@@ -25,7 +25,7 @@ from zarr.storage import ObjectStore
 from benchmarks.timing import measure
 from benchmarks.web import serve
 from mnist_zarr import build, open_store
-from tests.object_server import BUCKET, KEYS, S3Server
+from tests.support.object_server import BUCKET, KEYS, S3Server
 
 DIGIT = 7
 STORES = {

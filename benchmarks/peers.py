@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import xarray as xr
 from PIL import Image
 
-from mnist_zarr.catalog import BUNDLED_FILES
+from mnist_zarr.catalog.entries import BUNDLED_FILES
 
 Array = npt.NDArray[Any]
 PAIRS = [

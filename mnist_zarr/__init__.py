@@ -1,7 +1,7 @@
 """IDX files in, labelled xarray Datasets out, written as chunked, verified Zarr stores.
 
 >>> import mnist_zarr
->>> ds = mnist_zarr.open_catalog("mnist")
+>>> ds = mnist_zarr.open_dataset("mnist")
 >>> mnist_zarr.select(ds, label=7, split="train").sizes["sample"]
 6265
 """

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from mnist_zarr.backend import Source, open_idx
-from mnist_zarr.catalog import open_catalog
-from mnist_zarr.entries import CATALOG
-from mnist_zarr.errors import SourceError, SourceNotFoundError
-from mnist_zarr.files import PathOrFile, is_url
-from mnist_zarr.npz import is_npz, open_npz
-from mnist_zarr.pairs import parse_name
-from mnist_zarr.plan import Order
-from mnist_zarr.storage import Target
-from mnist_zarr.template import Codec, ZarrFormat
-from mnist_zarr.writer import write_zarr
-
 if TYPE_CHECKING:
     from distributed import Client
+from mnist_zarr.catalog.entries import CATALOG
+from mnist_zarr.catalog.opening import open_dataset
+from mnist_zarr.errors import SourceError, SourceNotFoundError
+from mnist_zarr.files.sources import PathOrFile
+from mnist_zarr.files.urls import is_url
+from mnist_zarr.formats.idx_engine import Source, open_idx
+from mnist_zarr.formats.idx_names import parse_name
+from mnist_zarr.formats.npz import is_npz, open_npz
+from mnist_zarr.stores.targets import Target
+from mnist_zarr.writing.layout import Codec, ZarrFormat
+from mnist_zarr.writing.plan import Order
+from mnist_zarr.writing.writer import write_zarr
 
 
 def build(
@@ -52,7 +52,7 @@ def build(
         no reader can open it; an interrupted upload is gone on with.
     source : optional
         The name of a data set of the catalog (``"mnist"``, the default, comes
-        with the package, the others are downloaded: see :func:`open_catalog`);
+        with the package, the others are downloaded: see :func:`open_dataset`);
         an IDX image file; an .npz archive; a folder with one pair of IDX files
         per split; several of these as a list; or a Dataset. A folder that has
         the name of a data set is written ``"./mnist"``.
@@ -117,7 +117,7 @@ def open_source(source: Source | xr.Dataset, *, labels: PathOrFile | None = None
     if isinstance(source, str) and source in CATALOG:
         if labels is not None:
             raise SourceError(f"labels: the data set {source!r} of the catalog has its own")
-        return open_catalog(source)
+        return open_dataset(source)
     parts = source if isinstance(source, Sequence) and not isinstance(source, str) else [source]
     for part in parts:
         _check_names_something(part)

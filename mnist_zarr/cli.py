@@ -22,10 +22,7 @@ Examples:
   mnist-zarr plot mnist.zarr --label 7 -o sevens.png
   mnist-zarr publish mnist.zarr s3://bucket/mnist.zarr
 """
-
 BYTES_OF_UNIT = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-
-
 # Of the pictures that `plot` draws, the options that say how many images they show.
 GRID_OF_KIND = {
     "samples": ("rows", "columns"),
@@ -193,7 +190,7 @@ def info(store: str, storage_options: dict[str, Any] | None) -> None:
       mnist-zarr info mnist.zarr
       mnist-zarr info s3://bucket/mnist.zarr --storage-option anon=true
     """
-    click.echo(mnist_zarr.summary.summarize(store, storage_options=storage_options).to_text())
+    click.echo(mnist_zarr.summarize(store, storage_options=storage_options).to_text())
 
 
 @main.command()
@@ -251,7 +248,7 @@ def sources() -> None:
     Example:
       mnist-zarr sources
     """
-    click.echo(mnist_zarr.catalog.describe_catalog())
+    click.echo(mnist_zarr.describe_catalog())
 
 
 @main.command()

@@ -24,6 +24,8 @@ Every class also inherits the built-in that a caller would expect to catch.
 All carry one argument, the message, so that they travel between processes.
 """
 
+from __future__ import annotations
+
 
 class MnistZarrError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -52,7 +54,7 @@ class SourceNotFoundError(FileNotFoundError, SourceError):
 
 
 class SchemaError(MnistZarrError, ValueError):
-    """A Dataset that is not of the data model (see :mod:`mnist_zarr.schema`)."""
+    """A Dataset that is not of the data model (see :mod:`mnist_zarr.dataset.schema`)."""
 
 
 class OptionError(MnistZarrError, ValueError):

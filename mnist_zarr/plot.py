@@ -16,13 +16,13 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mnist_zarr import schema
-from mnist_zarr.blocks import blocks
-from mnist_zarr.counts import count_samples
+from mnist_zarr.dataset import schema
+from mnist_zarr.dataset.blocks import iter_blocks
+from mnist_zarr.dataset.classes import MAX_CLASSES, class_names, count_samples
+from mnist_zarr.dataset.schema import COL, IMAGE, LABEL, ROW, SAMPLE
+from mnist_zarr.dataset.selection import select
 from mnist_zarr.errors import OptionError, SchemaError, SelectionError
-from mnist_zarr.files import create_file
-from mnist_zarr.schema import COL, IMAGE, LABEL, ROW, SAMPLE
-from mnist_zarr.selection import select
+from mnist_zarr.files.output import create_file
 
 INCHES_PER_IMAGE = 1.2
 INCHES_PER_IMAGE_OF_SHEET = 0.6
@@ -61,8 +61,8 @@ def one_per_class(ds: xr.Dataset, *, columns: int = 5) -> Figure:
 
     Examples
     --------
-    >>> from mnist_zarr.catalog import open_catalog
-    >>> figure = one_per_class(open_catalog("mnist"))
+    >>> from mnist_zarr import open_dataset
+    >>> figure = one_per_class(open_dataset("mnist"))
     >>> figure.savefig("digits.png")  # doctest: +SKIP
     """
     _check_images(ds)
@@ -130,8 +130,8 @@ def class_balance(ds: xr.Dataset) -> Figure:
 
     Examples
     --------
-    >>> from mnist_zarr.catalog import open_catalog
-    >>> figure = class_balance(open_catalog("mnist"))
+    >>> from mnist_zarr import open_dataset
+    >>> figure = class_balance(open_dataset("mnist"))
     >>> figure.axes[0].get_xlabel()
     'samples'
     """
@@ -185,14 +185,14 @@ def mean_images(ds: xr.Dataset, *, columns: int = 5) -> Figure:
 
     Examples
     --------
-    >>> from mnist_zarr.catalog import open_catalog
-    >>> figure = mean_images(open_catalog("mnist"))
+    >>> from mnist_zarr import open_dataset
+    >>> figure = mean_images(open_dataset("mnist"))
     """
     _check_images(ds)
     _check_at_least_one("columns", columns)
     labels, values = _labels_and_classes(ds, "mean_images")
     sums = np.zeros((len(values), *ds[IMAGE].shape[1:]))
-    for start, block in blocks(ds[IMAGE].variable):
+    for start, block in iter_blocks(ds[IMAGE].variable):
         codes = np.searchsorted(values, labels[start : start + len(block)])
         for code in np.unique(codes):
             sums[code] += block[codes == code].sum(axis=0, dtype=np.float64)
@@ -228,8 +228,8 @@ def contact_sheet(ds: xr.Dataset, *, columns: int = 10) -> Figure:
 
     Examples
     --------
-    >>> from mnist_zarr.catalog import open_catalog
-    >>> figure = contact_sheet(open_catalog("mnist"))
+    >>> from mnist_zarr import open_dataset
+    >>> figure = contact_sheet(open_dataset("mnist"))
     """
     _check_images(ds)
     _check_at_least_one("columns", columns)
@@ -275,9 +275,9 @@ def save_figure(figure: Figure, target: str | os.PathLike[str], *, overwrite: bo
     Examples
     --------
     >>> import tempfile
-    >>> from mnist_zarr.catalog import open_catalog
+    >>> from mnist_zarr import open_dataset
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_figure(class_balance(open_catalog("mnist")), f"{folder}/balance.png")
+    ...     save_figure(class_balance(open_dataset("mnist")), f"{folder}/balance.png")
     """
     name = os.fspath(target)
     image_format = os.path.splitext(name)[1].removeprefix(".").lower()
@@ -299,7 +299,7 @@ def _draw(
 
 
 def _titles(ds: xr.Dataset, labels: npt.NDArray[Any]) -> list[str]:
-    names = schema.class_names(ds)
+    names = class_names(ds)
     return [names.get(value, str(value)) for value in labels.tolist()]
 
 
@@ -325,10 +325,10 @@ def _labels_and_classes(ds: xr.Dataset, caller: str) -> tuple[npt.NDArray[Any], 
     values = np.unique(labels)
     if not len(values):
         raise SelectionError(f"{caller}: the Dataset has no samples")
-    if len(values) > schema.MAX_CLASSES:
+    if len(values) > MAX_CLASSES:
         raise SchemaError(
             f"{caller}: {len(values):,} different labels are too many for classes, of which "
-            f"there may be {schema.MAX_CLASSES}"
+            f"there may be {MAX_CLASSES}"
         )
     return labels, values
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from distributed import Client
 
+
 # A task whose worker dies is run again elsewhere, this often.
 RETRIES = 5
 # How long those that have begun are waited for when all is given up.

@@ -11,7 +11,7 @@ from hypothesis import settings
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from mnist_zarr.files import GzipSource
+from mnist_zarr.files.gzip_source import GzipSource
 
 settings.register_profile("no-deadline", deadline=None)
 settings.register_profile("thorough", deadline=None, max_examples=5000)

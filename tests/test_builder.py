@@ -13,9 +13,9 @@ import pytest
 import xarray as xr
 
 from mnist_zarr.builder import build
-from mnist_zarr.catalog import BUNDLED_FILES
+from mnist_zarr.catalog.entries import BUNDLED_FILES
 from mnist_zarr.errors import SourceError, SourceNotFoundError, TargetExistsError
-from mnist_zarr.idx import read_idx, write_idx
+from mnist_zarr.formats.idx import read_idx, write_idx
 
 PLAIN_XARRAY = """
 import json, sys

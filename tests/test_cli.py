@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 from matplotlib.image import imread
 
 from mnist_zarr.cli import main
-from mnist_zarr.idx import write_idx
+from mnist_zarr.formats.idx import write_idx
 
 
 def run(*args: str | Path) -> Result:

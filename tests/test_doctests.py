@@ -12,7 +12,7 @@ import mnist_zarr
 
 MODULES = [
     name
-    for _, name, _ in pkgutil.iter_modules(mnist_zarr.__path__, "mnist_zarr.")
+    for _, name, _ in pkgutil.walk_packages(mnist_zarr.__path__, "mnist_zarr.")
     if name != "mnist_zarr.__main__"  # runs the command when it is imported
 ]
 

@@ -15,12 +15,13 @@ from matplotlib.figure import Figure
 from zarr.storage import MemoryStore
 
 from mnist_zarr import plot
-from mnist_zarr.catalog import open_catalog
+from mnist_zarr.catalog.opening import open_dataset
+from mnist_zarr.dataset.classes import class_attrs
+from mnist_zarr.dataset.schema import STRING_DTYPE, make_dataset
 from mnist_zarr.errors import OptionError, SchemaError, SelectionError, TargetExistsError
-from mnist_zarr.plan import Order
-from mnist_zarr.reader import open_store
-from mnist_zarr.schema import STRING_DTYPE, class_attrs, make_dataset
-from mnist_zarr.writer import write_zarr
+from mnist_zarr.reading.reader import open_store
+from mnist_zarr.writing.plan import Order
+from mnist_zarr.writing.writer import write_zarr
 
 
 def shown_images(figure: Figure) -> list[np.ndarray[Any, Any]]:
@@ -38,7 +39,7 @@ def titles(figure: Figure) -> list[str]:
 
 
 def test_one_per_class_shows_the_first_sample_of_each_digit_in_two_rows_of_five() -> None:
-    ds = open_catalog("mnist")
+    ds = open_dataset("mnist")
     figure = plot.one_per_class(ds)
     assert titles(figure) == list("0123456789")
     labels = ds.label.values
@@ -49,7 +50,7 @@ def test_one_per_class_shows_the_first_sample_of_each_digit_in_two_rows_of_five(
 
 
 def test_samples_shows_the_first_25_sevens() -> None:
-    ds = open_catalog("mnist")
+    ds = open_dataset("mnist")
     figure = plot.samples(ds, 7)
     expected = ds.sel(label=7).image[:25].values
     np.testing.assert_array_equal(np.stack(shown_images(figure)), expected)
@@ -58,7 +59,7 @@ def test_samples_shows_the_first_25_sevens() -> None:
 
 
 def test_both_orders_of_a_store_give_the_same_pictures() -> None:
-    ds = open_catalog("mnist").isel(sample=slice(500))
+    ds = open_dataset("mnist").isel(sample=slice(500))
     pictures = []
     orders: tuple[Order, ...] = ("source", "label")
     for order in orders:
@@ -77,7 +78,7 @@ def test_both_orders_of_a_store_give_the_same_pictures() -> None:
 
 
 def test_only_the_chunks_with_shown_samples_are_read(tmp_path: Path) -> None:
-    ds = open_catalog("mnist").isel(sample=slice(2000))
+    ds = open_dataset("mnist").isel(sample=slice(2000))
     write_zarr(ds, tmp_path / "t.zarr", chunk_bytes=78_400, level=1)
     # The first of every digit is among the first 100 samples: nothing else can be read now.
     for chunk in range(1, 20):
@@ -120,7 +121,7 @@ def test_there_may_be_fewer_samples_than_places() -> None:
 
 
 def test_class_balance_stacks_the_splits_of_every_class() -> None:
-    ds = open_catalog("mnist")
+    ds = open_dataset("mnist")
     (axes,) = (figure := plot.class_balance(ds)).axes
     train, test = (np.array([bar.get_width() for bar in bars]) for bars in axes.containers)
     np.testing.assert_array_equal(train, np.bincount(ds.sel(split="train").label))
@@ -139,7 +140,7 @@ def test_class_balance_has_no_legend_where_there_is_no_split() -> None:
 
 
 def test_mean_images_are_those_of_each_class() -> None:
-    ds = open_catalog("mnist").isel(sample=slice(59_000, 61_000))
+    ds = open_dataset("mnist").isel(sample=slice(59_000, 61_000))
     expected = ds.compute().groupby("label").mean().image.values
     for lazy in (ds, ds.chunk(sample=300)):
         figure = plot.mean_images(lazy)
@@ -161,7 +162,7 @@ def test_mean_images_hold_a_few_megabytes_of_any_number_of_images() -> None:
 
 
 def test_contact_sheet_has_a_row_of_first_samples_per_class() -> None:
-    ds = open_catalog("mnist").isel(sample=slice(2000)).load()
+    ds = open_dataset("mnist").isel(sample=slice(2000)).load()
     figure = plot.contact_sheet(ds)
     (sheet,) = shown_images(figure)
     step = 28 + plot.PIXELS_BETWEEN_IMAGES

@@ -16,16 +16,16 @@ from click.testing import CliRunner
 from pytest_httpserver import HTTPServer
 
 import mnist_zarr
-from mnist_zarr import qmnist
 from mnist_zarr.builder import build
-from mnist_zarr.catalog import BUNDLED_FILES, CATALOG, open_catalog
+from mnist_zarr.catalog import qmnist
+from mnist_zarr.catalog.download import RemoteFile
+from mnist_zarr.catalog.entries import BUNDLED_FILES, CATALOG, QMNIST
+from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.cli import main
-from mnist_zarr.download import RemoteFile
-from mnist_zarr.entries import QMNIST
-from mnist_zarr.idx import write_idx
-from tests.object_server import KEYS, S3Server
-from tests.test_family import SmallCopy
-from tests.test_openml import OpenmlServer, point_to
+from mnist_zarr.formats.idx import write_idx
+from tests.catalog.test_family import SmallCopy
+from tests.catalog.test_openml import OpenmlServer, point_to
+from tests.support.object_server import KEYS, S3Server
 
 TOP = Path(__file__).parent.parent
 README = TOP / "README.md"
@@ -58,7 +58,7 @@ def _downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("fashion-mnist", "emnist-letters"):
         monkeypatch.setitem(CATALOG, name, SmallCopy(CATALOG[name], mirror).entry)
     table = np.zeros((70_000, 8), np.int32)
-    table[:, 0] = open_catalog("mnist").label
+    table[:, 0] = open_dataset("mnist").label
     table[:115, 2] = 2154
     table[:300, 1] = 4
     parts = []
@@ -79,7 +79,7 @@ def _downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _openml(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path / "scikit_learn_data"))
     point_to(httpserver.url_for("/"), monkeypatch)
-    some = open_catalog("mnist").isel(sample=slice(0, 100)).load()
+    some = open_dataset("mnist").isel(sample=slice(0, 100)).load()
     OpenmlServer(httpserver).offer(some.image.values.reshape(100, -1), some.label.values)
 
 
@@ -143,10 +143,20 @@ def test_links_to_files_lead_somewhere(name: str) -> None:
     assert [link for link in links if not (TOP / link).exists()] == []
 
 
-def test_the_table_of_modules_names_every_module() -> None:
-    table = README.read_text().split("| modules | job |")[1].split("\n\n")[0]
-    modules = {path.stem for path in Path(mnist_zarr.__file__).parent.glob("[!_]*.py")}
-    assert set(re.findall(r"`(\w+)`", table)) == modules
+def test_the_table_of_the_layout_names_every_folder_and_module() -> None:
+    section = README.read_text().split("## Layout of the code")[1].split("\n\n")[2]
+    named = {
+        name for row in section.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])
+    }
+    package = Path(mnist_zarr.__file__).parent
+    folders = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert named == folders | {path.stem for path in package.glob("[!_]*.py")}
+
+
+def test_every_test_that_readme_names_exists() -> None:
+    named = re.findall(r"`(tests/\S+)`", README.read_text())
+    assert len(named) >= 5
+    assert [name for name in named if not (TOP / name).exists()] == []
 
 
 def test_files_that_contributing_names_exist() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_zarr.errors import IdxFormatError, MnistZarrError
-from mnist_zarr.idx import IdxFile, read_idx
+from mnist_zarr.formats.idx import IdxFile, read_idx
 from tests.fuzz.target import EDGES, SIZES, Havoc, Target, likely_small, result_within_limits
 
 NUMPY_CODE_OF_TYPE = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -62,7 +62,7 @@ def _check_parts(
         start = rng.randint(0, idx.shape[0])
         stop = min(start + rng.choice((0, 1, 2, 5, 2**32)), idx.shape[0])
         try:
-            rows = idx.read_rows(start, stop)
+            rows = idx.read_samples(start, stop)
         except IdxFormatError:
             assert not is_good, "a good file was refused"
         else:
@@ -74,12 +74,12 @@ def _check_parts(
         _assert_stands_there(block, idx, start, decoded)
         start += len(block)
     assert is_good, "damage was not noticed by blocks"
-    assert start == idx.header.n_rows
+    assert start == idx.header.n_samples
 
 
 def _assert_stands_there(rows: npt.NDArray[Any], idx: IdxFile, start: int, decoded: bytes) -> None:
     """Compare rows with the file, as far as the dumb reader has come in a damaged one."""
-    offset = idx.header.header_bytes + start * idx.header.row_bytes
+    offset = idx.header.header_bytes + start * idx.header.sample_bytes
     expected = decoded[offset : offset + rows.nbytes]
     assert rows.astype(rows.dtype.newbyteorder(">")).tobytes().startswith(expected)
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from mnist_zarr.errors import MnistZarrError
-from mnist_zarr.npz import open_npz
+from mnist_zarr.formats.npz import open_npz
 from tests.fuzz.target import EDGES, SIZES, Havoc, Target, likely_small, result_within_limits
 
 NAME = re.compile(r"([xyXY])(?:_(.+))?\.npy")

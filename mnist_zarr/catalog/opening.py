@@ -1,0 +1,149 @@
+"""The data sets known by name, as Datasets and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from mnist_zarr.catalog.entries import CATALOG, BundledFile, CatalogEntry
+from mnist_zarr.catalog.qmnist import fetch_label_tables, label_coords
+from mnist_zarr.dataset.classes import class_attrs
+from mnist_zarr.dataset.records import DATASET_ID
+from mnist_zarr.dataset.schema import IMAGE, LABEL
+from mnist_zarr.errors import MissingExtraError, SourceError
+from mnist_zarr.formats.idx_engine import open_idx
+from mnist_zarr.formats.idx_names import IdxPair
+from mnist_zarr.formats.npz import open_npz
+from mnist_zarr.terminal import align_columns
+
+
+def open_dataset(name: str, *, chunks: Any = None) -> xr.Dataset:
+    """Open a data set by its name, lazily. MNIST comes with the package.
+
+    Parameters
+    ----------
+    name : str
+        ``"mnist"``, ``"fashion-mnist"``, ``"kmnist"``, ``"k49"``, ``"qmnist"``,
+        or ``"emnist-balanced"``, ``-byclass``, ``-bymerge``, ``-digits``,
+        ``-letters``, ``-mnist``. All but the first are downloaded when they are
+        first opened, and kept (see :mod:`mnist_zarr.catalog.download`).
+    chunks : optional
+        As in :func:`xarray.open_dataset`: ``None`` for plain lazy arrays,
+        ``{}`` for dask arrays.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``image`` (sample, row, col) uint8, with the coordinates ``label``
+        (uint8), ``split`` (string) and ``source_index`` (uint32); the training
+        samples first, then the test samples. QMNIST also has ``writer`` and
+        ``series``, see :func:`mnist_zarr.join_writers`.
+
+    Raises
+    ------
+    SourceError
+        If there is no data set of that name.
+    DownloadError
+        If a file is not here and no mirror gives it as it should be.
+    MissingExtraError
+        If a download is needed and pooch is not installed.
+
+    Notes
+    -----
+    EMNIST's files have rows and columns swapped. The images are served upright;
+    the attribute ``source_dims`` of ``image`` says how they are stored. The
+    labels of EMNIST Letters run from 1 to 26, and stay so.
+
+    Examples
+    --------
+    >>> dict(open_dataset("mnist").sizes)
+    {'sample': 70000, 'row': 28, 'col': 28}
+    """
+    entry = CATALOG.get(name)
+    if entry is None:
+        raise SourceError(f"{name!r}: no data set of that name; choose from {', '.join(CATALOG)}")
+    return open_entry(entry, chunks=chunks)
+
+
+def describe_catalog() -> str:
+    """Return a table of the data sets: name, size, licence, origin, whether it is here.
+
+    Examples
+    --------
+    >>> describe_catalog().splitlines()[1].split()[:4]
+    ['mnist', '70,000', '10', 'CC']
+    """
+    rows = [("name", "samples", "classes", "licence", "from", "here")]
+    rows += [
+        (
+            entry.name,
+            f"{entry.n_samples:,}",
+            str(len(entry.class_names)),
+            entry.license,
+            entry.publisher,
+            _where(entry),
+        )
+        for entry in CATALOG.values()
+    ]
+    return "\n".join(align_columns(rows, right=(1, 2)))
+
+
+def _where(entry: CatalogEntry) -> str:
+    if all(isinstance(file, BundledFile) for file in entry.files):
+        return "bundled"
+    try:
+        return "cached" if all(file.is_here() for file in entry.files) else "to download"
+    except MissingExtraError:
+        return "to download"
+
+
+def open_entry(entry: CatalogEntry, *, chunks: Any = None) -> xr.Dataset:
+    """Open the data set that an entry describes; see :func:`open_dataset`."""
+    ds = _OPENERS[entry.kind](entry, chunks)
+    ds[IMAGE].attrs["comment"] = entry.image_comment
+    labels = range(entry.first_label, entry.first_label + len(entry.class_names))
+    ds[LABEL].attrs |= class_attrs(labels, entry.class_names)
+    ds.attrs |= {
+        DATASET_ID: entry.name,
+        "title": entry.title,
+        "license": entry.license_details,
+        "references": entry.citation,
+    }
+    return ds
+
+
+def _open_idx(entry: CatalogEntry, chunks: Any) -> xr.Dataset:
+    return open_idx(_pairs(entry), chunks=chunks)
+
+
+def _open_transposed_idx(entry: CatalogEntry, chunks: Any) -> xr.Dataset:
+    return open_idx(_pairs(entry), chunks=chunks, transposed=True)
+
+
+def _open_qmnist(entry: CatalogEntry, chunks: Any) -> xr.Dataset:
+    ds = open_idx(_pairs(entry), chunks=chunks)
+    coords = label_coords(np.concatenate(fetch_label_tables(entry)))
+    coords[LABEL].attrs = ds[LABEL].attrs
+    return ds.assign_coords(coords)
+
+
+def _open_npz(entry: CatalogEntry, chunks: Any) -> xr.Dataset:
+    return open_npz(_pairs(entry), chunks=chunks)
+
+
+_OPENERS: dict[str, Callable[[CatalogEntry, Any], xr.Dataset]] = {
+    "idx": _open_idx,
+    "idx transposed": _open_transposed_idx,
+    "qmnist": _open_qmnist,
+    "npz": _open_npz,
+}
+
+
+def _pairs(entry: CatalogEntry) -> list[IdxPair]:
+    return [
+        IdxPair(str(part.images.fetch()), str(part.labels.fetch()), part.split)
+        for part in entry.parts
+    ]

@@ -1,0 +1,96 @@
+"""The rows of a variable, a few megabytes at a time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+BLOCK_BYTES = 4 << 20
+# Larger, as every such block may read all chunks.
+SCATTERED_BLOCK_BYTES = 16 << 20
+# Positions take eight bytes a sample, several times over: bounds those of small samples.
+MAX_BLOCK_SAMPLES = 1 << 16
+
+
+def bytes_per_sample(variable: xr.Variable) -> int:
+    """Return the bytes of one sample of the variable."""
+    return int(variable.dtype.itemsize * math.prod(variable.shape[1:]))
+
+
+def block_bounds(n_samples: int, sample_bytes: int) -> Iterator[tuple[int, int]]:
+    """Yield start and stop of one block after the other.
+
+    Examples
+    --------
+    >>> list(block_bounds(10_000, sample_bytes=784))
+    [(0, 5349), (5349, 10000)]
+    """
+    block_samples = max(1, min(BLOCK_BYTES // max(1, sample_bytes), MAX_BLOCK_SAMPLES))
+    for start in range(0, n_samples, block_samples):
+        yield start, min(start + block_samples, n_samples)
+
+
+def iter_blocks(variable: xr.Variable) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Yield the first position and the rows of each block, in order.
+
+    Every dask chunk is computed once; so memory holds one of them, or one block.
+    """
+    sample_bytes = bytes_per_sample(variable)
+    for start, stop in _reads(variable, sample_bytes):
+        rows = variable[start:stop].values
+        for first, last in block_bounds(len(rows), sample_bytes):
+            yield start + first, rows[first:last]
+
+
+def _reads(variable: xr.Variable, sample_bytes: int) -> Iterator[tuple[int, int]]:
+    if variable.chunks is None:
+        yield from block_bounds(variable.shape[0], sample_bytes)
+        return
+    start = stop = 0
+    for chunk_samples in variable.chunks[0]:
+        if start < stop and (stop + chunk_samples - start) * sample_bytes > BLOCK_BYTES:
+            yield start, stop
+            start = stop
+        stop += chunk_samples
+    if start < stop:
+        yield start, stop
+
+
+def iter_blocks_at(
+    variable: xr.Variable, positions: npt.NDArray[np.int64]
+) -> Iterator[npt.NDArray[Any]]:
+    """Yield the rows at these positions, in their order, some at a time.
+
+    The chunks of a store in another order than the positions are read once for
+    every block that has samples of theirs.
+    """
+    if len(positions) and (np.diff(positions) == 1).all():
+        for _, block in iter_blocks(variable[int(positions[0]) : int(positions[-1]) + 1]):
+            yield block
+        return
+    block_samples = max(1, SCATTERED_BLOCK_BYTES // max(1, bytes_per_sample(variable)))
+    for start in range(0, len(positions), block_samples):
+        wanted = positions[start : start + block_samples]
+        by_position = np.argsort(wanted)
+        ordered = wanted[by_position]
+        block = np.empty((len(wanted), *variable.shape[1:]), variable.dtype)
+        for first, last in _one_dask_chunk_at_a_time(variable, ordered):
+            block[by_position[first:last]] = variable[ordered[first:last]].values
+        yield block
+
+
+def _one_dask_chunk_at_a_time(
+    variable: xr.Variable, ordered: npt.NDArray[np.int64]
+) -> Iterator[tuple[int, int]]:
+    """Cut ascending positions where dask would load one more chunk: it loads all, then takes."""
+    ends = [len(variable)] if variable.chunks is None else np.cumsum(variable.chunks[0])
+    bounds = np.searchsorted(ordered, ends)
+    for first, last in itertools.pairwise([0, *bounds.tolist()]):
+        if first < last:
+            yield first, last

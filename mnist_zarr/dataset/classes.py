@@ -1,0 +1,109 @@
+"""The classes of labels: their names as CF flags, and how many samples each has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from mnist_zarr.dataset.schema import LABEL, SPLIT
+from mnist_zarr.errors import SchemaError
+
+# Labels with more values than this are numbers rather than classes.
+MAX_CLASSES = 256
+
+
+def class_attrs(values: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
+    """Return the CF flag attributes that name the values of ``label``.
+
+    ``flag_meanings`` is a list of words separated by blanks, so that a blank
+    inside a name becomes an underscore (CF 1.11, section 3.5).
+
+    Examples
+    --------
+    >>> class_attrs([0, 1], ["Ankle boot", "Bag"])
+    {'flag_values': [0, 1], 'flag_meanings': 'Ankle_boot Bag'}
+    """
+    meanings = " ".join("_".join(name.split()) for name in names)
+    return {"flag_values": [int(value) for value in values], "flag_meanings": meanings}
+
+
+def class_names(ds: xr.Dataset, name: str = LABEL) -> dict[int, str]:
+    """Return the name of each value of a variable, from its CF flag attributes.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        The Dataset.
+    name : str
+        The variable, ``label`` by default.
+
+    Returns
+    -------
+    dict
+        From value to name; empty where the Dataset names none.
+
+    Raises
+    ------
+    SchemaError
+        If ``flag_values`` and ``flag_meanings`` differ in length.
+    """
+    attrs = ds[name].attrs if name in ds.variables else {}
+    if not {"flag_values", "flag_meanings"} <= attrs.keys():
+        return {}
+    values = np.atleast_1d(attrs["flag_values"]).tolist()
+    meanings = str(attrs["flag_meanings"]).split()
+    if len(values) != len(meanings):
+        raise SchemaError(
+            f"{name}: flag_values has {len(values)} entries, but flag_meanings has {len(meanings)}"
+        )
+    return {value: word.replace("_", " ") for value, word in zip(values, meanings, strict=True)}
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """Numbers of samples.
+
+    Attributes
+    ----------
+    splits : tuple of str
+        In the order in which they appear; one empty name where the Dataset
+        has no ``split``.
+    of_label : dict
+        From each label value, ascending, to its number of samples per split.
+    """
+
+    splits: tuple[str, ...]
+    of_label: dict[Any, tuple[int, ...]]
+
+
+def count_samples(ds: xr.Dataset) -> ClassCounts:
+    """Count the samples of each class and split. Reads these two coordinates only.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        With ``label`` (sample) and perhaps ``split`` (sample).
+
+    Examples
+    --------
+    >>> from mnist_zarr.dataset.schema import make_dataset
+    >>> count_samples(make_dataset(None, label=np.array([7, 3, 7])))
+    ClassCounts(splits=('',), of_label={3: (1,), 7: (2,)})
+    """
+    label = ds[LABEL].values
+    split = ds[SPLIT].values if SPLIT in ds.variables else np.full(len(label), "")
+    values, codes = np.unique(label, return_inverse=True)
+    # In the order in which they appear: train before test.
+    splits, first, split_codes = np.unique(split, return_index=True, return_inverse=True)
+    table = np.zeros((len(values), len(splits)), dtype=np.int64)
+    np.add.at(table, (codes, split_codes), 1)
+    appearance = np.argsort(first)
+    counts = table[:, appearance].tolist()
+    return ClassCounts(
+        tuple(str(split) for split in splits[appearance]),
+        {value: tuple(row) for value, row in zip(values.tolist(), counts, strict=True)},
+    )

@@ -1,0 +1,213 @@
+"""Linear maps of pixel values: onto another range, and packed in a store.
+
+A *packed* image is stored as integers with the CF attributes ``scale_factor``
+and ``add_offset`` (CF 1.11, section 8.1), so that xarray opens it as floats::
+
+    float = integer * scale_factor + add_offset
+
+Its ``valid_range`` has the type of ``scale_factor`` and is therefore one of the
+floats (NetCDF Users Guide, appendix A, "valid_range").
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from mnist_zarr.dataset.lazy import map_values
+from mnist_zarr.dataset.schema import IMAGE
+from mnist_zarr.errors import OptionError, SchemaError
+
+PACKING = ("scale_factor", "add_offset")
+# Of two neighbouring integers; float32 cannot hold the floats of uint8 any less exactly.
+MAX_PACKING_ERROR = 1e-3
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The linear map of one range of values onto another.
+
+    Raises
+    ------
+    OptionError
+        If ``low`` is not less than ``high``, or one is not finite.
+
+    Examples
+    --------
+    >>> Scaling(0, 255, -1, 1)(np.array([0.0, 51.0, 255.0]))
+    array([-1. , -0.6,  1. ])
+    """
+
+    source_low: float
+    source_high: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (is_finite(self.low) and is_finite(self.high) and self.low < self.high):
+            raise OptionError(
+                f"low, high: expected two finite numbers, the lower first, got {self.low!r} and "
+                f"{self.high!r}"
+            )
+
+    def __call__(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the values in the other range."""
+        # In these very steps, so that [-1, 1] is ((x / 255.) - .5) * 2 to the last bit.
+        unit = (values - self.source_low) / (self.source_high - self.source_low)
+        width = self.high - self.low
+        return (unit + self.low / width) * width
+
+    @property
+    def packing(self) -> dict[str, float]:
+        """The CF attributes that make xarray apply the map."""
+        factor = (self.high - self.low) / (self.source_high - self.source_low)
+        return dict(zip(PACKING, (factor, self.low - self.source_low * factor), strict=True))
+
+    def describe(self, attrs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the attributes of the result, from those of the source."""
+        described = {**attrs, "valid_range": [float(self.low), float(self.high)]}
+        if "comment" in attrs:
+            ranges = f"[{self.source_low:g}, {self.source_high:g}] to [{self.low:g}, {self.high:g}]"
+            described["comment"] = f"{attrs['comment']}; then rescaled from {ranges}"
+        return described
+
+
+def is_finite(value: object) -> bool:
+    """Whether it is a number, and a finite one."""
+    return isinstance(value, numbers.Real) and math.isfinite(value)
+
+
+def scaling_of(variable: xr.Variable, low: float, high: float) -> Scaling:
+    """Return the map of the range of a variable onto [low, high].
+
+    Raises
+    ------
+    OptionError
+        If ``low`` is not less than ``high``.
+    SchemaError
+        If the range of the variable is not known, or empty.
+    """
+    if "valid_range" in variable.attrs:
+        bounds = np.ravel(variable.attrs["valid_range"]).tolist()
+        if len(bounds) != 2 or not -math.inf < bounds[0] < bounds[1] < math.inf:
+            raise SchemaError(
+                f"valid_range: expected two finite numbers, the lower first, got {bounds}"
+            )
+    elif variable.dtype.kind in "iu":
+        info = np.iinfo(variable.dtype)
+        bounds = [info.min, info.max]
+    else:
+        raise SchemaError(
+            f"the range of these {variable.dtype} values is not known; state it with "
+            ".attrs['valid_range'] = [lowest, highest]"
+        )
+    return Scaling(float(bounds[0]), float(bounds[1]), low, high)
+
+
+def pack(ds: xr.Dataset, bounds: tuple[float, float]) -> xr.Dataset:
+    """Give ``image`` the attributes that open it in a range; its integers stay.
+
+    Raises
+    ------
+    OptionError
+        If the bounds are not two numbers, the lower first.
+    SchemaError
+        If there is no image, or it is not of integers, or packed already.
+    """
+    if IMAGE not in ds.variables:
+        raise SchemaError("rescale: the Dataset has no 'image'")
+    image = ds[IMAGE].variable
+    if any(name in image.attrs or name in image.encoding for name in PACKING):
+        raise SchemaError(
+            "rescale: 'image' has a scale_factor or add_offset already; leave rescale away, or "
+            "build from the original files"
+        )
+    if image.dtype.kind not in "iu":
+        raise SchemaError(
+            f"rescale: expected an 'image' of integers, which stay as they are in the store, got "
+            f"{image.dtype}; leave rescale away to store these values"
+        )
+    if not isinstance(bounds, Sequence) or len(bounds) != 2:
+        raise OptionError(f"rescale: expected (low, high), got {bounds!r}")
+    scaling = scaling_of(image, *bounds)
+    packed = ds.copy()
+    packed[IMAGE].attrs = scaling.describe(image.attrs) | scaling.packing
+    return packed
+
+
+def stay_packed(ds: xr.Dataset) -> xr.Dataset:
+    """Return a Dataset that was opened from a packed store with its integers, to be packed again.
+
+    Another one is returned as it is.
+    """
+    if IMAGE not in ds.variables:
+        return ds
+    image = ds[IMAGE].variable
+    packing = {name: image.encoding[name] for name in PACKING if name in image.encoding}
+    integers = unpack(image)
+    if not packing or integers is image:
+        return ds
+    integers.attrs = image.attrs | packing
+    return ds.assign({IMAGE: integers})
+
+
+def unpack(variable: xr.Variable) -> xr.Variable:
+    """Return the integers of a packed variable, lazily; another one as it is.
+
+    Packed is what xarray has opened as floats, and also what it has opened as
+    integers with ``mask_and_scale=False``.
+
+    Raises
+    ------
+    SchemaError
+        When values are read that no stored integer stands for: they were
+        changed in place.
+    """
+    factor, offset = (
+        float(variable.attrs.get(name, variable.encoding.get(name, default)))
+        for name, default in zip(PACKING, (1.0, 0.0), strict=True)
+    )
+    integers = variable.copy(deep=False)
+    if any(name in variable.encoding for name in PACKING):
+        stored_dtype = np.dtype(variable.encoding.get("dtype", variable.dtype))
+        if stored_dtype.kind not in "iu":
+            return variable
+        integers = map_values(variable, _Unpacking(factor, offset, stored_dtype), stored_dtype)
+    elif not any(name in variable.attrs for name in PACKING):
+        return variable
+    integers.attrs = {name: value for name, value in variable.attrs.items() if name not in PACKING}
+    if "valid_range" in integers.attrs:
+        bounds = (np.ravel(integers.attrs["valid_range"]) - offset) / factor
+        integers.attrs["valid_range"] = np.rint(bounds).astype(int).tolist()
+    return integers
+
+
+@dataclass(frozen=True)
+class _Unpacking:
+    """The formula back from floats to the integers of a store."""
+
+    factor: float
+    offset: float
+    dtype: np.dtype[Any]
+
+    def __call__(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        exact = (values - self.offset) / self.factor
+        nearest = np.rint(exact)
+        info = np.iinfo(self.dtype)
+        # Not >, so that NaN is found too.
+        good = (np.abs(exact - nearest) <= MAX_PACKING_ERROR) & (nearest >= info.min)
+        good &= nearest <= info.max
+        if not good.all():
+            raise SchemaError(
+                f"no {self.dtype} of the store stands for the value {values[~good][0]} "
+                f"(scale_factor {self.factor}, add_offset {self.offset}); values that were "
+                "changed are no longer packed: remove both from .encoding"
+            )
+        return nearest

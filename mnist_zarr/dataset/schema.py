@@ -1,0 +1,168 @@
+"""The data model: names, dimensions, types and attributes of a labelled Dataset.
+
+============== ================== ========= ==========================================
+variable       dimensions         type      meaning
+============== ================== ========= ==========================================
+image          sample, row, col   as source the pixels
+label          sample             as source class number, CF flag_values/flag_meanings
+split          sample             string    "train", "test"
+source_index   sample             uint32    position in the source files, concatenated
+============== ================== ========= ==========================================
+
+``label``, ``split`` and ``source_index`` are coordinates without an index: to
+open a store must not load an array that grows with the data. The attributes
+follow CF 1.11 (section 3.5 for the flags) and ACDD 1.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from mnist_zarr.errors import SchemaError, SourceError
+
+SAMPLE, ROW, COL = "sample", "row", "col"
+IMAGE, LABEL, SPLIT, SOURCE_INDEX = "image", "label", "split", "source_index"
+CONVENTIONS = "CF-1.11 ACDD-1.3"
+STRING_DTYPE = np.dtypes.StringDType()
+
+
+def is_string(dtype: np.dtype[Any]) -> bool:
+    """Whether elements are strings: of variable or fixed length, or Python objects."""
+    return dtype.kind in "TUO"
+
+
+def image_dims(rank: int) -> tuple[str, ...]:
+    """Return the names of the dimensions of an image array.
+
+    Examples
+    --------
+    >>> image_dims(3), image_dims(2)
+    (('sample', 'row', 'col'), ('sample', 'dim_1'))
+    """
+    if rank == 3:
+        return (SAMPLE, ROW, COL)
+    return (SAMPLE, *(f"dim_{axis}" for axis in range(1, rank)))[:rank]
+
+
+def source_index_dtype(n_samples: int) -> np.dtype[Any]:
+    """Return the type that holds every position: uint32 as long as that is enough."""
+    return np.dtype(np.uint32 if n_samples <= 2**32 else np.uint64)
+
+
+def image_attrs(dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return the attributes of ``image``."""
+    attrs: dict[str, Any] = {"long_name": "pixel intensity", "units": "1"}
+    if dtype == np.uint8:
+        attrs["valid_range"] = [0, 255]
+    return attrs
+
+
+def make_dataset(
+    image: npt.ArrayLike | Any | None,
+    *,
+    label: npt.ArrayLike | Any | None = None,
+    split: npt.ArrayLike | Any | None = None,
+    source_index: npt.ArrayLike | Any | None = None,
+    label_attrs: Mapping[str, Any] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """Make a labelled Dataset from arrays, lazy ones included.
+
+    Parameters
+    ----------
+    image : array or None
+        Shape ``(sample, row, col)``; another rank gets dimensions
+        ``sample, dim_1, ...``.
+    label : array, optional
+        Shape ``(sample,)``; of shape ``(sample, column)`` column 0 is taken.
+    split, source_index : array, optional
+        Shape ``(sample,)``.
+    label_attrs : mapping, optional
+        Attributes of ``label``, such as those of :func:`class_attrs`.
+    attrs : mapping, optional
+        Attributes of the Dataset.
+
+    Raises
+    ------
+    SourceError
+        If the arrays differ in length.
+    """
+    data_vars: dict[str, xr.Variable] = {}
+    coords: dict[str, xr.Variable] = {}
+    if image is not None:
+        variable = xr.Variable(image_dims(np.ndim(image)), image)
+        variable.attrs = image_attrs(variable.dtype)
+        data_vars[IMAGE] = variable
+    if label is not None:
+        coords[LABEL] = _label_variable(label)
+        coords[LABEL].attrs = {"long_name": "class of the sample", **(label_attrs or {})}
+    if split is not None:
+        long_name = "part of the data set that the sample belongs to"
+        coords[SPLIT] = xr.Variable((SAMPLE,), split, {"long_name": long_name})
+    if source_index is not None:
+        long_name = "position of the sample in the source files, concatenated"
+        coords[SOURCE_INDEX] = xr.Variable((SAMPLE,), source_index, {"long_name": long_name})
+    lengths = {
+        name: variable.sizes[SAMPLE]
+        for name, variable in (data_vars | coords).items()
+        if SAMPLE in variable.dims
+    }
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{count:,} samples in {name!r}" for name, count in lengths.items())
+        raise SourceError(f"arrays of different length: {counts}")
+    return xr.Dataset(data_vars, coords, {"Conventions": CONVENTIONS, **(attrs or {})})
+
+
+def _label_variable(label: npt.ArrayLike | Any) -> xr.Variable:
+    rank = np.ndim(label)
+    if rank == 1:
+        return xr.Variable((SAMPLE,), label)
+    if rank == 2 and np.shape(label)[1] > 0:
+        return xr.Variable((SAMPLE, "column"), label).isel(column=0)
+    raise SourceError(
+        f"labels: expected shape (sample,) or (sample, column), got {np.shape(label)}"
+    )
+
+
+def validate(ds: xr.Dataset) -> None:
+    """Check that a Dataset is of the data model.
+
+    Raises
+    ------
+    SchemaError
+        If it is not a Dataset, has no dimension ``sample``, a variable has
+        ``sample`` elsewhere than first, ``label``, ``split`` or
+        ``source_index`` is not one-dimensional, or ``source_index`` is not of
+        integers.
+    """
+    given: object = ds
+    if isinstance(given, xr.DataArray):
+        raise SchemaError(
+            "expected an xarray.Dataset, got a DataArray; use .to_dataset(name='image')"
+        )
+    if not isinstance(given, xr.Dataset):
+        raise SchemaError(f"expected an xarray.Dataset, got {type(given).__name__}")
+    if SAMPLE not in ds.dims:
+        raise SchemaError(
+            f"expected a Dataset with dimension 'sample', got {tuple(ds.dims)}; "
+            "rename the first dimension with .rename(...)"
+        )
+    for name, variable in ds.variables.items():
+        if SAMPLE in variable.dims[1:]:
+            raise SchemaError(
+                f"{name!r}: 'sample' must be the first dimension, got {variable.dims}; "
+                "use .transpose('sample', ...)"
+            )
+    for name in (LABEL, SPLIT, SOURCE_INDEX):
+        if name in ds.variables and ds[name].dims != (SAMPLE,):
+            raise SchemaError(f"{name!r}: expected dimensions ('sample',), got {ds[name].dims}")
+    if SOURCE_INDEX in ds.variables and ds[SOURCE_INDEX].dtype.kind not in "iu":
+        raise SchemaError(f"{SOURCE_INDEX!r}: expected integers, got {ds[SOURCE_INDEX].dtype}")
+
+
+SPLIT_ORDER = {"train": 0, "test": 1}

@@ -1,0 +1,200 @@
+"""Selecting samples by label, split or another coordinate, as people type it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from mnist_zarr.dataset.classes import class_names
+from mnist_zarr.dataset.schema import LABEL, SAMPLE, SOURCE_INDEX, SPLIT, SPLIT_ORDER
+from mnist_zarr.errors import SchemaError, SelectionError
+
+# A message that lists more choices than this is not read.
+MAX_CHOICES_SHOWN = 70
+
+
+def select(
+    ds: xr.Dataset, *, label: Any = None, split: Any = None, **coordinates: Any
+) -> xr.Dataset:
+    """Select samples by the values of their coordinates, lazily.
+
+    Beyond ``ds.sel`` it takes several values, several coordinates at once,
+    and class names.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        With dimension ``sample``; whole or already a selection.
+    label : int, str, list or slice, optional
+        A label, a class name (small and capital letters are told apart where
+        the classes need it), several of these, or a range with both ends
+        included, as labels are sliced in xarray.
+    split : str or list, optional
+        ``"train"``, ``"test"``.
+    **coordinates
+        The same for any other coordinate along ``sample``.
+
+    Returns
+    -------
+    xarray.Dataset
+        The samples that meet all conditions, in the order of ``ds``; the
+        dimension ``sample`` stays.
+
+    Raises
+    ------
+    SelectionError
+        If there is no such coordinate, or no sample has one of the values:
+        the message names the choices.
+
+    Examples
+    --------
+    >>> from mnist_zarr.dataset.schema import make_dataset
+    >>> ds = make_dataset(np.zeros((4, 2, 2)), label=np.array([7, 3, 7, 9]))
+    >>> select(ds, label=[3, 7]).label.values
+    array([7, 3, 7])
+    >>> select(ds, label=slice(8, 9)).label.values
+    array([9])
+    """
+    wanted = {LABEL: label, "split": split, **coordinates}
+    chosen = np.ones(ds.sizes.get(SAMPLE, 0), dtype=bool)
+    for name, value in wanted.items():
+        if value is not None:
+            chosen &= _matches(ds, name, value)
+    positions = np.flatnonzero(chosen)
+    if len(positions) and positions[-1] - positions[0] + 1 == len(positions):
+        # One range: reading it is a plain slice of the store.
+        return ds.isel({SAMPLE: slice(int(positions[0]), int(positions[-1]) + 1)})
+    return ds.isel({SAMPLE: positions})
+
+
+def splits_in_source_order(ds: xr.Dataset) -> list[tuple[str | None, npt.NDArray[np.int64]]]:
+    """Return each split with the positions of its samples, ascending in ``source_index``.
+
+    Returns
+    -------
+    list of (str or None, numpy.ndarray)
+        Training samples first, then test samples, then other splits by name;
+        one part without a name where the Dataset has no ``split``. Without
+        ``source_index`` the samples are in the order of ``ds``.
+
+    Raises
+    ------
+    SchemaError
+        If the name of a split is none that a file can have.
+
+    Examples
+    --------
+    >>> from mnist_zarr.dataset.schema import make_dataset
+    >>> ds = make_dataset(
+    ...     None, split=["test", "train", "train"], source_index=np.array([2, 1, 0])
+    ... )
+    >>> splits_in_source_order(ds)
+    [('train', array([2, 1])), ('test', array([0]))]
+    """
+    parts: dict[str | None, npt.NDArray[np.int64]]
+    if SPLIT in ds.variables:
+        values = ds[SPLIT].values
+        names = sorted(map(str, np.unique(values)), key=lambda n: (SPLIT_ORDER.get(n, 2), n))
+        for name in names:
+            if not re.fullmatch(r"[\w.-]+", name):
+                raise SchemaError(f"split: {name!r} cannot be part of a file name; rename it")
+        parts = {name: np.flatnonzero(values == name) for name in names}
+    else:
+        parts = {None: np.arange(ds.sizes[SAMPLE])}
+    if SOURCE_INDEX in ds.variables:
+        source_index = ds[SOURCE_INDEX].values
+        parts = {
+            name: positions[np.argsort(source_index[positions], kind="stable")]
+            for name, positions in parts.items()
+        }
+    return list(parts.items())
+
+
+def _matches(ds: xr.Dataset, name: str, wanted: Any) -> npt.NDArray[np.bool_]:
+    along_sample = [str(key) for key, coord in ds.coords.items() if coord.dims == (SAMPLE,)]
+    if name not in along_sample:
+        raise SelectionError(
+            f"{name}: no such coordinate along 'sample'; choose from {', '.join(along_sample)}"
+        )
+    values = ds[name].values
+    names = class_names(ds, name)
+    is_range = isinstance(wanted, slice)
+    items = [wanted.start, wanted.stop] if is_range else _as_list(name, wanted)
+    if values.dtype != bool and any(isinstance(item, bool | np.bool_) for item in items):
+        raise SelectionError(
+            f"{name}: expected values, got booleans; by a mask, samples are selected with "
+            "ds.isel(sample=mask)"
+        )
+    if is_range:
+        return _between(name, wanted, values, names)
+    known = np.unique(values).tolist()
+    resolved = [_resolve(name, item, known, names) for item in items]
+    return np.isin(values, np.asarray(resolved, dtype=values.dtype))
+
+
+def _as_list(name: str, wanted: Any) -> list[Any]:
+    if isinstance(wanted, str | bytes) or not isinstance(wanted, Iterable):
+        return [wanted]
+    if not hasattr(wanted, "__array__"):
+        return list(wanted)
+    array = np.asarray(wanted)
+    if array.ndim > 1:
+        raise SelectionError(
+            f"{name}: expected a list of values, got one of {array.ndim} dimensions"
+        )
+    return np.atleast_1d(array).tolist()  # type: ignore[no-any-return]
+
+
+def _between(
+    name: str, wanted: slice, values: npt.NDArray[Any], names: dict[int, str]
+) -> npt.NDArray[np.bool_]:
+    if wanted.step is not None:
+        raise SelectionError(f"{name}: a range has no step, got {wanted}; give a list of values")
+    inside = np.ones(len(values), dtype=bool)
+    try:
+        if wanted.start is not None:
+            inside &= values >= _by_name(wanted.start, names)
+        if wanted.stop is not None:
+            inside &= values <= _by_name(wanted.stop, names)
+    except (TypeError, np.exceptions.DTypePromotionError) as error:
+        raise SelectionError(
+            f"{name}: cannot compare {wanted} with values such as {values[:1].tolist()}"
+        ) from error
+    return inside
+
+
+def _by_name(wanted: Any, names: dict[int, str]) -> Any:
+    if not isinstance(wanted, str):
+        return wanted
+    word = wanted.replace("_", " ")
+    exact = [value for value, name in names.items() if name == word]
+    # EMNIST ByClass has 'a' and 'A'.
+    folded = [value for value, name in names.items() if name.casefold() == word.casefold()]
+    return next(iter(exact or folded), wanted)
+
+
+def _resolve(name: str, wanted: Any, known: list[Any], names: dict[int, str]) -> Any:
+    value = _by_name(wanted, names)
+    if isinstance(value, str) and known and not isinstance(known[0], str):
+        try:
+            value = type(known[0])(value)
+        except ValueError:
+            raise _no_such(name, wanted, known, names) from None
+    if value not in known:
+        raise _no_such(name, wanted, known, names)
+    return value
+
+
+def _no_such(name: str, wanted: Any, known: list[Any], names: dict[int, str]) -> SelectionError:
+    choices = [
+        f"{value} ({names[value]})" if names.get(value, str(value)) != str(value) else str(value)
+        for value in known[:MAX_CHOICES_SHOWN]
+    ]
+    more = f", ... ({len(known)} in all)" if len(known) > len(choices) else ""
+    listed = ", ".join(choices) + more if known else "nothing: the Dataset has no samples"
+    return SelectionError(f"{name}: no sample has {name} {wanted!r}; choose from {listed}")

@@ -1,0 +1,349 @@
+"""Datasets made ready for learning, lazily: rescaled, standardized, split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import dask.array
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from dask.base import compute
+from dask.delayed import delayed
+
+from mnist_zarr.dataset.blocks import iter_blocks
+from mnist_zarr.dataset.lazy import PIECE_VALUES, map_values
+from mnist_zarr.dataset.scaling import is_finite, scaling_of, unpack
+from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SPLIT, STRING_DTYPE, make_dataset
+from mnist_zarr.dataset.selection import select
+from mnist_zarr.errors import MissingExtraError, OptionError, SchemaError
+
+# A Dataset, a DataArray, a NumPy or a dask array: the result is of the same kind.
+T = TypeVar("T")
+
+
+def rescale(
+    ds_or_array: T, low: float = -1, high: float = 1, dtype: npt.DTypeLike = "float32"
+) -> T:
+    """Map the range of the pixels linearly onto [low, high].
+
+    The range is that of the attribute ``valid_range``, or else of the integer
+    type: 0 to 255 of uint8. So the default is ``((x / 255.) - .5) * 2``, and
+    ``low=0`` is ``x / 255.``.
+
+    Parameters
+    ----------
+    ds_or_array : xarray.Dataset, xarray.DataArray, numpy.ndarray or dask array
+        Of a Dataset the variable ``image`` is rescaled. The result is as lazy
+        as it is: dask stays dask, and what was opened with ``chunks=None`` is
+        rescaled when it is read.
+    low, high : float
+        What the lowest and the highest value become.
+    dtype : {"float32", "float64", "float16"}
+        Of the result.
+
+    Returns
+    -------
+    same as ``ds_or_array``
+        Computed in float64, bit for bit as the formula above, and rounded to
+        ``dtype``. Attributes and coordinates are kept, with ``valid_range``
+        the new one. Values outside the old range are outside the new one too.
+
+    Raises
+    ------
+    OptionError
+        If ``low`` is not less than ``high``, or ``dtype`` is not of floats.
+    SchemaError
+        If there is no image, or its range is not known: floats without
+        ``valid_range``.
+
+    Examples
+    --------
+    >>> rescale(np.array([0, 51, 255], dtype="uint8"))
+    array([-1. , -0.6,  1. ], dtype=float32)
+    """
+    float_dtype = _float_dtype(dtype)
+
+    def rescaled(variable: xr.Variable) -> xr.Variable:
+        integers = unpack(variable)
+        scaling = scaling_of(integers, low, high)
+        result = map_values(integers, scaling, float_dtype)
+        result.attrs = scaling.describe(integers.attrs)
+        return result
+
+    return _with_image(ds_or_array, rescaled)
+
+
+def standardize(
+    ds_or_array: T,
+    mean: float | None = None,
+    std: float | None = None,
+    dtype: npt.DTypeLike = "float32",
+) -> T:
+    """Subtract the mean and divide by the standard deviation, one of each for all pixels.
+
+    Parameters
+    ----------
+    ds_or_array : xarray.Dataset, xarray.DataArray, numpy.ndarray or dask array
+        Of a Dataset the variable ``image`` is standardized, as lazily as
+        :func:`rescale` does it.
+    mean, std : float, optional
+        In units of the values given. By default both are computed at once, in
+        one pass and bounded memory, over the samples whose ``split`` is
+        ``"train"``, or over all where there is no ``split``; ``std`` is that
+        of a population (divided by n). Tutorials give 0.1307 and 0.3081 for
+        MNIST divided by 255: ``standardize(rescale(ds, 0, 1), 0.1307, 0.3081)``,
+        or of the raw pixels 255 times as much, 33.32 and 78.57.
+    dtype : {"float32", "float64", "float16"}
+        Of the result, which is computed in float64 and rounded.
+
+    Returns
+    -------
+    same as ``ds_or_array``
+        Attributes and coordinates are kept; the attributes
+        ``standardized_mean`` and ``standardized_std`` say what was used.
+
+    Raises
+    ------
+    OptionError
+        If only one of ``mean`` and ``std`` is given, or ``std`` is not above
+        zero.
+    SchemaError
+        If there is no image, no training sample, or all pixels are equal.
+
+    Examples
+    --------
+    >>> standardize(np.array([1, 3], dtype="uint8"))
+    array([-1.,  1.], dtype=float32)
+    """
+    float_dtype = _float_dtype(dtype)
+    if mean is None and std is None:
+        mean, std = _mean_and_std(_training_values(ds_or_array))
+    if mean is None or std is None:
+        raise OptionError("mean, std: give both, or none to have them computed")
+    if not (is_finite(mean) and is_finite(std) and std > 0):
+        raise OptionError(
+            f"mean, std: expected finite numbers, std above 0, got {mean!r} and {std!r}"
+        )
+    standardization = _Standardization(float(mean), float(std))
+
+    def standardized(variable: xr.Variable) -> xr.Variable:
+        result = map_values(variable, standardization, float_dtype)
+        result.attrs = standardization.describe(variable.attrs)
+        return result
+
+    return _with_image(ds_or_array, standardized)
+
+
+def stratified_split(
+    ds: xr.Dataset, test_size: float = 10_000, random_state: int | None = 123
+) -> xr.Dataset:
+    """Set the coordinate ``split`` to a random one with equal shares of every class.
+
+    The test samples are those that scikit-learn chooses:
+    ``train_test_split(np.arange(n), test_size=..., random_state=..., stratify=ds.label)``.
+    It numbers the samples in the order of ``ds``: to get the same samples from
+    stores of either order, give ``ds.sortby("source_index")``. Needs the extra
+    ``sklearn``.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        With ``label``, which is read; no other data are read or moved.
+    test_size : int or float
+        Number of test samples, or their share between 0 and 1.
+    random_state : int or None
+        The seed; None gives another split each time.
+
+    Returns
+    -------
+    xarray.Dataset
+        The samples in their order, ``split`` being ``"train"`` or ``"test"``.
+
+    Raises
+    ------
+    OptionError
+        If ``test_size`` is outside its range, or leaves fewer samples than
+        classes on one side.
+    SchemaError
+        If there are no labels, or a class has only one sample.
+    MissingExtraError
+        If scikit-learn is not installed.
+
+    Examples
+    --------
+    >>> ds = make_dataset(np.zeros((6, 2, 2)), label=np.array([0, 0, 0, 1, 1, 1]))
+    >>> stratified_split(ds, test_size=2).split.values.tolist()
+    ['train', 'train', 'test', 'train', 'train', 'test']
+    """
+    try:
+        from sklearn.model_selection import train_test_split
+    except ImportError as error:
+        raise MissingExtraError(
+            "stratified_split needs scikit-learn: pip install 'mnist-zarr[sklearn]'"
+        ) from error
+    if LABEL not in ds.variables:
+        raise SchemaError("stratified_split needs a coordinate 'label', which this Dataset has not")
+    labels = ds[LABEL].values
+    values, counts = np.unique(labels, return_counts=True)
+    if (counts == 1).any():
+        raise SchemaError(
+            f"label {values[counts == 1][0]}: only one sample, which cannot be in both parts; "
+            "drop it first"
+        )
+    try:
+        _, test = train_test_split(
+            np.arange(len(labels)), test_size=test_size, random_state=random_state, stratify=labels
+        )
+    except (ValueError, TypeError) as error:
+        raise OptionError(
+            f"test_size {test_size!r} of {len(labels):,} samples, random_state {random_state!r}: "
+            f"{error}"
+        ) from error
+    is_test = np.zeros(len(labels), dtype=bool)
+    is_test[test] = True
+    split = np.where(is_test, "test", "train").astype(STRING_DTYPE)
+    return ds.assign_coords({SPLIT: make_dataset(None, split=split)[SPLIT].variable})
+
+
+def _float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    try:
+        float_dtype = np.dtype(dtype)
+    except TypeError:
+        float_dtype = None
+    if float_dtype is None or float_dtype.kind != "f":
+        raise OptionError(f"dtype: expected float32, float64 or float16, got {dtype!r}")
+    return float_dtype
+
+
+def _with_image(ds_or_array: T, change: Callable[[xr.Variable], xr.Variable]) -> T:
+    given: Any = ds_or_array
+    changed: Any
+    if isinstance(given, xr.Dataset):
+        changed = given.assign({IMAGE: change(_image_of(given))})
+    elif isinstance(given, xr.DataArray):
+        # DataArray has no public way to take a lazy variable; Dataset has.
+        ds = given.to_dataset(name=IMAGE)
+        changed = ds.assign({IMAGE: change(given.variable)})[IMAGE].rename(given.name)
+    else:
+        changed = change(_as_variable(given)).data
+    return cast(T, changed)
+
+
+def _image_of(ds: xr.Dataset) -> xr.Variable:
+    if IMAGE not in ds.variables:
+        raise SchemaError(f"expected a Dataset with 'image', got {list(map(str, ds.variables))}")
+    return ds[IMAGE].variable
+
+
+def _as_variable(array: Any) -> xr.Variable:
+    data = array if isinstance(array, dask.array.Array) else np.asarray(array)
+    if not data.ndim:
+        raise SchemaError("expected a Dataset or an array, got a single value")
+    return xr.Variable([f"dim_{axis}" for axis in range(data.ndim)], data)
+
+
+def _training_values(ds_or_array: Any) -> xr.Variable:
+    if isinstance(ds_or_array, xr.Dataset):
+        _image_of(ds_or_array)
+        ds = ds_or_array
+    elif isinstance(ds_or_array, xr.DataArray):
+        ds = ds_or_array.to_dataset(name=IMAGE)
+    else:
+        return _as_variable(ds_or_array)
+    if SPLIT in ds.coords and ds[SPLIT].dims == (SAMPLE,):
+        if not (ds[SPLIT].values == "train").any():
+            raise SchemaError("split: no sample is of split 'train'; give mean and std")
+        ds = select(ds, split="train")
+    return ds[IMAGE].variable
+
+
+def _mean_and_std(variable: xr.Variable) -> tuple[float, float]:
+    if variable.chunks is None:
+        parts = [_Moments.of(block) for _, block in iter_blocks(variable)]
+    else:
+        moments_of = cast(Any, delayed)(_Moments.of)
+        chunks = variable.data.to_delayed().flat
+        parts = list(cast(Any, compute)(*(moments_of(chunk) for chunk in chunks)))
+    moments = sum(parts, start=_Moments(0, 0.0, 0.0))
+    if not moments.count:
+        raise SchemaError("image: no values to compute mean and std of; give both")
+    if not np.isfinite(moments.squares):
+        raise SchemaError("image: the values are not all finite numbers; give mean and std")
+    if not moments.squares:
+        raise SchemaError(
+            f"image: all values are {moments.mean:g}, so that the standard deviation is 0"
+        )
+    return moments.mean, float(np.sqrt(moments.squares / moments.count))
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Count, mean, and sum of squared differences from the mean, of some values."""
+
+    count: int
+    mean: float
+    squares: float
+
+    @classmethod
+    def of(cls, values: npt.NDArray[Any]) -> _Moments:
+        """Return the moments of an array, of which a piece at a time becomes float64."""
+        flat = values.reshape(-1)
+        pieces = (flat[start : start + PIECE_VALUES] for start in range(0, flat.size, PIECE_VALUES))
+        if values.dtype == np.uint8:
+            counts = np.zeros(256)
+            for piece in pieces:
+                counts += np.bincount(piece, minlength=256)
+            return cls._of_distinct(np.arange(256.0), counts)
+        return sum(
+            (cls._of_distinct(piece.astype(np.float64), np.ones(piece.size)) for piece in pieces),
+            cls(0, 0.0, 0.0),
+        )
+
+    @classmethod
+    def _of_distinct(
+        cls, values: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]
+    ) -> _Moments:
+        count = int(counts.sum())
+        if not count:
+            return cls(0, 0.0, 0.0)
+        mean = float(counts @ values) / count
+        return cls(count, mean, float(counts @ (values - mean) ** 2))
+
+    def __add__(self, other: _Moments) -> _Moments:
+        # T. F. Chan, G. H. Golub, R. J. LeVeque: Updating formulae and a pairwise algorithm for
+        # computing sample variances. Stanford STAN-CS-79-773, 1979, equation 2.1.
+        count = self.count + other.count
+        if not count:
+            return self
+        difference = other.mean - self.mean
+        return _Moments(
+            count,
+            self.mean + difference * (other.count / count),
+            self.squares + other.squares + difference**2 * (self.count / count) * other.count,
+        )
+
+
+@dataclass(frozen=True)
+class _Standardization:
+    """The formula with its two numbers."""
+
+    mean: float
+    std: float
+
+    def __call__(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return (values - self.mean) / self.std
+
+    def describe(self, attrs: dict[Any, Any]) -> dict[Any, Any]:
+        used = {"standardized_mean": self.mean, "standardized_std": self.std}
+        described = {**attrs, **used}
+        if "valid_range" in attrs:
+            described["valid_range"] = self(np.asarray(attrs["valid_range"], float)).tolist()
+        if "comment" in attrs:
+            described["comment"] = (
+                f"{attrs['comment']}; then standardized: less {self.mean:g}, divided by "
+                f"{self.std:g}"
+            )
+        return described

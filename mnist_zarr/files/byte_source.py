@@ -1,0 +1,73 @@
+"""The interface of files as bytes.
+
+A :class:`ByteSource` answers one question: which bytes stand at this offset?
+It keeps no file open, so any number of sources can be alive at once, be used
+from several threads, and travel to other processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+
+READ_BYTES = 1 << 20
+# What is read at once where nobody knows how much there is.
+STEP_BYTES = 4 << 20
+
+
+class ByteSource(ABC):
+    """Random access to the decoded bytes of one file.
+
+    Attributes
+    ----------
+    name : str
+        What messages call the file.
+    size : int or None
+        Number of decoded bytes where that is known without reading them.
+    size_limit : int or None
+        A number of bytes that the decoded file certainly does not exceed.
+    seeks_cheaply : bool
+        Whether any offset costs about the same (false for gzip and pipes).
+    """
+
+    name: str
+    size: int | None
+    size_limit: int | None
+    seeks_cheaply: bool
+
+    @abstractmethod
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fill ``buffer`` from ``offset`` on; a smaller count means the end."""
+
+    def read(self, offset: int, count: int) -> bytearray:
+        """Return ``count`` bytes, or fewer where the file ends.
+
+        Memory grows with the bytes that are there, not with ``count``.
+        """
+        data, filled = bytearray(min(count, STEP_BYTES)), 0
+        while filled < count:
+            with memoryview(data) as whole, whole[filled:] as step:
+                filled += self.read_into(offset + filled, step)
+            if filled < len(data):
+                del data[filled:]
+                break
+            data += bytes(min(count - filled, STEP_BYTES))
+        return data
+
+    def where(self, offset: int) -> str:
+        """Name a decoded offset for a message."""
+        return f"byte {offset}"
+
+    @property
+    def encoded(self) -> ByteSource:
+        """The bytes as stored: the encoded ones of a gzip file."""
+        return self
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the bytes as stored, in hexadecimal digits."""
+        digest = hashlib.sha256()
+        offset = 0
+        while data := self.encoded.read(offset, READ_BYTES):
+            digest.update(data)
+            offset += len(data)
+        return digest.hexdigest()

@@ -1,0 +1,245 @@
+"""Bytes of a path, an fsspec URL or an open file; raw or gzip.
+
+Gzip is recognised by its first two bytes, never by the name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+import threading
+import weakref
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from mnist_zarr.errors import IdxFormatError, SourceError, SourceNotFoundError
+from mnist_zarr.files.byte_source import READ_BYTES, ByteSource
+from mnist_zarr.files.failures import name_failures
+from mnist_zarr.files.gzip_source import GZIP_MAGIC, GzipSource
+from mnist_zarr.files.urls import is_url
+
+PathOrFile = str | os.PathLike[str] | BinaryIO
+
+
+def describe(source: PathOrFile) -> str:
+    """Return the name by which messages call ``source``."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else f"<{type(source).__name__}>"
+
+
+class LocalSource(ByteSource):
+    """A file of the local file system, opened anew for every read."""
+
+    seeks_cheaply = True
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.name = os.fspath(path)
+        # Workers of a cluster may run in another folder.
+        self._path = os.path.abspath(self.name)
+        try:
+            with open(self._path, "rb") as file:
+                self._identity = _identity(file)
+        except FileNotFoundError as error:
+            raise SourceNotFoundError(f"{self.name}: there is no such file") from error
+        except IsADirectoryError as error:
+            raise IdxFormatError(f"{self.name}: expected an IDX file, got a folder") from error
+        self.size = self.size_limit = self._identity[0]
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        try:
+            with open(self._path, "rb", buffering=0) as file:
+                if _identity(file) != self._identity:
+                    raise IdxFormatError(
+                        f"{self.name}: the file was changed while it was being read; "
+                        "open it again when nothing writes to it"
+                    )
+                file.seek(offset)
+                return _fill(file, buffer)
+        except FileNotFoundError as error:
+            raise SourceNotFoundError(
+                f"{self.name}: the file has vanished while it was being read"
+            ) from error
+
+
+class RemoteSource(ByteSource):
+    """A file behind an fsspec URL, read by byte ranges."""
+
+    seeks_cheaply = True
+
+    def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:
+        self.name = url
+        self._storage_options = storage_options
+        with self._failures_named("opened"):
+            try:
+                self._fs, self._path = url_to_fs(url, **(storage_options or {}))
+                info = self._fs.info(self._path)
+            except FileNotFoundError as error:
+                raise SourceNotFoundError(f"{url}: there is no such file") from error
+            except ValueError as error:  # unknown protocol
+                raise SourceNotFoundError(f"{url}: cannot be opened: {error}") from error
+        self.size = self.size_limit = info.get("size")
+        self._local_copy: LocalSource | None = None
+        is_http = "http" in self._fs.protocol or "https" in self._fs.protocol
+        if is_http and not _sends_ranges(self._fs, self._path):
+            # Without byte ranges every read would send the whole file again.
+            self._local_copy = LocalSource(_temporary_copy(self, self._fs, self._path))
+            self.size = self.size_limit = self._local_copy.size
+
+    def _failures_named(self, what: str) -> contextlib.AbstractContextManager[None]:
+        return name_failures(self.name, what, SourceError, SourceNotFoundError)
+
+    def __reduce__(self) -> tuple[type[RemoteSource], tuple[Any, ...]]:
+        # Another machine does not see a local copy: it makes its own.
+        return RemoteSource, (self.name, self._storage_options)
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        if self._local_copy is not None:
+            return self._local_copy.read_into(offset, buffer)
+        stop = offset + len(buffer)
+        if self.size is not None:
+            stop = min(stop, self.size)
+        if stop <= offset:
+            return 0
+        with self._failures_named("read"):
+            data = self._fs.cat_file(self._path, start=offset, end=stop)
+        if len(data) > len(buffer):
+            raise IdxFormatError(
+                f"{self.name}: asked for bytes {offset} to {stop}, got {len(data)} bytes; "
+                f"the server ignores byte ranges: open 'simplecache::{self.name}'"
+            )
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class FileObjectSource(ByteSource):
+    """An open binary file, from its present position on.
+
+    A file that cannot seek (a pipe) can only be read forwards. The file stays
+    the caller's: it is not closed here.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        if isinstance(cast(object, file), io.TextIOBase):
+            raise IdxFormatError(f"{describe(file)}: opened as text; open it in mode 'rb'")
+        if not hasattr(cast(object, file), "readinto"):
+            raise SourceError(
+                f"expected a path, a URL or an open binary file, got {type(file).__name__}"
+            )
+        self.name = describe(file)
+        self._file = file
+        self._lock = threading.Lock()
+        self._head = b""
+        self.seeks_cheaply = file.seekable()
+        if self.seeks_cheaply:
+            self._start = file.tell()
+            self.size = self.size_limit = max(file.seek(0, io.SEEK_END) - self._start, 0)
+            file.seek(self._start)
+        else:
+            self._position = 0
+            self.size = self.size_limit = None
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        with self._lock:
+            if self.seeks_cheaply:
+                self._file.seek(self._start + offset)
+                return _fill(self._file, buffer)
+            return self._read_forwards(offset, buffer)
+
+    def _read_forwards(self, offset: int, buffer: memoryview) -> int:
+        # The head is asked for twice: to tell gzip from raw, then to be parsed.
+        if not self._head:
+            head = bytearray(4096)
+            self._head = bytes(head[: _fill(self._file, memoryview(head))])
+            self._position = len(self._head)
+        got = max(min(len(self._head) - offset, len(buffer)), 0)
+        buffer[:got] = self._head[offset : offset + got]
+        if got == len(buffer):
+            return got
+        if offset + got < self._position:
+            raise IdxFormatError(
+                f"{self.name}: cannot go back to byte {offset} of a file that cannot seek; "
+                "save it to disk first"
+            )
+        while self._position < offset + got:
+            skipped = self._file.read(min(offset + got - self._position, READ_BYTES))
+            if not skipped:
+                return got
+            self._position += len(skipped)
+        more = _fill(self._file, buffer[got:])
+        self._position += more
+        return got + more
+
+
+def open_bytes(source: PathOrFile, *, storage_options: dict[str, Any] | None = None) -> ByteSource:
+    """Open a path, an fsspec URL or a binary file; decode gzip if that is what it is.
+
+    Parameters
+    ----------
+    source : str, os.PathLike or binary file
+        What to read.
+    storage_options : dict, optional
+        Passed to the fsspec file system of a URL.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If there is no such file.
+    IdxFormatError
+        If it is gzip inside gzip.
+    """
+    encoded: ByteSource
+    if is_url(source):
+        encoded = RemoteSource(cast(str, source), storage_options)
+    elif isinstance(source, str | os.PathLike):
+        encoded = LocalSource(source)
+    else:
+        encoded = FileObjectSource(source)
+    if encoded.read(0, 2) != GZIP_MAGIC:
+        return encoded
+    decoded = GzipSource(encoded)
+    if decoded.read(0, 2) == GZIP_MAGIC:
+        raise IdxFormatError(
+            f"{encoded.name}: byte 0 of the gunzipped data: gzip inside gzip; "
+            "the file was compressed twice: gunzip it once"
+        )
+    return decoded
+
+
+def _fill(file: Any, buffer: memoryview) -> int:
+    filled = 0
+    while filled < len(buffer):
+        got = file.readinto(buffer[filled:])
+        if not got:
+            break
+        filled += got
+    return filled
+
+
+def _identity(file: BinaryIO | io.RawIOBase) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
+
+
+def _sends_ranges(fs: fsspec.AbstractFileSystem, url: str) -> bool:
+    try:
+        with fs.open(url, cache_type="none") as file:
+            file.seek(1)
+            file.read(1)
+    except ValueError:  # this is how fsspec says that the server sends whole files only
+        return False
+    return True
+
+
+def _temporary_copy(owner: object, fs: fsspec.AbstractFileSystem, path: str) -> str:
+    handle, copy = tempfile.mkstemp(prefix="mnist-zarr-")
+    os.close(handle)
+    weakref.finalize(owner, Path(copy).unlink, missing_ok=True)
+    fs.get_file(path, copy)
+    return copy

@@ -1,0 +1,461 @@
+"""The IDX file format: header, blocks of rows, random access, writing.
+
+The format is the one that MNIST came in. All integers are big-endian::
+
+    byte 0   00 00          always zero
+    byte 2   08             type: 08 uint8, 09 int8, 0B int16, 0C int32,
+                                  0D float32, 0E float64
+    byte 3   03             rank: the number of dimensions, 0 to 255
+    byte 4   00 00 EA 60    size of dimension 0, an unsigned 32-bit integer
+             00 00 00 1C    size of dimension 1
+             00 00 00 1C    size of dimension 2
+    byte 16  ...            the elements, in C order
+
+Source: Y. LeCun, "The MNIST database of handwritten digits", section "The IDX
+file format".
+
+A *row* is one index along dimension 0: one image, one label.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from mnist_zarr.errors import IdxFormatError, IdxTypeError, OptionError
+from mnist_zarr.files.byte_source import ByteSource
+from mnist_zarr.files.output import create_file
+from mnist_zarr.files.sources import PathOrFile, describe, open_bytes
+
+DTYPE_OF_TYPE_CODE: dict[int, np.dtype[Any]] = {
+    0x08: np.dtype(np.uint8),
+    0x09: np.dtype(np.int8),
+    0x0B: np.dtype(np.int16),
+    0x0C: np.dtype(np.int32),
+    0x0D: np.dtype(np.float32),
+    0x0E: np.dtype(np.float64),
+}
+TYPE_CODE_OF_DTYPE = {dtype: code for code, dtype in DTYPE_OF_TYPE_CODE.items()}
+MAX_RANK = 255
+MAX_NUMPY_RANK = 64
+MAX_NUMPY_BYTES = np.iinfo(np.intp).max
+MAX_DIM_SIZE = 2**32 - 1
+BLOCK_BYTES = 4 << 20
+# What people have on disk under the name of an IDX file.
+OTHER_FORMATS = (
+    (b"<", "an HTML or XML page; the download failed and the error page was saved"),
+    (b"PK\x03\x04", "a zip archive; extract it first"),
+    (b"\xfd7zXZ\x00", "an xz file; decompress it with 'xz -d'"),
+    (b"BZh", "a bzip2 file; decompress it with 'bunzip2'"),
+    (b"\x28\xb5\x2f\xfd", "a zstd file; decompress it with 'zstd -d'"),
+    (b"\x93NUMPY", "a NumPy .npy file; read it with numpy.load"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"version https://git-lfs", "a Git LFS pointer; fetch the file with 'git lfs pull'"),
+    (b"{", "JSON text"),
+)
+
+
+class ArrayLike(Protocol):
+    """What can be written: NumPy, dask or xarray arrays, or lazy ones of that form."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> Any: ...
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class IdxHeader:
+    """Type and shape as an IDX file states them.
+
+    Examples
+    --------
+    >>> IdxHeader(np.dtype("uint8"), (60000, 28, 28)).to_bytes().hex(" ", 4)
+    '00000803 0000ea60 0000001c 0000001c'
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def header_bytes(self) -> int:
+        """Length of the header: the offset of the first element."""
+        return 4 + 4 * len(self.shape)
+
+    @property
+    def data_bytes(self) -> int:
+        """Length of the elements."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def sample_bytes(self) -> int:
+        """Length of one row."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    @property
+    def n_samples(self) -> int:
+        """Number of rows; a file of rank 0 has one."""
+        return self.shape[0] if self.shape else 1
+
+    def to_bytes(self) -> bytes:
+        """Return the header as it stands in a file."""
+        magic = bytes([0, 0, TYPE_CODE_OF_DTYPE[self.dtype], len(self.shape)])
+        return magic + np.asarray(self.shape, dtype=">u4").tobytes()
+
+
+def parse_header(head: bytes, name: str) -> IdxHeader:
+    """Parse the first bytes of a file.
+
+    Parameters
+    ----------
+    head : bytes
+        At least the header; 1024 bytes always suffice.
+    name : str
+        What messages call the file.
+
+    Raises
+    ------
+    IdxFormatError
+        If the bytes are not an IDX header.
+    """
+    if head[:2] != b"\0\0" or len(head) < 4:
+        raise IdxFormatError(_describe_wrong_magic(head, name))
+    dtype: np.dtype[Any] | None = DTYPE_OF_TYPE_CODE.get(head[2])
+    if dtype is None:
+        known = ", ".join(f"0x{code:02X} {dtype}" for code, dtype in DTYPE_OF_TYPE_CODE.items())
+        raise IdxFormatError(
+            f"{name}: byte 2: unknown IDX type 0x{head[2]:02X}; expected one of {known}"
+        )
+    rank = head[3]
+    dims = head[4 : 4 + 4 * rank]
+    if len(dims) < 4 * rank:
+        raise IdxFormatError(
+            f"{name}: byte 4: the header is short: expected {4 * rank} bytes with the sizes of "
+            f"{rank} dimensions, got {len(dims)}; the file is truncated"
+        )
+    return IdxHeader(dtype, tuple(np.frombuffer(dims, dtype=">u4").tolist()))
+
+
+def _describe_wrong_magic(head: bytes, name: str) -> str:
+    if not head:
+        return f"{name}: byte 0: the file is empty; expected an IDX header"
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    for start, what in OTHER_FORMATS:
+        if text.startswith(start):
+            return f"{name}: byte 0: expected an IDX file, got {what}"
+    return (
+        f"{name}: byte 0: expected the four bytes 00 00 TYPE RANK of an IDX file, "
+        f"got {head[:4].hex(' ')}"
+    )
+
+
+class IdxFile:
+    """One IDX file, open for reading: its header, and its rows in any order.
+
+    The header is checked against the length of the file at once, so nothing is
+    ever allocated for bytes that are not there. No file stays open, and the
+    object can be pickled unless it was made from an open file.
+
+    Parameters
+    ----------
+    source : str, os.PathLike or binary file
+        A path, an fsspec URL or an open binary file; raw or gzip.
+    storage_options : dict, optional
+        Passed to the fsspec file system of a URL.
+
+    Attributes
+    ----------
+    name : str
+        What messages call the file.
+    header : IdxHeader
+        Type and shape.
+    seeks_cheaply : bool
+        Whether rows in any order cost about the same (raw), or reading is
+        sequential at heart (gzip).
+
+    Raises
+    ------
+    IdxFormatError
+        If it is not a whole IDX file.
+    SourceNotFoundError
+        If there is no such file.
+    """
+
+    def __init__(
+        self, source: PathOrFile, *, storage_options: dict[str, Any] | None = None
+    ) -> None:
+        self._bytes: ByteSource = open_bytes(source, storage_options=storage_options)
+        self.name = self._bytes.name
+        self.seeks_cheaply = self._bytes.seeks_cheaply
+        self.header = parse_header(bytes(self._bytes.read(0, 4 + 4 * MAX_RANK)), self.name)
+        self._check_length()
+        self._check_numpy_can_hold_it()
+
+    def __repr__(self) -> str:
+        return f"<IdxFile {self.name!r} {self.header.dtype} {self.header.shape}>"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the dimensions."""
+        return self.header.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements, in native byte order."""
+        return self.header.dtype
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the file as stored (gzip or raw), in hexadecimal digits."""
+        return self._bytes.sha256()
+
+    def read(self) -> npt.NDArray[Any]:
+        """Return the whole array, writable, in native byte order."""
+        return self._read_samples(0, self.header.n_samples).reshape(self.shape)
+
+    def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Return rows ``start`` to ``stop`` (not included), of a file of rank 1 or more.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape ``(stop - start, *shape[1:])``.
+        """
+        return self._read_samples(start, stop).reshape(stop - start, *self.shape[1:])
+
+    def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[npt.NDArray[Any]]:
+        """Yield the rows in order, some at a time, in bounded memory.
+
+        Parameters
+        ----------
+        block_bytes : int
+            Upper bound of the bytes in one block; a single row may exceed it.
+
+        Yields
+        ------
+        numpy.ndarray
+            Shape ``(rows, *shape[1:])``, rows > 0.
+        """
+        if block_bytes < 1:
+            raise OptionError(f"block_bytes: expected 1 or more, got {block_bytes}")
+        if not self.shape:
+            yield self.read().reshape(1)
+            return
+        # Rows without elements, be they billions, are one block.
+        sample_bytes = self.header.sample_bytes
+        rows = max(1, block_bytes // sample_bytes if sample_bytes else self.shape[0])
+        if not self.shape[0]:
+            self._check_end()
+        for start in range(0, self.shape[0], rows):
+            yield self.read_samples(start, min(start + rows, self.shape[0]))
+
+    def _read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
+        header = self.header
+        offset = header.header_bytes + start * header.sample_bytes
+        count = (stop - start) * header.sample_bytes
+        array = np.frombuffer(self._read_bytes(offset, count), dtype=header.dtype.newbyteorder(">"))
+        if stop == header.n_samples:
+            self._check_end()
+        if array.dtype.isnative:
+            return array
+        return array.byteswap(inplace=True).view(header.dtype)
+
+    def _read_bytes(self, offset: int, count: int) -> bytearray | npt.NDArray[np.uint8]:
+        if self._bytes.size is None:
+            data: bytearray | npt.NDArray[np.uint8] = self._bytes.read(offset, count)
+            got = len(data)
+        else:  # the length is known to be right, so one allocation will do
+            data = np.empty(count, dtype=np.uint8)
+            got = self._bytes.read_into(offset, data.data)
+        if got < count:
+            raise self._short_data(offset + got)
+        return data
+
+    def _check_length(self) -> None:
+        expected = self.header.header_bytes + self.header.data_bytes
+        size, limit = self._bytes.size, self._bytes.size_limit
+        if size is not None and size > expected:
+            raise self._trailing_bytes(size - expected)
+        if size is not None and size < expected:
+            raise self._short_data(size)
+        if limit is not None and limit < expected:
+            raise IdxFormatError(
+                f"{self.name}: byte 4: shape {_show(self.shape)} of {self.dtype} needs "
+                f"{expected:,} bytes, but the gzip file cannot hold more than {limit:,}; "
+                "the header is damaged or the file truncated"
+            )
+
+    def _check_numpy_can_hold_it(self) -> None:
+        if len(self.shape) > MAX_NUMPY_RANK:
+            raise IdxFormatError(
+                f"{self.name}: byte 3: rank {len(self.shape)}: a NumPy array has at most "
+                f"{MAX_NUMPY_RANK} dimensions, so this file cannot become an array"
+            )
+        # NumPy counts the other dimensions even where one has length zero.
+        if math.prod(size for size in self.shape if size) * self.dtype.itemsize > MAX_NUMPY_BYTES:
+            raise IdxFormatError(
+                f"{self.name}: byte 4: shape {_show(self.shape)} of {self.dtype} is larger than "
+                "any NumPy array"
+            )
+
+    def _check_end(self) -> None:
+        """Look one byte past the end: this also checks the checksum of gzip data."""
+        expected = self.header.header_bytes + self.header.data_bytes
+        if self._bytes.size is None and self._bytes.read(expected, 1):
+            raise self._trailing_bytes(None)
+
+    def _short_data(self, size: int) -> IdxFormatError:
+        expected = self.header.header_bytes + self.header.data_bytes
+        return IdxFormatError(
+            f"{self.name}: {self._bytes.where(size)}: the data end here; shape "
+            f"{_show(self.shape)} of {self.dtype} needs {expected:,} bytes, got {size:,}; "
+            "the file is truncated: fetch it again"
+        )
+
+    def _trailing_bytes(self, count: int | None) -> IdxFormatError:
+        expected = self.header.header_bytes + self.header.data_bytes
+        return IdxFormatError(
+            f"{self.name}: {self._bytes.where(expected)}: the data of shape {_show(self.shape)} "
+            f"of {self.dtype} end here, but {'more' if count is None else f'{count:,}'} "
+            "bytes follow; expected the end of the file"
+        )
+
+
+def _show(shape: tuple[int, ...]) -> str:
+    if len(shape) > 6:
+        return f"({', '.join(map(str, shape[:6]))}, ... {len(shape)} dimensions)"
+    return str(shape)
+
+
+def read_idx(
+    source: PathOrFile, *, storage_options: dict[str, Any] | None = None
+) -> npt.NDArray[Any]:
+    """Read a whole IDX file into one array.
+
+    Parameters
+    ----------
+    source : str, os.PathLike or binary file
+        A path, an fsspec URL or an open binary file. Raw or gzip, recognised
+        by content.
+    storage_options : dict, optional
+        Passed to the fsspec file system of a URL.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of the file's shape and type (uint8, int8, int16, int32, float32 or
+        float64), in native byte order, writable.
+
+    Raises
+    ------
+    IdxFormatError
+        If the file is not a whole IDX file: says file, byte, expected and got.
+        Also where it has more than the 64 dimensions that a NumPy array can have.
+    SourceNotFoundError
+        If there is no such file.
+
+    See Also
+    --------
+    IdxFile.blocks : the same in blocks, for files larger than memory.
+
+    Examples
+    --------
+    >>> import io
+    >>> read_idx(io.BytesIO(bytes.fromhex("00000801 00000003 050004")))
+    array([5, 0, 4], dtype=uint8)
+    """
+    return IdxFile(source, storage_options=storage_options).read()
+
+
+def write_idx(array: ArrayLike, target: PathOrFile, *, overwrite: bool = False) -> None:
+    """Write an array as an IDX file, in blocks of rows.
+
+    Parameters
+    ----------
+    array : array
+        NumPy, dask or xarray; uint8, int8, int16, int32, float32 or float64,
+        of any shape. Lazy arrays are computed a few megabytes at a time.
+    target : str, os.PathLike or binary file
+        A path or URL is compressed if it ends with ``.gz``, and appears only
+        when it is complete. To an open binary file raw bytes are written.
+    overwrite : bool
+        Whether to replace an existing file.
+
+    Raises
+    ------
+    IdxTypeError
+        If IDX cannot hold the type or shape.
+    TargetExistsError
+        If the target exists and ``overwrite`` is false.
+
+    Examples
+    --------
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> write_idx(np.array([[1, 2]], dtype="int16"), file)
+    >>> file.getvalue().hex(" ", 4)
+    '00000b02 00000001 00000002 00010002'
+    """
+    header = header_of(array, describe(target))
+    write_blocks(header, _sample_blocks(array, header), target, overwrite=overwrite)
+
+
+def write_blocks(
+    header: IdxHeader,
+    blocks: Iterable[npt.NDArray[Any]],
+    target: PathOrFile,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a header and the rows that it announces; see :func:`write_idx`."""
+    with contextlib.ExitStack() as stack:
+        if not isinstance(target, str | os.PathLike):
+            file = target
+        else:
+            file = stack.enter_context(create_file(target, overwrite=overwrite))
+            if os.fspath(target).endswith(".gz"):
+                # No name and no time inside: equal data give equal files.
+                packed = gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
+                file = cast(BinaryIO, stack.enter_context(packed))
+        file.write(header.to_bytes())
+        for block in blocks:
+            file.write(block.astype(header.dtype.newbyteorder(">"), copy=False).tobytes())
+
+
+def header_of(array: ArrayLike, name: str) -> IdxHeader:
+    """Return the header of the file that would hold ``array``.
+
+    Raises
+    ------
+    IdxTypeError
+        If IDX cannot hold the type or shape.
+    """
+    dtype = np.dtype(array.dtype)
+    if dtype.newbyteorder("=") not in TYPE_CODE_OF_DTYPE:
+        held = ", ".join(map(str, TYPE_CODE_OF_DTYPE))
+        raise IdxTypeError(
+            f"{name}: IDX cannot hold {dtype}; convert with .astype(...) to one of {held}"
+        )
+    if len(array.shape) > MAX_RANK or max(array.shape, default=0) > MAX_DIM_SIZE:
+        raise IdxTypeError(
+            f"{name}: IDX holds at most {MAX_RANK} dimensions of at most {MAX_DIM_SIZE} each, "
+            f"got shape {array.shape}"
+        )
+    return IdxHeader(dtype.newbyteorder("="), tuple(array.shape))
+
+
+def _sample_blocks(array: ArrayLike, header: IdxHeader) -> Iterator[npt.NDArray[Any]]:
+    if not header.shape:
+        yield np.asarray(array).reshape(1)
+        return
+    rows = max(1, BLOCK_BYTES // max(1, header.sample_bytes))
+    for start in range(0, header.n_samples, rows):
+        yield np.asarray(array[start : start + rows])

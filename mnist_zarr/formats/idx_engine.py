@@ -1,0 +1,210 @@
+"""IDX files as lazy xarray Datasets: the engine ``"idx"`` and ``open_idx``.
+
+Several files are one array here: the rows of the first, then those of the
+second, and so on. Nothing but headers is read before values are asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import xarray as xr
+from xarray.backends import BackendEntrypoint
+from xarray.core import indexing
+
+from mnist_zarr.dataset.schema import make_dataset
+from mnist_zarr.errors import SourceError
+from mnist_zarr.files.sources import PathOrFile, describe
+from mnist_zarr.files.urls import is_url
+from mnist_zarr.formats.idx import IdxFile
+from mnist_zarr.formats.idx_names import IdxPair, find_labels, find_pairs, is_folder, parse_name
+from mnist_zarr.formats.stacked import StackedFiles, dataset_of_files
+
+Source = PathOrFile | Sequence[str | os.PathLike[str] | IdxPair]
+
+
+class IdxBackendEntrypoint(BackendEntrypoint):
+    """xarray's entry point for IDX files, raw or gzip.
+
+    ``xr.open_dataset(path)`` finds it by itself where the name is a usual one
+    (``train-images-idx3-ubyte.gz``); for others give ``engine="idx"``.
+    """
+
+    description = "Open IDX files (the format of MNIST) and folders of them"
+    open_dataset_parameters = (
+        "filename_or_obj",
+        "drop_variables",
+        "labels",
+        "transposed",
+        "storage_options",
+    )
+
+    def open_dataset(  # type: ignore[override]  # each engine names its own options
+        self,
+        filename_or_obj: Source,
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        labels: PathOrFile | None = None,
+        transposed: bool = False,
+        storage_options: dict[str, Any] | None = None,
+    ) -> xr.Dataset:
+        """Open IDX files as a lazy Dataset; see :func:`open_idx`."""
+        if _is_label_file(filename_or_obj) and labels is None:
+            ds = _open_labels(cast(PathOrFile, filename_or_obj), storage_options)
+        else:
+            pairs = _pairs_of(filename_or_obj, labels, storage_options)
+            ds = _open_pairs(pairs, transposed, storage_options)
+        dropped = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
+        ds = ds.drop_vars(dropped, errors="ignore")
+        ds.set_close(_close_nothing)
+        return ds
+
+    def guess_can_open(self, filename_or_obj: Any) -> bool:
+        """Whether the name, or a name in the folder, is that of an IDX file."""
+        if not isinstance(filename_or_obj, str | os.PathLike):
+            return False
+        path = os.fspath(filename_or_obj)
+        if not is_url(path) and os.path.isdir(path):
+            return any(parse_name(name) is not None for name in os.listdir(path))
+        return parse_name(path) is not None
+
+
+def open_idx(
+    source: Source,
+    *,
+    labels: PathOrFile | None = None,
+    transposed: bool = False,
+    chunks: Any = None,
+    storage_options: dict[str, Any] | None = None,
+) -> xr.Dataset:
+    """Open IDX files as one lazy, labelled Dataset.
+
+    The same as ``xr.open_dataset(source, engine="idx")``; beside that, several
+    sources are accepted.
+
+    Parameters
+    ----------
+    source : path, URL, open binary file, or a list of paths and URLs
+        An image file, a folder with one pair of files per split, or several
+        of these, which are then concatenated in the order given. A list may
+        also have :class:`~mnist_zarr.formats.idx_names.IdxPair`, which names both files.
+    labels : path, URL or open binary file, optional
+        The label file of a single image file. By default the file that lies
+        beside it and has the matching name, if there is one.
+    transposed : bool
+        Whether the files hold each image with rows and columns swapped, as
+        EMNIST's do. The Dataset has them upright, and ``source_dims`` of
+        ``image`` says so.
+    chunks : optional
+        As in :func:`xarray.open_dataset`: ``None`` for plain lazy arrays,
+        ``{}`` for dask arrays.
+    storage_options : dict, optional
+        Passed to the fsspec file system of a URL.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``image`` (sample, row, col) in the file's type, with the coordinates
+        ``label`` (where there are labels), ``split`` (where the names tell
+        it) and ``source_index``. A file of another rank than 3 has the
+        dimensions ``sample, dim_1, ...``. Of a label table of rank 2 (as in
+        QMNIST) column 0 is ``label``.
+
+    Raises
+    ------
+    IdxFormatError
+        If a file is not a whole IDX file.
+    SourceError
+        If images and labels differ in number, or the files do not fit
+        together.
+    SourceNotFoundError
+        If there is no such file or folder.
+
+    Examples
+    --------
+    >>> from mnist_zarr.catalog.entries import BUNDLED_FILES
+    >>> ds = open_idx(BUNDLED_FILES / "t10k-images-idx3-ubyte.gz")
+    >>> ds.label[:5].values
+    array([7, 2, 1, 0, 4], dtype=uint8)
+    """
+    path = os.fspath(source) if isinstance(source, os.PathLike) else source
+    return xr.open_dataset(
+        cast(Any, path),
+        engine=cast(Any, IdxBackendEntrypoint),
+        chunks=chunks,
+        labels=labels,
+        transposed=transposed,
+        storage_options=storage_options,
+    )
+
+
+def _close_nothing() -> None:
+    """Stand where xarray.open_mfdataset expects a closer: no file is open."""
+
+
+def _is_label_file(source: Source) -> bool:
+    if not isinstance(source, str | os.PathLike):
+        return False
+    name = parse_name(source)
+    return name is not None and name.role == "labels"
+
+
+def _open_labels(source: PathOrFile, storage_options: dict[str, Any] | None) -> xr.Dataset:
+    file = IdxFile(source, storage_options=storage_options)
+    label = indexing.LazilyIndexedArray(StackedFiles([file]).as_lazy_samples())
+    ds = make_dataset(None, label=label, attrs={"source": _file_names([file])})
+    ds.encoding["source_files"] = (file,)
+    return ds
+
+
+def _pairs_of(
+    source: Source | IdxPair, labels: PathOrFile | None, storage_options: dict[str, Any] | None
+) -> list[tuple[PathOrFile, PathOrFile | None, str | None]]:
+    """Return image file, label file and split of every pair that the source names."""
+    if isinstance(source, Sequence) and not isinstance(source, str):
+        if labels is not None:
+            raise SourceError("labels: cannot be given for several sources; name folders instead")
+        if not source:
+            raise SourceError("source: expected one or more files or folders, got an empty list")
+        return [pair for part in source for pair in _pairs_of(part, None, storage_options)]
+    if isinstance(source, IdxPair):
+        return [_as_tuple(source)]
+    if not isinstance(source, str | os.PathLike):
+        return [(cast(PathOrFile, source), labels, None)]
+    name = parse_name(source)
+    if name is None and labels is None and is_folder(source, storage_options=storage_options):
+        return [_as_tuple(pair) for pair in find_pairs(source, storage_options=storage_options)]
+    if labels is None:
+        labels = find_labels(source, storage_options=storage_options)
+    return [(source, labels, name.split if name else None)]
+
+
+def _as_tuple(pair: IdxPair) -> tuple[PathOrFile, PathOrFile | None, str | None]:
+    return pair.images, pair.labels, pair.split
+
+
+def _open_pairs(
+    pairs: Sequence[tuple[PathOrFile, PathOrFile | None, str | None]],
+    transposed: bool,
+    storage_options: dict[str, Any] | None,
+) -> xr.Dataset:
+    images = [IdxFile(image, storage_options=storage_options) for image, _, _ in pairs]
+    labels = [
+        IdxFile(label, storage_options=storage_options)
+        for _, label, _ in pairs
+        if label is not None
+    ]
+    if labels and len(labels) < len(images):
+        alone = next(describe(image) for image, label, _ in pairs if label is None)
+        raise SourceError(f"{alone}: no label file found beside it, while other sources have one")
+    splits = [split for _, _, split in pairs]
+    ds = dataset_of_files(images, labels, splits, transposed=transposed)
+    ds.attrs["source"] = _file_names(images + labels)
+    ds.encoding["source_files"] = (*images, *labels)
+    return ds
+
+
+def _file_names(files: Iterable[IdxFile]) -> str:
+    return ", ".join(os.path.basename(file.name) for file in files)

@@ -1,0 +1,221 @@
+"""Which IDX files belong together, told from their names.
+
+A name has a *prefix*, a role and an ending, in any of the usual spellings::
+
+    train-images-idx3-ubyte.gz           t10k-labels.idx1-ubyte
+    `prefix' role  `------' ending       `prefix' `---' role
+
+The prefix's last word is the split: ``train``, ``test`` (also spelt ``t10k``)
+or whatever other word stands there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fsspec.core import url_to_fs
+
+from mnist_zarr.dataset.schema import SPLIT_ORDER
+from mnist_zarr.errors import SourceError, SourceNotFoundError
+from mnist_zarr.files.urls import is_url
+
+Role = Literal["images", "labels"]
+IDX_NAME = re.compile(
+    r"""^(?P<prefix>.*?)(?P<role>images?|imgs?|labels?)
+        [-._]idx(?P<rank>\d+)(?:[-._](?P<type>ubyte|byte|short|int|float|double))?
+        (?P<gz>\.gz)?$""",
+    re.IGNORECASE | re.VERBOSE,
+)
+SPLIT_OF_WORD = {"t10k": "test"}
+
+
+@dataclass(frozen=True)
+class IdxName:
+    """What the name of an IDX file says."""
+
+    prefix: str  # lower case, without the separator before the role
+    role: Role
+    is_gzip: bool
+
+    @property
+    def split(self) -> str | None:
+        """Name of the split, or None where the name has no prefix."""
+        word = re.split(r"[-._]", self.prefix)[-1]
+        return SPLIT_OF_WORD.get(word, word) or None
+
+
+@dataclass(frozen=True)
+class IdxPair:
+    """An image file, its label file if there is one, and the split they hold."""
+
+    images: str
+    labels: str | None
+    split: str | None
+
+
+def parse_name(path: str | os.PathLike[str]) -> IdxName | None:
+    """Return what the name of the file says, or None if it is no usual IDX name.
+
+    Examples
+    --------
+    >>> parse_name("data/t10k-images.idx3-ubyte")
+    IdxName(prefix='t10k', role='images', is_gzip=False)
+    >>> parse_name("photo.png") is None
+    True
+    """
+    match = IDX_NAME.match(_base_name(os.fspath(path)))
+    if match is None:
+        return None
+    role: Role = "labels" if match["role"].lower().startswith("label") else "images"
+    return IdxName(match["prefix"].lower().rstrip("-._"), role, match["gz"] is not None)
+
+
+def find_labels(
+    images: str | os.PathLike[str], *, storage_options: dict[str, Any] | None = None
+) -> str | None:
+    """Return the label file that lies beside an image file, or None.
+
+    Parameters
+    ----------
+    images : str or os.PathLike
+        Path or URL of the image file.
+    storage_options : dict, optional
+        Passed to the fsspec file system of a URL.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If the URL is of an unknown file system.
+    """
+    path = os.fspath(images)
+    name = parse_name(path)
+    if name is None or name.role != "images":
+        return None
+    folder = path[: len(path) - len(_base_name(path))]
+    try:
+        names = _list_names(folder, storage_options)
+    except SourceError:  # a web server may list nothing
+        return _probe_labels(path, storage_options)
+    wanted = [
+        candidate
+        for candidate in names
+        if (other := parse_name(candidate))
+        and (other.role, other.prefix) == ("labels", name.prefix)
+    ]
+    if wanted:
+        return folder + min(wanted, key=_preference)
+    # A web server may answer a listing with a page that names no file.
+    return _probe_labels(path, storage_options) if is_url(path) else None
+
+
+def find_pairs(
+    folder: str | os.PathLike[str], *, storage_options: dict[str, Any] | None = None
+) -> list[IdxPair]:
+    """Return the pairs in a folder, train first, then test, then others by name.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If there is no such folder.
+    SourceError
+        If it cannot be listed, holds no IDX image file, or two that could be
+        the same split.
+    """
+    place = os.fspath(folder)
+    place += "" if place.endswith(("/", os.sep)) else "/"
+    names = _list_names(place, storage_options)
+    chosen: dict[tuple[str, Role], str] = {}
+    for candidate in sorted(names, key=_preference):
+        if parsed := parse_name(candidate):
+            chosen.setdefault((parsed.prefix, parsed.role), candidate)
+    pairs = []
+    for (prefix, role), images in chosen.items():
+        if role == "images":
+            labels = chosen.get((prefix, "labels"))
+            split = IdxName(prefix, role, is_gzip=False).split
+            pairs.append(IdxPair(place + images, labels and place + labels, split))
+    if not pairs:
+        raise SourceError(
+            f"{place}: expected IDX image files like 'train-images-idx3-ubyte.gz', found none "
+            f"among {len(names)} files"
+        )
+    pairs.sort(key=lambda pair: (SPLIT_ORDER.get(pair.split or "", 2), pair.images))
+    _check_one_of_each(place, pairs)
+    return pairs
+
+
+def is_folder(
+    path: str | os.PathLike[str], *, storage_options: dict[str, Any] | None = None
+) -> bool:
+    """Whether this is a folder; a web server's is told by the slash at its end."""
+    place = os.fspath(path)
+    if not is_url(place):
+        return os.path.isdir(place)
+    fs, inner = _file_system(place, storage_options)
+    # A web server knows no folders: to ask it would fetch the file.
+    return place.endswith("/") or ("http" not in fs.protocol and bool(fs.isdir(inner)))
+
+
+def _check_one_of_each(place: str, pairs: list[IdxPair]) -> None:
+    image_of_split: dict[str | None, str] = {}
+    for pair in pairs:
+        if pair.split in image_of_split:
+            raise SourceError(
+                f"{place}: more than one data set: {_base_name(image_of_split[pair.split])!r} and "
+                f"{_base_name(pair.images)!r} are both split {pair.split!r}; name the image "
+                "files instead of the folder"
+            )
+        image_of_split[pair.split] = pair.images
+
+
+def _base_name(path: str) -> str:
+    return re.split(r"[/\\]" if os.sep == "\\" else "/", path)[-1]
+
+
+def _preference(name: str) -> tuple[bool, str]:
+    """Sort raw files before gzip: their rows can be read in any order."""
+    return name.lower().endswith(".gz"), name
+
+
+def _list_names(folder: str, storage_options: dict[str, Any] | None) -> list[str]:
+    try:
+        if not is_url(folder):
+            return os.listdir(folder or ".")
+        fs, path = _file_system(folder, storage_options)
+        return [_base_name(entry) for entry in fs.ls(path, detail=False)]
+    except SourceNotFoundError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise SourceNotFoundError(f"{folder}: there is no such folder") from error
+    except Exception as error:  # each file system refuses with errors of its own
+        raise SourceError(
+            f"{folder}: the folder cannot be listed ({error}); name the image files instead"
+        ) from error
+
+
+def _file_system(url: str, storage_options: dict[str, Any] | None) -> tuple[Any, str]:
+    try:
+        fs, path = url_to_fs(url, **(storage_options or {}))
+    except ValueError as error:  # unknown protocol
+        raise SourceNotFoundError(f"{url}: cannot be opened: {error}") from error
+    return fs, path
+
+
+def _probe_labels(images: str, storage_options: dict[str, Any] | None) -> str | None:
+    base = _base_name(images)
+    match = IDX_NAME.match(base)
+    if match is None:
+        return None
+    folder, separator = images[: len(images) - len(base)], base[match.end("role")]
+    endings = [f"{separator}idx1-ubyte", "-idx1-ubyte", ".idx1-ubyte", "-idx2-int"]
+    suffixes = [match["gz"] or "", "" if match["gz"] else ".gz"]
+    fs, _ = _file_system(images, storage_options)
+    for ending in dict.fromkeys(endings):
+        for suffix in suffixes:
+            candidate = f"{folder}{match['prefix']}labels{ending}{suffix}"
+            if fs.exists(_file_system(candidate, storage_options)[1]):
+                return candidate
+    return None

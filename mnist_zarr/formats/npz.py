@@ -1,0 +1,363 @@
+"""NumPy's .npz archives: lazy Datasets from them, and archives from Datasets."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from xarray.backends import BackendEntrypoint
+from xarray.core import indexing
+
+from mnist_zarr.dataset import schema
+from mnist_zarr.dataset.blocks import block_bounds, bytes_per_sample, iter_blocks_at
+from mnist_zarr.dataset.lazy import map_values
+from mnist_zarr.dataset.scaling import scaling_of, unpack
+from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SPLIT_ORDER, make_dataset
+from mnist_zarr.dataset.selection import splits_in_source_order
+from mnist_zarr.errors import NpzFormatError, SchemaError, SourceError
+from mnist_zarr.files.byte_source import ByteSource
+from mnist_zarr.files.output import create_file
+from mnist_zarr.files.sources import PathOrFile, open_bytes
+from mnist_zarr.files.urls import is_url
+from mnist_zarr.files.zip_source import ZIP_MAGIC, zip_members
+from mnist_zarr.formats.idx_names import IdxPair
+from mnist_zarr.formats.npy import NpyFile, npy_header
+from mnist_zarr.formats.stacked import StackedFiles, dataset_of_files
+from mnist_zarr.terminal import sample_bar
+
+# X_train of scikit-learn's users, x_train of Keras; X and y without a split.
+ARRAY_NAME = re.compile(r"(?P<role>[xy])(?:_(?P<split>.+))?", re.IGNORECASE)
+KNOWN_NAMES = "X_train, y_train, X_test, y_test (or x_train ...), X, y, or arr_0"
+
+
+def is_npz(source: str | os.PathLike[str]) -> bool:
+    """Whether the name, or the start of a local file, is that of an .npz archive."""
+    path = os.fspath(source)
+    if path.lower().endswith(".npz"):
+        return True
+    if is_url(path) or not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+
+
+def open_npz(
+    source: PathOrFile | Sequence[IdxPair],
+    *,
+    labels: PathOrFile | None = None,
+    chunks: Any = None,
+    storage_options: dict[str, Any] | None = None,
+) -> xr.Dataset:
+    """Open an .npz archive as a lazy, labelled Dataset.
+
+    Parameters
+    ----------
+    source : path, URL, open binary file, or list of IdxPair
+        An archive with ``X_train``, ``y_train``, ``X_test`` and ``y_test``, as
+        :func:`write_npz` makes it; the same names in small letters, as Keras'
+        ``mnist.npz`` has them; ``X`` and ``y`` without a split; or a single
+        array, ``arr_0``, as in the files of KMNIST. Several splits whose images
+        and labels are archives of one array each are a list of
+        :class:`~mnist_zarr.formats.idx_names.IdxPair`.
+    labels : path, URL or open binary file, optional
+        The archive of the labels, where ``source`` has only images.
+    chunks : optional
+        As in :func:`xarray.open_dataset`: ``None`` for plain lazy arrays,
+        ``{}`` for dask arrays.
+    storage_options : dict, optional
+        Passed to the fsspec file system of a URL.
+
+    Returns
+    -------
+    xarray.Dataset
+        As :func:`open_idx` returns it. Rows of 784 values, or of another
+        square, become images of 28 by 28. Nothing is ever unpickled.
+
+    Raises
+    ------
+    NpzFormatError
+        If it is not a whole .npz archive of numbers with such names.
+    SourceError
+        If images and labels do not fit together.
+    SourceNotFoundError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> np.savez(file, x_train=np.zeros((2, 784)), y_train=np.array([5, 0]))
+    >>> _ = file.seek(0)
+    >>> dict(open_npz(file).sizes)
+    {'sample': 2, 'row': 28, 'col': 28}
+    """
+    path = os.fspath(source) if isinstance(source, os.PathLike) else source
+    return xr.open_dataset(
+        cast(Any, path),
+        engine=cast(Any, _NpzBackendEntrypoint),
+        chunks=chunks,
+        labels=labels,
+        storage_options=storage_options,
+    )
+
+
+class _NpzBackendEntrypoint(BackendEntrypoint):
+    open_dataset_parameters = ("filename_or_obj", "drop_variables", "labels", "storage_options")
+
+    def open_dataset(  # type: ignore[override]  # each engine names its own options
+        self,
+        filename_or_obj: PathOrFile | Sequence[IdxPair],
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        labels: PathOrFile | None = None,
+        storage_options: dict[str, Any] | None = None,
+    ) -> xr.Dataset:
+        if isinstance(filename_or_obj, Sequence) and not isinstance(filename_or_obj, str):
+            images = [_Archive(pair.images, storage_options) for pair in filename_or_obj]
+            labels_of = [pair.labels for pair in filename_or_obj if pair.labels]
+            tables = [_Archive(path, storage_options) for path in labels_of]
+            ds = _dataset_of_pairs(images, tables, [pair.split for pair in filename_or_obj])
+            archives = images + tables
+        else:
+            archives = [_Archive(filename_or_obj, storage_options)]
+            if labels is not None:
+                archives.append(_Archive(labels, storage_options))
+            ds = _dataset_of(*archives)
+        ds.attrs["source"] = ", ".join(os.path.basename(archive.name) for archive in archives)
+        ds.encoding["source_files"] = tuple(archive.bytes for archive in archives)
+        dropped = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
+        return ds.drop_vars(dropped, errors="ignore")
+
+
+class _Archive:
+    """The arrays of an .npz archive by name."""
+
+    def __init__(self, source: PathOrFile, storage_options: dict[str, Any] | None) -> None:
+        if isinstance(source, str | os.PathLike) and os.path.isdir(source):
+            raise NpzFormatError(f"{os.fspath(source)}: expected an .npz archive, got a folder")
+        self.bytes: ByteSource = open_bytes(source, storage_options=storage_options)
+        self.name = self.bytes.name
+        self._members = {
+            name.removesuffix(".npy"): member
+            for name, member in zip_members(self.bytes).items()
+            if name.endswith(".npy")
+        }
+
+    def by_role(self, role: str) -> dict[str | None, NpyFile]:
+        """Return the images ("x") or labels ("y") of each split."""
+        found: dict[str | None, NpyFile] = {}
+        for name, member in self._members.items():
+            match = ARRAY_NAME.fullmatch(name)
+            if match and match["role"].lower() == role:
+                split = match["split"]
+                if split in found:
+                    raise NpzFormatError(
+                        f"{member.name}: the same as {found[split].name!r} but for the case of "
+                        "its letters; expected one of them"
+                    )
+                found[split] = NpyFile(member)
+        return found
+
+    def only_array(self) -> NpyFile:
+        """Return the one array of an archive without telling names."""
+        if len(self._members) != 1:
+            raise NpzFormatError(
+                f"{self.name}: expected arrays {KNOWN_NAMES}; it holds "
+                f"{', '.join(self._members) or 'no array; extract it if it holds IDX files'}"
+            )
+        return NpyFile(next(iter(self._members.values())))
+
+
+def _dataset_of(archive: _Archive, label_archive: _Archive | None = None) -> xr.Dataset:
+    images, labels = archive.by_role("x"), archive.by_role("y")
+    if not images and not labels:
+        only = archive.only_array()
+        if label_archive is None and len(only.shape) == 1:
+            return _dataset_of_labels(only)
+        images = {None: only}
+    if label_archive is not None:
+        if labels:
+            raise SourceError(f"labels: the archive {archive.name} has its own")
+        labels = label_archive.by_role("y") or {None: label_archive.only_array()}
+    if labels and images.keys() != labels.keys():
+        raise SourceError(
+            f"{archive.name}: images and labels of different splits: images of "
+            f"{_show(images)}, labels of {_show(labels)}"
+        )
+    for image in images.values():
+        _make_square(image)
+    for label in labels.values():
+        _check_labels(label)
+    splits = sorted(images, key=lambda split: (SPLIT_ORDER.get(split or "", 2), split or ""))
+    return dataset_of_files(
+        [images[split] for split in splits],
+        [labels[split] for split in splits if labels],
+        splits,
+    )
+
+
+def _dataset_of_pairs(
+    images: Sequence[_Archive], labels: Sequence[_Archive], splits: Sequence[str | None]
+) -> xr.Dataset:
+    image_files = [archive.only_array() for archive in images]
+    label_files = [archive.only_array() for archive in labels]
+    for image in image_files:
+        _make_square(image)
+    for label in label_files:
+        _check_labels(label)
+    return dataset_of_files(image_files, label_files, splits)
+
+
+def _dataset_of_labels(file: NpyFile) -> xr.Dataset:
+    _check_labels(file)
+    rows = StackedFiles([file]).as_lazy_samples()
+    return make_dataset(None, label=indexing.LazilyIndexedArray(rows))
+
+
+def _show(arrays: dict[str | None, NpyFile]) -> str:
+    return ", ".join(split or "no split" for split in arrays) or "none"
+
+
+def _make_square(image: NpyFile) -> None:
+    if len(image.shape) < 2:
+        raise NpzFormatError(
+            f"{image.name}: expected images of shape (sample, row, col) or (sample, pixel), got "
+            f"shape {image.shape}"
+        )
+    side = math.isqrt(image.shape[1])
+    if len(image.shape) == 2 and side * side == image.shape[1]:
+        image.reshape_rows((side, side))
+
+
+def _check_labels(label: NpyFile) -> None:
+    if len(label.shape) != 1 or label.dtype.kind not in "iu":
+        raise NpzFormatError(
+            f"{label.name}: expected labels of shape (sample,) and an integer type, got shape "
+            f"{label.shape} of {label.dtype}"
+        )
+
+
+def write_npz(
+    ds: xr.Dataset,
+    path: str | os.PathLike[str],
+    *,
+    scaled: bool = True,
+    flat: bool = True,
+    overwrite: bool = False,
+    progress: bool | None = None,
+) -> None:
+    """Write a Dataset as a compressed .npz archive, in bounded memory.
+
+    The arrays are ``X_train``, ``y_train``, ``X_test`` and ``y_test``, or ``X``
+    and ``y`` of a Dataset without ``split``; ``numpy.load`` reads them. The
+    samples are in the order of the source, whatever the order of ``ds``.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        With ``image``, and ``label`` if there are labels; lazy or in memory.
+        Of a store that opens rescaled the stored integers are taken.
+    path : str or os.PathLike
+        Path or URL of the archive, which appears when it is complete.
+    scaled : bool
+        Whether the pixels are float64 between -1 and 1, for uint8
+        ``((x / 255.) - .5) * 2`` bit for bit; or as they are.
+    flat : bool
+        Whether a sample is one row of shape ``(784,)``, or ``(28, 28)``.
+    overwrite : bool
+        Whether to replace an existing file.
+    progress : bool, optional
+        Whether to show a progress bar; by default on a terminal only.
+
+    Raises
+    ------
+    SchemaError
+        If ``ds`` is not of the data model, has no image, or the range of its
+        pixels is not known.
+    TargetExistsError
+        If the file exists and ``overwrite`` is false.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> ds = schema.make_dataset(np.zeros((2, 28, 28), "uint8"), label=np.array([5, 0]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_npz(ds, f"{folder}/zeros.npz")
+    ...     np.load(f"{folder}/zeros.npz")["X"][:, :3]
+    array([[-1., -1., -1.],
+           [-1., -1., -1.]])
+    """
+    schema.validate(ds)
+    if IMAGE not in ds.variables:
+        raise SchemaError("write_npz: the Dataset has no 'image'")
+    image = unpack(ds[IMAGE].variable)
+    label = ds[LABEL].variable if LABEL in ds.variables else None
+    if label is not None and label.dtype.kind not in "iu":
+        raise SchemaError(f"label: expected integers, got {label.dtype}")
+    parts = splits_in_source_order(ds)
+    dtype, convert = image.dtype.newbyteorder("="), _unchanged
+    if scaled:
+        scaling = scaling_of(image, -1, 1)
+        dtype = np.dtype(np.float64)
+
+        def convert(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            variable = xr.Variable(image.dims, rows)
+            return np.asarray(map_values(variable, scaling, dtype).values)
+
+    row_shape = (math.prod(image.shape[1:]),) if flat else image.shape[1:]
+    with (
+        create_file(path, overwrite=overwrite) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        sample_bar(ds.sizes[SAMPLE], progress) as bar,
+    ):
+        for split, positions in parts:
+            ending = f"_{split}" if split else ""
+            _write_array(
+                archive,
+                f"X{ending}",
+                npy_header(dtype, (len(positions), *row_shape)),
+                _pieces(image, positions, convert, bar.update),
+            )
+            if label is not None:
+                _write_array(
+                    archive,
+                    f"y{ending}",
+                    npy_header(label.dtype.newbyteorder("="), (len(positions),)),
+                    iter_blocks_at(label, positions),
+                )
+
+
+def _unchanged(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return rows
+
+
+def _pieces(
+    image: xr.Variable,
+    positions: npt.NDArray[np.int64],
+    convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
+    advance: Callable[[int], Any],
+) -> Iterator[npt.NDArray[Any]]:
+    # As many bytes as float64 has for each byte of uint8.
+    sample_bytes = bytes_per_sample(image) * np.dtype(np.float64).itemsize
+    for block in iter_blocks_at(image, positions):
+        for start, stop in block_bounds(len(block), sample_bytes):
+            yield convert(block[start:stop])
+            advance(stop - start)
+
+
+def _write_array(
+    archive: zipfile.ZipFile, name: str, header: bytes, pieces: Iterable[npt.NDArray[Any]]
+) -> None:
+    # A member opened by name has no time of its own: equal data give equal files.
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        member.write(header)
+        for piece in pieces:
+            native = piece.astype(piece.dtype.newbyteorder("="), copy=False)
+            member.write(np.ascontiguousarray(native).data)

@@ -1,0 +1,237 @@
+"""Several files as one array: the samples of the first, then those of the second, and so on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from mnist_zarr.dataset.lazy import (
+    LazySamples,
+    RepeatedValues,
+    SampleNumbers,
+    SuggestedChunks,
+    lazy_array,
+)
+from mnist_zarr.dataset.schema import (
+    COL,
+    IMAGE,
+    ROW,
+    SAMPLE,
+    STRING_DTYPE,
+    make_dataset,
+    source_index_dtype,
+)
+from mnist_zarr.errors import SourceError
+
+# What dask reads at once: large against the cost of a task, small against memory.
+DASK_CHUNK_BYTES = 16 << 20
+# Rows that lie this close are read together with what is between them.
+MAX_GAP_BYTES = 64 << 10
+MAX_SPAN_BYTES = 2 << 20
+# A few bytes of a header can announce billions of samples without elements, and each would
+# get a position and a split.
+MAX_EMPTY_SAMPLES = 1 << 16
+
+
+class SampleFile(Protocol):
+    """A file of rows: IDX or .npy. Must be picklable."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the dimensions."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+
+    @property
+    def seeks_cheaply(self) -> bool:
+        """Whether rows in any order cost about the same."""
+
+    def read(self) -> npt.NDArray[Any]:
+        """Return the whole array."""
+
+    def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Return the rows ``start`` to ``stop``."""
+
+
+class StackedFiles:
+    """The rows of files of equal type and row shape, one file after the other.
+
+    Raises
+    ------
+    SourceError
+        If the files differ in type or row shape, or one of several is of rank 0.
+    """
+
+    def __init__(self, files: Sequence[SampleFile]) -> None:
+        first = files[0]
+        for other in files[1:]:
+            fits = (other.dtype, other.shape[1:]) == (first.dtype, first.shape[1:])
+            if not (fits and first.shape and other.shape):
+                raise SourceError(
+                    f"files that do not fit together: {first.name} holds "
+                    f"{_describe_samples(first)}, "
+                    f"{other.name} holds {_describe_samples(other)}"
+                )
+        self._files = tuple(files)
+        self._starts = np.cumsum([0, *map(n_samples_of, files)]).tolist()
+
+    def as_lazy_samples(self) -> LazySamples:
+        """Return the array of all rows."""
+        first = self._files[0]
+        shape = (self._starts[-1], *first.shape[1:]) if first.shape else ()
+        return LazySamples(shape, first.dtype, self)
+
+    def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Return the rows ``start`` to ``stop``."""
+        if not self._files[0].shape:
+            return self._files[0].read().reshape(1)
+        parts = [
+            file.read_samples(max(start, begin) - begin, min(stop, end) - begin)
+            for file, begin, end in zip(self._files, self._starts, self._starts[1:], strict=False)
+            if max(start, begin) < min(stop, end)
+        ]
+        if not parts:
+            return self._files[0].read_samples(0, 0)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def take_samples(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Return the rows of these numbers, in any order and with repeats."""
+        first_file = self._files[0]
+        taken = np.empty((len(rows), *first_file.shape[1:]), first_file.dtype)
+        by_position = np.argsort(rows, kind="stable")
+        ordered = rows[by_position]
+        for first, last in self._spans(ordered):
+            span = self.read_samples(int(ordered[first]), int(ordered[last - 1]) + 1)
+            taken[by_position[first:last]] = span[ordered[first:last] - ordered[first]]
+        return taken
+
+    def _spans(self, ordered: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        """Cut ascending row numbers into stretches that are worth one read."""
+        first_file = self._files[0]
+        sample_bytes = max(1, math.prod(first_file.shape[1:]) * first_file.dtype.itemsize)
+        max_gap, max_span = MAX_GAP_BYTES // sample_bytes + 1, MAX_SPAN_BYTES // sample_bytes + 1
+        first = 0
+        gaps = np.flatnonzero(np.diff(ordered) > max_gap) + 1
+        for stop in (*gaps.tolist(), len(ordered)):
+            while first < stop:
+                last = int(np.searchsorted(ordered, ordered[first] + max_span))
+                yield first, min(last, stop)
+                first = min(last, stop)
+
+
+class TransposedImages:
+    """Images whose rows and columns are swapped when they are read."""
+
+    def __init__(self, images: LazySamples) -> None:
+        if len(images.shape) != 3:
+            raise SourceError(
+                f"transposed: expected images of shape (sample, row, col), got {images.shape}"
+            )
+        self._images = images
+
+    def as_lazy_samples(self) -> LazySamples:
+        """Return the array of all images."""
+        n_samples, n_cols, n_rows = self._images.shape
+        return LazySamples((n_samples, n_rows, n_cols), self._images.dtype, self)
+
+    def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Return the images ``start`` to ``stop``."""
+        return self._images.reader.read_samples(start, stop).swapaxes(1, 2)
+
+    def take_samples(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Return the images of these numbers, in any order and with repeats."""
+        return self._images.reader.take_samples(rows).swapaxes(1, 2)
+
+
+def dataset_of_files(
+    images: Sequence[SampleFile],
+    labels: Sequence[SampleFile],
+    splits: Sequence[str | None],
+    *,
+    transposed: bool = False,
+) -> xr.Dataset:
+    """Make the lazy Dataset of image files, one after the other.
+
+    Parameters
+    ----------
+    images, labels : sequence of RowsFile
+        A label file for each image file, or none at all.
+    splits : sequence of str or None
+        The split of each image file, as far as it is known.
+    transposed : bool
+        Whether the images lie in the files column by column.
+
+    Raises
+    ------
+    SourceError
+        If the files do not fit together.
+    """
+    for image, label in zip(images, labels, strict=False):
+        _check_same_length(image, label)
+    counts = [n_samples_of(image) for image in images]
+    stacked = StackedFiles(images).as_lazy_samples()
+    if transposed:
+        stacked = TransposedImages(stacked).as_lazy_samples()
+    n_samples = sum(counts)
+    if n_samples > MAX_EMPTY_SAMPLES and 0 in stacked.shape:
+        raise SourceError(
+            f"{images[0].name}: {n_samples:,} samples of shape {stacked.shape[1:]}, which hold "
+            f"nothing; expected {MAX_EMPTY_SAMPLES:,} of those at most: is the header damaged?"
+        )
+    positions = source_index_dtype(n_samples)
+    has_samples = bool(stacked.shape)
+    has_splits = has_samples and any(splits)
+    ds = make_dataset(
+        lazy_array(stacked),
+        label=lazy_array(StackedFiles(labels).as_lazy_samples()) if labels else None,
+        split=lazy_array(_splits(splits, counts)) if has_splits else None,
+        source_index=lazy_array(LazySamples((n_samples,), positions, SampleNumbers(positions)))
+        if has_samples
+        else None,
+    )
+    if transposed:
+        ds[IMAGE].attrs["source_dims"] = f"{SAMPLE} {COL} {ROW}"
+    for variable in ds.variables.values():
+        suggested = SuggestedChunks(_dask_chunks(ds[IMAGE], variable.dims))
+        variable.encoding["preferred_chunks"] = suggested
+    # A worker of a cluster can read its own rows of a raw file, but not of a gzip file.
+    ds[IMAGE].encoding["seeks_cheaply"] = all(image.seeks_cheaply for image in images)
+    return ds
+
+
+def n_samples_of(file: SampleFile) -> int:
+    """Return the number of samples; a file of rank 0 has one."""
+    return file.shape[0] if file.shape else 1
+
+
+def _splits(splits: Sequence[str | None], counts: Sequence[int]) -> LazySamples:
+    values = RepeatedValues([split or "unknown" for split in splits], counts)
+    return LazySamples((sum(counts),), cast(Any, STRING_DTYPE), values)
+
+
+def _describe_samples(file: SampleFile) -> str:
+    return f"{file.dtype} rows of shape {file.shape[1:]}" if file.shape else "no rows (rank 0)"
+
+
+def _check_same_length(image: SampleFile, label: SampleFile) -> None:
+    if image.shape[:1] != label.shape[:1]:
+        raise SourceError(
+            f"images and labels differ in number: {n_samples_of(image):,} images in {image.name}, "
+            f"{n_samples_of(label):,} labels in {label.name}"
+        )
+
+
+def _dask_chunks(image: xr.DataArray, dims: tuple[Any, ...]) -> dict[Any, int]:
+    sample_bytes = max(1, image.nbytes // max(1, image.shape[0] if image.shape else 1))
+    return {dim: max(1, DASK_CHUNK_BYTES // sample_bytes) for dim in dims if dim == SAMPLE}

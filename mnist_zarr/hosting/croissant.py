@@ -1,0 +1,132 @@
+"""Dataset cards in the Croissant format: https://docs.mlcommons.org/croissant/docs/croissant-spec.html.
+
+Croissant 1.0 has no reader of Zarr, so a card names the objects of a store, with size and
+SHA-256, and describes the data set, but has no record sets.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+CARD = "croissant.json"
+# As in the specification, appendix 1: readers warn of a part of it.
+CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileProperty": "cr:fileProperty",
+    "fileObject": "cr:fileObject",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "sc": "https://schema.org/",
+    "samplingRate": "cr:samplingRate",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+# Where the attributes of a store (ACDD 1.3) go.
+PROPERTY_OF_ATTRIBUTE = {"title": "name", "license": "license", "references": "citeAs"}
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """Size in bytes and SHA-256, in hexadecimal, of one object."""
+
+    size: int
+    sha256: str
+
+
+def make_card(
+    url: str, attrs: Mapping[str, Any], objects: Mapping[str, StoredObject]
+) -> dict[str, Any]:
+    """Return the card of a store as JSON-LD.
+
+    Parameters
+    ----------
+    url : str
+        Where readers find the store, a folder or a zip file.
+    attrs : mapping
+        Its root attributes.
+    objects : mapping
+        From the key of each object to its size and hash.
+
+    Examples
+    --------
+    >>> card = make_card("https://example.org/m.zarr", {"title": "M"}, {})
+    >>> card["name"], card["url"]
+    ('M', 'https://example.org/m.zarr')
+    """
+    url = url.rstrip("/")
+    texts = {name: value for name, value in attrs.items() if value and isinstance(value, str)}
+    card: dict[str, Any] = {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": url.rpartition("/")[2],
+        "description": _description(texts),
+        "url": url,
+        "datePublished": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "version": "1.0.0",
+    }
+    card |= {
+        name: texts[attribute]
+        for attribute, name in PROPERTY_OF_ATTRIBUTE.items()
+        if attribute in texts
+    }
+    card["distribution"] = [
+        {
+            "@type": "cr:FileObject",
+            "@id": key,
+            "name": key,
+            "contentUrl": make_address(url, key),
+            "contentSize": f"{stored.size} B",
+            "encodingFormat": (
+                "application/json" if key.endswith(".json") else "application/octet-stream"
+            ),
+            "sha256": stored.sha256,
+        }
+        for key, stored in sorted(objects.items())
+    ]
+    return card
+
+
+def make_address(url: str, key: str) -> str:
+    """Return the address of an object, of an entry in a zip file as fsspec takes it."""
+    return f"zip://{key}::{url}" if url.endswith(".zip") else f"{url}/{key}"
+
+
+def _description(texts: Mapping[str, str]) -> str:
+    said = [f"{texts.get('title', 'Labelled images')}, as a Zarr store for xarray."]
+    said += [
+        f"SHA-256 of all values of {name[: -len('_sha256')]} in the order of the source: {value}."
+        for name, value in sorted(texts.items())
+        if name in ("image_sha256", "label_sha256")
+    ]
+    return " ".join(said)

@@ -1,0 +1,183 @@
+"""Finished stores, copied to where others read them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm import tqdm
+from zarr.abc.store import Store
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+
+from mnist_zarr.errors import StoreError, StoreNotFoundError
+from mnist_zarr.files.failures import name_failures
+from mnist_zarr.hosting.cors import cors_rule
+from mnist_zarr.hosting.croissant import CARD, StoredObject, make_card
+from mnist_zarr.stores.icechunk_repo import is_repository
+from mnist_zarr.stores.keys import (
+    METADATA_NAMES,
+    keys_of,
+    object_keys,
+    open_documents,
+    read_documents,
+    read_object,
+    run_on_objects,
+)
+from mnist_zarr.stores.targets import Target, create_store, is_place_of, name_of, open_readable
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What was published.
+
+    Attributes
+    ----------
+    url : str
+        Where readers find the store.
+    objects : dict
+        From the key of each object to its size and SHA-256.
+    cors : str
+        The rule that the web server or bucket needs before pages of other
+        sites may read the store in a browser.
+    """
+
+    url: str
+    objects: dict[str, StoredObject]
+    cors: str
+
+    def to_text(self) -> str:
+        """Return what happened as lines for a terminal."""
+        n_bytes = sum(stored.size for stored in self.objects.values())
+        return (
+            f"{self.url}: {len(self.objects):,} objects, {n_bytes:,} bytes, each read back and "
+            f"equal to its source\n\nFor readers in a browser:\n{self.cors}"
+        )
+
+
+def publish(
+    store: Target,
+    target: Target,
+    *,
+    overwrite: bool = False,
+    progress: bool | None = None,
+    storage_options: dict[str, Any] | None = None,
+    public_url: str | None = None,
+    immutable: bool = False,
+) -> Publication:
+    """Copy a finished store to where others read it, and read it back from there.
+
+    The objects are copied in parallel, the root metadata last, with a dataset
+    card (``croissant.json``) beside them; the same call goes on after an
+    interruption. Then every object is fetched from the address that readers
+    use, and its hash compared.
+
+    Parameters
+    ----------
+    store : str, os.PathLike or zarr store
+        The finished store.
+    target : str, os.PathLike or zarr store
+        As in :func:`mnist_zarr.build`. An Icechunk repository gets no card: it
+        holds nothing but Zarr.
+    overwrite : bool
+        Whether to replace an existing store.
+    progress : bool, optional
+        Whether to show a progress bar; by default on a terminal only.
+    storage_options : dict, optional
+        For the file system of ``target``.
+    public_url : str, optional
+        The address that readers use, such as
+        ``https://bucket.s3.amazonaws.com/mnist.zarr``; by default the target.
+    immutable : bool
+        Promise that the address never gets other content: caches may keep
+        chunks for ever. By default they ask whether a chunk has changed.
+
+    Returns
+    -------
+    Publication
+
+    Raises
+    ------
+    StoreNotFoundError
+        If there is no store to publish.
+    TargetExistsError
+        If the target exists and ``overwrite`` is false.
+    StoreError
+        If the store lacks objects, is the target itself, the target cannot be
+        written, or what readers get is not what was sent.
+
+    Examples
+    --------
+    >>> import tempfile, mnist_zarr
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     mnist_zarr.build(f"{folder}/mnist.zarr", level=1)
+    ...     published = publish(f"{folder}/mnist.zarr", "memory://published.zarr")
+    >>> len(published.objects)
+    28
+    """
+    source = open_readable(store)
+    if is_place_of(target, source, storage_options):
+        raise StoreError(f"{name_of(target)}: is the very store to publish; choose another place")
+    documents = read_documents(source)
+    if documents.keys().isdisjoint(METADATA_NAMES):
+        raise StoreNotFoundError(f"{name_of(store)}: there is no Zarr store to publish")
+    with name_failures(name_of(store), "opened as a Zarr store"):
+        chunks = set(object_keys(documents))
+        attrs = dict(open_documents(documents).attrs)
+    if source.supports_listing and (missing := chunks - keys_of(source)):
+        raise StoreError(
+            f"{name_of(store)}: is not whole: {len(missing)} of {len(chunks)} objects are "
+            f"missing, such as {min(missing)!r}"
+        )
+    url = public_url or name_of(target)
+    objects: dict[str, StoredObject] = {}
+    with (
+        tqdm(
+            total=2 * (len(chunks) + len(documents)),
+            unit=" objects",
+            disable=None if progress is None else not progress,
+            file=sys.stderr,
+        ) as bar,
+    ):
+        with create_store(
+            target, overwrite=overwrite, storage_options=storage_options, immutable=immutable
+        ) as place:
+
+            def send(key: str) -> None:
+                value = documents[key] if key in documents else read_object(source, key)
+                objects[key] = _summarize(value.to_bytes())
+                sync(place.set(key, value))
+                bar.update()
+
+            run_on_objects(send, [*chunks, *documents])
+            if not is_repository(target):
+                card = make_card(url, attrs, objects)
+                text = json.dumps(card, indent=1, ensure_ascii=False).encode()
+                sync(place.set(CARD, default_buffer_prototype().buffer.from_bytes(text)))
+                objects[CARD] = _summarize(text)
+        reader = open_readable(url) if public_url else open_readable(target, storage_options)
+        _compare(reader, url, objects, bar)
+    return Publication(url, dict(sorted(objects.items())), cors_rule(name_of(target)))
+
+
+def _compare(reader: Store, url: str, objects: dict[str, StoredObject], bar: tqdm[Any]) -> None:
+    different: list[str] = []
+
+    def fetch(key: str) -> None:
+        if _summarize(read_object(reader, key).to_bytes()) != objects[key]:
+            different.append(key)
+        bar.update()
+
+    run_on_objects(fetch, objects)
+    if different:
+        raise StoreError(
+            f"{url}: {len(different)} of {len(objects)} objects are not what was sent, such as "
+            f"{min(different)!r}; is there an old copy in a cache?"
+        )
+
+
+def _summarize(data: bytes) -> StoredObject:
+    return StoredObject(len(data), hashlib.sha256(data).hexdigest())

@@ -1,0 +1,122 @@
+"""From a Zarr store to a Dataset."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import xarray as xr
+import zarr
+from dask.base import tokenize
+from zarr.abc.store import Store
+
+from mnist_zarr.dataset.schema import SAMPLE
+from mnist_zarr.errors import MnistZarrError, StoreError, StoreNotFoundError
+from mnist_zarr.reading.threaded_pipeline import local_config
+from mnist_zarr.stores.targets import Target, name_of, open_readable
+
+# A dask task costs some 0.3 ms: small chunks of a store are read several at once.
+DASK_CHUNK_BYTES = 8_000_000
+# zarr-python fills the place of a missing chunk, with black images, unless it is told otherwise
+# (since 3.2). Our own kinds of stores do not even let it come to that, in any version.
+MISSING_IS_AN_ERROR = {"array.read_missing_chunks": False}
+_OPENING = threading.Lock()
+
+
+def open_store(
+    target: Target, *, chunks: Any = "auto", storage_options: dict[str, Any] | None = None
+) -> xr.Dataset:
+    """Open a store with its sample coordinates in memory.
+
+    The same Dataset as :func:`xarray.open_zarr` gives, but ``label``,
+    ``split`` and the other one-dimensional coordinates are loaded once, so that
+    ``groupby("label")`` and ``where`` work, and selecting again does not fetch
+    them again. A chunk that is missing is an error, not a stretch of black
+    images, and so is a local store that another version replaces while it is
+    read.
+
+    Parameters
+    ----------
+    target : str, os.PathLike or zarr store
+        A local folder, an fsspec URL, either of them ending in ``.zip``, an
+        Icechunk repository (``icechunk+s3://...``), or a Zarr store object.
+    chunks : optional
+        ``"auto"`` gives dask chunks of several whole stored objects, about 8
+        MB each; ``None`` lazy arrays without dask; anything else is as in
+        :meth:`xarray.Dataset.chunk`.
+    storage_options : dict, optional
+        Passed to the fsspec file system of a URL.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``image`` lazy, the coordinates along ``sample`` in memory.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If there is no store at the target.
+    StoreError
+        If what is there cannot be opened.
+
+    Examples
+    --------
+    >>> import tempfile, mnist_zarr
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     mnist_zarr.build(f"{folder}/mnist.zarr", level=1)
+    ...     ds = open_store(f"{folder}/mnist.zarr")
+    ...     ds.groupby("label").count().image[:, 0, 0].values[:3]
+    array([6903, 7877, 6990])
+    """
+    name = name_of(target)
+    try:
+        store = open_readable(target, storage_options)
+        with zarr_config(MISSING_IS_AN_ERROR | local_config(store)):
+            ds = _open(store)
+    except MnistZarrError:
+        raise
+    except FileNotFoundError as error:
+        raise StoreNotFoundError(
+            f"{name}: there is no Zarr store; make one with 'mnist-zarr build'"
+        ) from error
+    except (KeyError, ValueError, OSError) as error:
+        raise StoreError(f"{name}: cannot be opened as a Zarr store: {error}") from error
+    along_sample = [key for key, coord in ds.coords.items() if coord.dims == (SAMPLE,)]
+    loaded: xr.Dataset = ds.assign_coords(ds[along_sample].load().coords)
+    if chunks is None:
+        return loaded
+    # dask would name an array by a pickle of its store, for which it opens a remote one again.
+    token = tokenize(name, str(store), ds.attrs)
+    return loaded.assign({key: _chunk(array, chunks, token) for key, array in loaded.items()})
+
+
+@contextlib.contextmanager
+def zarr_config(config: Mapping[str, Any]) -> Iterator[None]:
+    """Give zarr this configuration while arrays are opened; they keep it."""
+    # It is that of the process: of two threads that set it, the later to leave would restore
+    # what the other one had set.
+    with _OPENING, zarr.config.set(config):
+        yield
+
+
+def _open(store: Store) -> xr.Dataset:
+    ds: xr.Dataset
+    try:
+        # One request, and none for documents that are not there, which some object stores
+        # refuse to answer to readers without credentials.
+        ds = xr.open_zarr(store, chunks=None, zarr_format=3)
+    except FileNotFoundError:
+        ds = xr.open_zarr(store, chunks=None)
+    return ds
+
+
+def _chunk(array: xr.DataArray, chunks: Any, token: str) -> xr.Variable:
+    if chunks == "auto":
+        whole_objects = dict(array.encoding.get("preferred_chunks", {}))
+        if SAMPLE in whole_objects:
+            object_bytes = max(1, array.nbytes * whole_objects[SAMPLE] // max(1, array.shape[0]))
+            whole_objects[SAMPLE] *= max(1, DASK_CHUNK_BYTES // object_bytes)
+        chunks = whole_objects
+    return array.variable.chunk(chunks, name=f"{array.name}-{tokenize(token, array.name, chunks)}")

@@ -1,0 +1,191 @@
+"""What is in a store: the figures that ``mnist-zarr info`` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from mnist_zarr.dataset import schema
+from mnist_zarr.dataset.classes import MAX_CLASSES, class_names, count_samples
+from mnist_zarr.dataset.records import SOURCE_SHA256
+from mnist_zarr.dataset.schema import LABEL
+from mnist_zarr.reading.reader import open_store
+from mnist_zarr.stores.keys import is_document, stored_sizes
+from mnist_zarr.stores.targets import Target, open_readable
+from mnist_zarr.terminal import align_columns
+
+BAR_WIDTH = 24
+
+
+@dataclass(frozen=True)
+class ArraySummary:
+    """Figures of one array."""
+
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None
+    codec: str
+    n_objects: int
+    raw_bytes: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True)
+class StoreSummary:
+    """Figures of a store.
+
+    Attributes
+    ----------
+    counts : dict
+        From the class's name to the number of its samples per split.
+    """
+
+    name: str
+    zarr_format: int
+    arrays: tuple[ArraySummary, ...]
+    splits: tuple[str, ...]
+    counts: dict[str, tuple[int, ...]]
+    attrs: dict[str, Any]
+
+    def to_text(self) -> str:
+        """Return the figures as lines for a terminal."""
+        return "\n".join([*self._array_lines(), *self._class_lines(), *self._source_lines()])
+
+    def _array_lines(self) -> Iterator[str]:
+        yield f"{self.name}: Zarr format {self.zarr_format}"
+        if "title" in self.attrs:
+            yield str(self.attrs["title"])
+        yield ""
+        rows = [
+            ("array", "dimensions", "type", "chunk", "codec", "objects", "raw", "stored", "ratio")
+        ]
+        for array in self.arrays:
+            dims = ", ".join(
+                f"{dim} {size:,}" for dim, size in zip(array.dims, array.shape, strict=True)
+            )
+            chunk = "x".join(map(str, array.chunks))
+            if array.shards:
+                chunk += f" in {'x'.join(map(str, array.shards))}"
+            rows.append(
+                (
+                    array.name,
+                    dims,
+                    array.dtype,
+                    chunk,
+                    array.codec,
+                    f"{array.n_objects:,}",
+                    f"{array.raw_bytes:,}",
+                    f"{array.stored_bytes:,}",
+                    _ratio(array.raw_bytes, array.stored_bytes),
+                )
+            )
+        raw = sum(array.raw_bytes for array in self.arrays)
+        stored = sum(array.stored_bytes for array in self.arrays)
+        objects = f"{sum(array.n_objects for array in self.arrays):,}"
+        total = ("total", "", "", "", "", objects, f"{raw:,}", f"{stored:,}", _ratio(raw, stored))
+        yield from align_columns([*rows, total], right=(5, 6, 7, 8))
+
+    def _class_lines(self) -> Iterator[str]:
+        if not self.counts:
+            return
+        yield ""
+        most = max(sum(counts) for counts in self.counts.values())
+        rows = [(LABEL, *self.splits, "total", "")]
+        for name, counts in self.counts.items():
+            bar = "█" * max(1, round(BAR_WIDTH * sum(counts) / max(most, 1)))
+            rows.append((name, *(f"{count:,}" for count in counts), f"{sum(counts):,}", bar))
+        sums = [sum(column) for column in zip(*self.counts.values(), strict=True)]
+        rows.append(("total", *(f"{count:,}" for count in sums), f"{sum(sums):,}", ""))
+        if len(self.splits) == 1 and self.splits[0] == "":
+            rows = [(row[0], *row[2:]) for row in rows]
+        yield from align_columns(rows, right=range(1, len(rows[0]) - 1))
+
+    def _source_lines(self) -> Iterator[str]:
+        shown = ("order", "license", "references", "software")
+        listed = self.attrs.get(SOURCE_SHA256, [])
+        yield ""
+        if listed:
+            yield "source files, with their SHA-256:"
+            yield from (f"  {line}" for line in ([listed] if isinstance(listed, str) else listed))
+        elif "source" in self.attrs:
+            yield f"source: {self.attrs['source']}"
+        yield from (f"{name}: {self.attrs[name]}" for name in shown if name in self.attrs)
+
+
+def summarize(target: Target, *, storage_options: dict[str, Any] | None = None) -> StoreSummary:
+    """Collect the figures of a store. Reads metadata and the coordinates only.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If there is no store at the target.
+    StoreError
+        If what is there cannot be opened.
+    """
+    ds = open_store(target, storage_options=storage_options)
+    group = zarr.open_group(open_readable(target, storage_options), mode="r")
+    splits, counts = _count_samples(ds)
+    return StoreSummary(
+        name=str(target),
+        zarr_format=group.metadata.zarr_format,
+        arrays=tuple(_summarize_array(group[str(name)], ds[name]) for name in ds.variables),
+        splits=splits,
+        counts=counts,
+        attrs=dict(ds.attrs),
+    )
+
+
+def _summarize_array(array: Any, variable: xr.DataArray) -> ArraySummary:
+    codecs = [_codec_name(codec) for codec in array.compressors]
+    sizes = stored_sizes(array)
+    return ArraySummary(
+        name=str(variable.name),
+        dims=tuple(map(str, variable.dims)),
+        shape=array.shape,
+        dtype="string" if schema.is_string(array.dtype) else str(array.dtype),
+        chunks=array.chunks,
+        shards=array.shards,
+        codec=" + ".join(codecs) or "none",
+        n_objects=sum(not is_document(key) for key in sizes),
+        raw_bytes=_raw_bytes(array, variable),
+        stored_bytes=sum(sizes.values()),
+    )
+
+
+def _raw_bytes(array: Any, variable: xr.DataArray) -> int:
+    if not schema.is_string(variable.dtype):
+        return int(array.nbytes)  # of the stored type, where the variable opens rescaled
+    # Characters of variable length have no size per element: count what they hold.
+    values, counts = np.unique(variable.values, return_counts=True)
+    return int(sum(len(str(v).encode()) * n for v, n in zip(values, counts, strict=True)))
+
+
+def _codec_name(codec: Any) -> str:
+    config = codec.to_dict() if hasattr(codec, "to_dict") else codec.get_config()
+    name = config.get("name") or config.get("id")
+    level = config.get("configuration", config).get("level")
+    return f"{name} {level}" if level is not None else str(name)
+
+
+def _count_samples(ds: xr.Dataset) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
+    if LABEL not in ds.variables:
+        return (), {}
+    counts = count_samples(ds)
+    if len(counts.of_label) > MAX_CLASSES:
+        return (), {}
+    names = class_names(ds)
+    return counts.splits, {
+        names.get(value, str(value)): row for value, row in counts.of_label.items()
+    }
+
+
+def _ratio(raw_bytes: int, stored_bytes: int) -> str:
+    return f"{raw_bytes / stored_bytes:.2f}" if stored_bytes else "-"

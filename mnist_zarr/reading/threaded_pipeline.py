@@ -1,0 +1,87 @@
+"""Decoding the chunks of local stores on plain threads.
+
+zarr-python hands every chunk from its event loop to a thread and back, once to
+read it and once for each codec. For chunks of some hundred kilobytes that takes
+as long as to decode them. Here a few threads read, decode and copy, chunk after
+chunk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numcodecs
+import numpy as np
+import numpy.typing as npt
+from zarr.abc.store import Store
+from zarr.codecs import BytesCodec, GzipCodec, ZstdCodec
+from zarr.core.codec_pipeline import BatchedCodecPipeline
+from zarr.registry import register_pipeline
+
+from mnist_zarr.stores.snapshot import LocalSnapshot
+
+# What zarr tells a pipeline of one chunk: where it is, its shape and type, which of its
+# elements are wanted, and where they go.
+ChunkInfo = tuple[Any, ...]
+
+
+class ThreadedPipeline(BatchedCodecPipeline):
+    """zarr-python's codecs; chunks that one codec has compressed are decoded as said above."""
+
+    async def read(
+        self, batch_info: Iterable[ChunkInfo], out: Any, drop_axes: tuple[int, ...] = ()
+    ) -> Any:
+        """Read chunks into ``out``.
+
+        Raises
+        ------
+        StoreReplacedError
+            If another version of the store has taken its place.
+        StoreError
+            If a chunk is missing.
+        """
+        chunks = list(batch_info)
+        if drop_axes or not self._is_plain(chunks):
+            return await super().read(chunks, out, drop_axes)
+        n_threads = min(len(chunks), os.cpu_count() or 1)
+        shares = [chunks[first::n_threads] for first in range(n_threads)]
+        destination = out.as_ndarray_like()
+        await asyncio.gather(
+            *(asyncio.to_thread(self._read_share, share, destination) for share in shares)
+        )
+        return [{"status": "present"}] * len(chunks)  # zarr 3.2 and later ask for it
+
+    def _is_plain(self, chunks: Sequence[ChunkInfo]) -> bool:
+        return (
+            isinstance(self.array_bytes_codec, BytesCodec)
+            and not self.array_array_codecs
+            and len(self.bytes_bytes_codecs) == 1
+            and isinstance(self.bytes_bytes_codecs[0], ZstdCodec | GzipCodec)
+            and all(
+                isinstance(getattr(chunk, "store", None), LocalSnapshot) for chunk, *_ in chunks
+            )
+        )
+
+    def _read_share(self, chunks: Sequence[ChunkInfo], destination: npt.NDArray[Any]) -> None:
+        is_zstd = isinstance(self.bytes_bytes_codecs[0], ZstdCodec)
+        decode = (numcodecs.Zstd() if is_zstd else numcodecs.GZip()).decode
+        endian = getattr(self.array_bytes_codec, "endian", None)  # an enum, or since 3.2 its value
+        byteorder = getattr(endian, "value", endian) or "little"
+        for chunk, spec, wanted, place, *_ in chunks:
+            encoded = chunk.store.get_sync(chunk.path).as_numpy_array()
+            dtype = spec.dtype.to_native_dtype().newbyteorder(byteorder)
+            values = np.frombuffer(decode(encoded), dtype).reshape(spec.shape)
+            destination[place] = values[wanted]
+
+
+register_pipeline(ThreadedPipeline)
+
+
+def local_config(store: Store) -> dict[str, str]:
+    """Return the Zarr configuration under which the arrays of a store are decoded."""
+    if not isinstance(store, LocalSnapshot):
+        return {}
+    return {"codec_pipeline.path": f"{ThreadedPipeline.__module__}.{ThreadedPipeline.__name__}"}

@@ -1,0 +1,147 @@
+"""Object stores: failures with their address, and uploads that are complete or unreadable.
+
+An object store has no folder to rename. An :class:`Upload` keeps every
+metadata document in memory until all chunks are there, and writes the root's
+last: before that no reader can open the store. While it is under way, the
+object ``.unfinished`` marks the place as ours, so that the same command can be
+run again after an interruption, and a place with other people's objects is
+left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import FsspecStore
+
+from mnist_zarr.errors import StoreError
+from mnist_zarr.files.failures import name_failures
+from mnist_zarr.files.urls import EXTRA_OF_PROTOCOL, protocol_of
+from mnist_zarr.stores.keys import is_document, reads_as
+
+# What a file system raises of an object that is not there; zarr-python has these three too.
+ALLOWED_EXCEPTIONS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+# An overwritten store has chunks of the same names, and old ones from a cache under new labels
+# would be wrong without any sign. So caches ask again (by ETag, which moves no data), unless who
+# publishes promises that the address never gets other content.
+REVALIDATED = "public, no-cache"
+IMMUTABLE = "public, max-age=31536000, immutable"
+MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
+
+
+class BucketStore(FsspecStore):
+    """A store at an fsspec URL; whatever fails is a :class:`StoreError` with the address.
+
+    Attributes
+    ----------
+    is_immutable : bool
+        Whether caches may keep the chunks that are written for ever.
+    """
+
+    is_immutable = False
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        storage_options: dict[str, Any] | None = None,
+        read_only: bool = False,
+        allowed_exceptions: tuple[type[Exception], ...] = ALLOWED_EXCEPTIONS,
+    ) -> BucketStore:
+        options = dict(storage_options or {})
+        is_zip = url.startswith("zip::")
+        name = url.removeprefix("zip::")
+        what = "opened as a zip file" if is_zip else "used as an address"
+        if EXTRA_OF_PROTOCOL.get(protocol_of(url)) == "s3":
+            # Else s3fs asks for the size of every object before it reads it.
+            options.setdefault("max_concurrency", 1)
+        with name_failures(name, what):
+            store = cast(BucketStore, super().from_url(url, options, read_only, allowed_exceptions))
+        store.supports_listing = "http" not in store.fs.protocol
+        return store
+
+    def _reported(self, what: str, key: str = "") -> contextlib.AbstractContextManager[None]:
+        return name_failures(self._place(key), what)
+
+    def _place(self, key: str) -> str:
+        return f"{self.fs.unstrip_protocol(self.path)}/{key}".rstrip("/")
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        with self._reported("read", key):
+            value = await super().get(key, prototype, byte_range)
+        if value is None and self.read_only and not is_document(key):
+            # Zarr would fill its place, with black images.
+            raise StoreError(
+                f"{self._place(key)}: this chunk is missing; the store is damaged: publish it again"
+            )
+        return value
+
+    async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
+        with self._reported("written", key):
+            path = f"{self.path}/{key}"
+            is_json = key.endswith(".json") or is_document(key)
+            content_type = "application/json" if is_json else "application/octet-stream"
+            is_immutable = self.is_immutable and not is_json
+            headers = object_headers(self.fs, content_type, is_immutable=is_immutable)
+            await self.fs._pipe_file(path, value.to_bytes(), **headers)
+
+    async def delete(self, key: str) -> None:
+        with self._reported("removed", key):
+            await super().delete(key)
+
+    async def list(self) -> AsyncIterator[str]:
+        with self._reported("listed"):
+            self.fs.invalidate_cache()
+            async for key in super().list():
+                yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        with self._reported("listed", prefix):
+            async for key in super().list_prefix(prefix):
+                yield key
+
+    async def getsize(self, key: str) -> int:
+        with self._reported("read", key):
+            return await super().getsize(key)
+
+    async def holds(self, key: str, data: bytes) -> bool:
+        """Whether the object is there with this content.
+
+        Objects are compared by MD5 where the ETag is one (S3: sent in one part,
+        not encrypted with a key of the owner's), else they are read back.
+        """
+        with self._reported("read", key):
+            try:
+                info = await self.fs._info(f"{self.path}/{key}")
+            except FileNotFoundError:
+                return False
+        if info["size"] != len(data):
+            return False
+        if md5 := MD5_ETAG.fullmatch(str(info.get("ETag", ""))):
+            return md5[1] == hashlib.md5(data, usedforsecurity=False).hexdigest()
+        return await reads_as(self, key, data)
+
+
+def object_headers(fs: Any, content_type: str, *, is_immutable: bool) -> dict[str, Any]:
+    """Return the arguments with which a file system sets the headers of an object it writes."""
+    protocols = [fs.protocol] if isinstance(fs.protocol, str) else fs.protocol
+    cache_control = IMMUTABLE if is_immutable else REVALIDATED
+    if "s3" in protocols:
+        return {"ContentType": content_type, "CacheControl": cache_control}
+    if "gs" in protocols:
+        fixed = {"cache_control": cache_control}
+        return {"content_type": content_type, "fixed_key_metadata": fixed}
+    if "abfs" in protocols:
+        from azure.storage.blob import ContentSettings
+
+        settings = ContentSettings(content_type=content_type, cache_control=cache_control)
+        return {"content_settings": settings}
+    return {}

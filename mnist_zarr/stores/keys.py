@@ -1,0 +1,164 @@
+"""The objects of a store: metadata documents and chunks, whatever kind of store it is."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.abc.store import Store
+from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import MemoryStore
+
+from mnist_zarr.errors import StoreError
+from mnist_zarr.files.failures import name_failures
+from mnist_zarr.pool import open_pool
+
+METADATA_NAMES = ("zarr.json", ".zmetadata", ".zgroup")
+# Without these at its root a store does not open, whatever else is there.
+OPENING_NAMES = ("zarr.json", ".zgroup")
+DOCUMENT_NAMES_OF_FORMAT_2 = (".zmetadata", ".zgroup", ".zarray", ".zattrs")
+DOCUMENT_NAMES = ("zarr.json", *DOCUMENT_NAMES_OF_FORMAT_2)
+# Requests that wait for the network at the same time.
+PARALLEL_REQUESTS = 16
+
+
+def object_keys(documents: Mapping[str, Buffer]) -> Iterator[str]:
+    """Yield the key of every chunk, or shard, that these metadata documents promise."""
+    for _, node in open_documents(documents).members(max_depth=None):
+        if isinstance(node, zarr.Array):
+            yield from chunk_keys(node)
+
+
+def open_documents(documents: Mapping[str, Buffer]) -> zarr.Group:
+    """Return the group that these metadata documents describe, without its chunks."""
+    return zarr.open_group(MemoryStore(dict(documents)), mode="r")
+
+
+def read_documents(store: Store) -> dict[str, Buffer]:
+    """Return every metadata document of a store.
+
+    Web servers do not list: there, the consolidated metadata say which there are.
+    """
+    if store.supports_listing:
+        return {key: read_object(store, key) for key in keys_of(store) if is_document(key)}
+    prototype = default_buffer_prototype()
+    documents: dict[str, Buffer] = {}
+
+    def read(folder: str, names: Iterable[str]) -> None:
+        for key in (f"{folder}{name}" for name in names):
+            if (document := sync(store.get(key, prototype))) is not None:
+                documents[key] = document
+
+    # Asked for what is not there, some servers of objects answer that it is forbidden.
+    names: tuple[str, ...] = ("zarr.json",)
+    read("", names)
+    if not documents:
+        names = DOCUMENT_NAMES_OF_FORMAT_2
+        read("", names)
+    if documents:
+        for path, _ in open_documents(documents).members(max_depth=None):
+            read(f"{path}/", names)
+    return documents
+
+
+def chunk_keys(array: zarr.Array[Any]) -> Iterator[str]:
+    """Yield the key of every chunk, or shard, of an array."""
+    sizes = array.shards or array.chunks
+    counts = [-(-n // size) for n, size in zip(array.shape, sizes, strict=True)]
+    for index in np.ndindex(*counts):
+        yield f"{array.path}/{array.metadata.encode_chunk_key(index)}"
+
+
+def stored_sizes(array: zarr.Array[Any]) -> dict[str, int]:
+    """Return the bytes of every object of an array, its metadata document included.
+
+    Web servers do not list: there, every object is asked for its size.
+    """
+    store = array.store
+    sizes: dict[str, int] = {}
+
+    def ask(key: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            sizes[key] = sync(store.getsize(key))
+
+    if store.supports_listing:
+        keys = keys_of(store, f"{array.path}/")
+    else:
+        keys = {*chunk_keys(array), *(f"{array.path}/{name}" for name in DOCUMENT_NAMES)}
+    run_on_objects(ask, keys)
+    return sizes
+
+
+async def reads_as(store: Store, key: str, data: bytes) -> bool:
+    """Whether the object is there with this content."""
+    stored = await store.get(key, default_buffer_prototype())
+    return stored is not None and stored.to_bytes() == data
+
+
+def keys_of(store: Store, prefix: str = "") -> set[str]:
+    """Return the keys of all objects that begin so."""
+
+    async def collect() -> set[str]:
+        return {key async for key in (store.list_prefix(prefix) if prefix else store.list())}
+
+    with name_failures(f"{store}/{prefix}".rstrip("/"), "listed"):
+        return sync(collect())
+
+
+def copy_objects(source: Store, target: Store, keys: Iterable[str]) -> None:
+    """Copy objects in parallel, a bounded number at a time."""
+
+    def copy(key: str) -> None:
+        sync(target.set(key, read_object(source, key)))
+
+    run_on_objects(copy, keys)
+
+
+def run_on_objects(task: Callable[[str], None], keys: Iterable[str]) -> None:
+    """Run ``task`` for every key, a bounded number at the same time."""
+    with open_pool(PARALLEL_REQUESTS, n_threads=PARALLEL_REQUESTS) as pool:
+        for key in keys:
+            pool.submit(task, key)
+
+
+def read_object(store: Store, key: str) -> Buffer:
+    """Return an object.
+
+    Raises
+    ------
+    StoreError
+        If it is not there.
+    """
+    with name_failures(f"{store}/{key}", "read"):
+        value = sync(store.get(key, default_buffer_prototype()))
+    if value is None:
+        raise StoreError(f"{store}: {key}: is missing")
+    return value
+
+
+def _name(key: str) -> str:
+    return key.rpartition("/")[2]
+
+
+def is_document(key: str) -> bool:
+    """Whether the object is a metadata document of Zarr."""
+    return _name(key) in DOCUMENT_NAMES
+
+
+def root_first(key: str) -> tuple[int, str]:
+    """Sort metadata documents so that the root's come first."""
+    return key.count("/"), key
+
+
+def root_last(key: str) -> tuple[int, bool]:
+    """Sort metadata documents so that the one that opens the store comes last."""
+    return -key.count("/"), key in OPENING_NAMES
+
+
+def as_buffer(data: bytes) -> Buffer:
+    """Return bytes as stores take them."""
+    return default_buffer_prototype().buffer.from_bytes(data)

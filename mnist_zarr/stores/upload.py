@@ -1,0 +1,108 @@
+"""Stores written object by object, which do not open before they are complete."""
+
+from __future__ import annotations
+
+from zarr.abc.store import Store
+from zarr.core.buffer import Buffer
+from zarr.core.sync import sync
+from zarr.storage import WrapperStore
+
+from mnist_zarr.errors import StoreError, TargetExistsError
+from mnist_zarr.files.failures import name_failures
+from mnist_zarr.stores.bucket import BucketStore
+from mnist_zarr.stores.keys import (
+    OPENING_NAMES,
+    as_buffer,
+    is_document,
+    keys_of,
+    object_keys,
+    reads_as,
+    root_first,
+    root_last,
+)
+
+MARKER = ".unfinished"
+MARKER_TEXT = b"A Zarr store is being written here; it is complete when this object is gone.\n"
+
+
+class Upload(WrapperStore[Store]):
+    """A store being written object by object that does not open before it is complete.
+
+    Metadata documents that are set are held back until :meth:`finish`. Chunks
+    that the target has already, from an interrupted upload, are not sent again.
+
+    Parameters
+    ----------
+    store : zarr.abc.store.Store
+        The target.
+    """
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._may_be_there = False
+        self._documents: dict[str, Buffer] = {}
+        self._beside: set[str] = set()
+
+    def begin(self, name: str, *, overwrite: bool) -> None:
+        """Make sure that nobody can open what is at the target.
+
+        Raises
+        ------
+        TargetExistsError
+            If there is a whole store and ``overwrite`` is false.
+        StoreError
+            If there are objects that are no store, and no unfinished one.
+        """
+        present = keys_of(self._store)
+        is_whole = not present.isdisjoint(OPENING_NAMES)
+        if is_whole and not overwrite:
+            raise TargetExistsError(
+                f"{name}: exists already; choose another name, or replace it with overwrite=True"
+            )
+        if present and not is_whole and MARKER not in present:
+            raise StoreError(
+                f"{name}: has objects, such as {min(present)!r}, but is not a Zarr store; choose "
+                "another name, or remove them yourself"
+            )
+        self._may_be_there = bool(present)
+        with name_failures(name, "written"):
+            if MARKER not in present:
+                sync(self._store.set(MARKER, as_buffer(MARKER_TEXT)))
+            for key in sorted(filter(is_document, present), key=root_first):
+                sync(self._store.delete(key))
+
+    async def set(self, key: str, value: Buffer) -> None:
+        if is_document(key):
+            self._documents[key] = value
+            return
+        self._beside.add(key)
+        with name_failures(f"{self._store}/{key}", "written"):
+            if not (self._may_be_there and await self._is_there(key, value.to_bytes())):
+                await self._store.set(key, value)
+
+    async def _is_there(self, key: str, data: bytes) -> bool:
+        if isinstance(self._store, BucketStore):
+            return await self._store.holds(key, data)
+        return await reads_as(self._store, key, data)
+
+    def finish(self, name: str) -> None:
+        """Remove what is not of this store, then write the metadata, the root's last.
+
+        Raises
+        ------
+        StoreError
+            If an object that the metadata promise is not there.
+        """
+        promised = set(object_keys(self._documents))
+        present = keys_of(self._store)
+        if missing := promised - present:
+            raise StoreError(
+                f"{name}: {len(missing)} of {len(promised)} objects did not arrive, such as "
+                f"{min(missing)!r}; run the same command again"
+            )
+        with name_failures(name, "written"):
+            for key in present - promised - self._beside - {MARKER}:
+                sync(self._store.delete(key))
+            for key in sorted(self._documents, key=root_last):
+                sync(self._store.set(key, self._documents[key]))
+            sync(self._store.delete(MARKER))

@@ -1,0 +1,51 @@
+"""What a terminal shows: columns of text, and a bar while work is going on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Container, Iterator, Sequence
+
+from tqdm import tqdm
+
+
+def align_columns(rows: Sequence[tuple[str, ...]], right: Container[int] = ()) -> Iterator[str]:
+    """Return a line per row, with columns as wide as their widest cell.
+
+    Parameters
+    ----------
+    rows : sequence of tuple of str
+        All of the same length.
+    right : container of int
+        The columns that are aligned at the right.
+
+    Examples
+    --------
+    >>> list(align_columns([("name", "count"), ("mnist", "7")], right=(1,)))
+    ['name   count', 'mnist      7']
+    """
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()
+
+
+def sample_bar(n_samples: int, progress: bool | None) -> tqdm[None]:
+    """Return a bar of so many samples, as a context manager; see ``update``.
+
+    Parameters
+    ----------
+    n_samples : int
+        How many samples there are to work on.
+    progress : bool or None
+        Whether to show it; None shows it on a terminal only.
+    """
+    return tqdm(
+        total=n_samples,
+        unit=" samples",
+        unit_scale=True,
+        disable=None if progress is None else not progress,
+        file=sys.stderr,
+    )

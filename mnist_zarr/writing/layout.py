@@ -1,0 +1,99 @@
+"""How a store is laid out: order, chunks, shards, compression, format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numcodecs
+import xarray as xr
+from zarr.codecs import GzipCodec, ZstdCodec
+
+if TYPE_CHECKING:
+    pass
+from mnist_zarr.dataset.blocks import bytes_per_sample
+from mnist_zarr.dataset.schema import SAMPLE, is_string
+from mnist_zarr.errors import OptionError
+from mnist_zarr.writing.plan import Chunking, Order, plan_chunks
+
+Codec = Literal["zstd", "gzip"]
+ZarrFormat = Literal[2, 3]
+LEVELS_OF_CODEC = {"zstd": range(1, 23), "gzip": range(1, 10)}
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How chunks are compressed. Both codecs carry a checksum of their content.
+
+    Raises
+    ------
+    OptionError
+        If there is no such codec or level.
+    """
+
+    codec: Codec = "zstd"
+    level: int = 9
+
+    def __post_init__(self) -> None:
+        levels = LEVELS_OF_CODEC.get(self.codec)
+        if levels is None:
+            raise OptionError(
+                f"codec: expected one of {', '.join(LEVELS_OF_CODEC)}, got {self.codec!r}"
+            )
+        if self.level not in levels:
+            raise OptionError(
+                f"level: {self.codec} has levels {levels[0]} to {levels[-1]}, got {self.level!r}"
+            )
+
+    def for_format(self, zarr_format: ZarrFormat) -> Any:
+        """Return the codec as the Zarr format names it."""
+        if zarr_format == 2:
+            return self.encoder()
+        if self.codec == "gzip":
+            return GzipCodec(level=self.level)
+        return ZstdCodec(level=self.level, checksum=True)
+
+    def encoder(self) -> Any:
+        """Return what encodes bytes, the same in both formats."""
+        if self.codec == "gzip":
+            return numcodecs.GZip(level=self.level)
+        return numcodecs.Zstd(level=self.level, checksum=True)
+
+
+# README, section "Orders and defaults", has the measurements behind these.
+CHUNK_BYTES_OF_ORDER: dict[Order, int] = {"source": 3_000_000, "label": 450_000}
+# A coordinate is fetched whole by most readers: one chunk, while that is small. To
+# decode strings takes a Python object each.
+COORDINATE_CHUNK_SAMPLES = 1 << 18
+STRING_CHUNK_SAMPLES = 1 << 17
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a store is laid out; see :func:`write_zarr` for the meaning of each."""
+
+    order: Order = "source"
+    chunk_bytes: int | None = None
+    shard_bytes: int | None = None
+    compression: Compression = field(default_factory=Compression)
+    zarr_format: ZarrFormat = 3
+
+    def __post_init__(self) -> None:
+        if self.order not in CHUNK_BYTES_OF_ORDER:
+            raise OptionError(f"order: expected 'source' or 'label', got {self.order!r}")
+        if self.zarr_format not in (2, 3):
+            raise OptionError(f"zarr_format: expected 2 or 3, got {self.zarr_format!r}")
+        if self.zarr_format == 2 and self.shard_bytes is not None:
+            raise OptionError("shard_bytes: Zarr format 2 has no shards; use zarr_format=3")
+
+    def chunking(self, variable: xr.Variable) -> Chunking:
+        """Return how the variable is cut along ``sample``."""
+        n_samples = variable.sizes[SAMPLE]
+        if variable.ndim == 1:
+            is_text = is_string(variable.dtype)
+            most = STRING_CHUNK_SAMPLES if is_text else COORDINATE_CHUNK_SAMPLES
+            return Chunking(n_samples, max(1, min(n_samples, most)))
+        chunk_bytes = self.chunk_bytes
+        if chunk_bytes is None:
+            chunk_bytes = CHUNK_BYTES_OF_ORDER[self.order]
+        return plan_chunks(n_samples, bytes_per_sample(variable), chunk_bytes, self.shard_bytes)

@@ -1,0 +1,445 @@
+"""Downloads, from real servers on loopback that misbehave in every way seen in the wild."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gzip
+import hashlib
+import os
+import pty
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import termios
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from mnist_zarr.catalog.download import ArchiveMember, RemoteFile, cache_folder
+from mnist_zarr.errors import DownloadError, MissingExtraError, OptionError
+
+DATA = b"\x1f\x8b" + bytes(range(256)) * 4000
+SHA256 = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
+PAGE = b"<!DOCTYPE html><html><body>Not found</body></html>"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MNIST_ZARR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MNIST_ZARR_MIRROR", raising=False)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def server(httpserver: HTTPServer) -> HTTPServer:
+    """A server with the file at /good and everything else that a mirror may send."""
+    httpserver.no_handler_status_code = 404
+    httpserver.expect_request("/good/f.gz").respond_with_data(DATA)
+    httpserver.expect_request("/html/f.gz").respond_with_data(PAGE)
+    httpserver.expect_request("/wrong/f.gz").respond_with_data(DATA[:-1] + b"?")
+    httpserver.expect_request("/short/f.gz").respond_with_data(DATA[:1000])
+    return httpserver
+
+
+@pytest.fixture
+def down() -> str:
+    """The address of a server that is down: a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}/f.gz"
+
+
+@contextlib.contextmanager
+def server_that_sends_half(and_then: str) -> Iterator[str]:
+    """Serve half of the file from a process of its own, then do what the line says."""
+    code = (
+        "import socket, time\n"
+        "with socket.create_server(('127.0.0.1', 0)) as server:\n"
+        "    print(server.getsockname()[1], flush=True)\n"
+        "    while True:\n"
+        "        connection, _ = server.accept()\n"
+        "        with connection:\n"
+        "            connection.recv(65536)\n"
+        f"            head = 'HTTP/1.1 200 OK\\r\\nContent-Length: {len(DATA)}\\r\\n\\r\\n'\n"
+        f"            connection.sendall(head.encode() + b'\\x1f\\x8b' + bytes({len(DATA) // 2}))\n"
+        f"            {and_then}\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/f.gz"
+        process.kill()
+
+
+@pytest.fixture
+def cut() -> Iterator[str]:
+    """The address of a server that announces the whole file and hangs up half-way."""
+    with server_that_sends_half("connection.close()") as url:
+        yield url
+
+
+def remote(*mirrors: str, checksum: str | None = SHA256, size: int | None = None) -> RemoteFile:
+    return RemoteFile("box", "f.gz", mirrors, checksum, size)
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def paths_asked_for(server: HTTPServer) -> list[str]:
+    return [request.path for request, _ in server.log]
+
+
+def test_a_file_is_downloaded_into_the_folder_of_its_data_set(
+    server: HTTPServer, cache: Path
+) -> None:
+    path = remote(server.url_for("/good/f.gz"), size=len(DATA)).fetch()
+    assert path == cache / "box" / "f.gz"
+    assert path.read_bytes() == DATA
+    assert names_in(cache / "box") == ["f.gz"]
+
+
+def test_a_shared_cache_serves_other_users(server: HTTPServer) -> None:
+    path = remote(server.url_for("/good/f.gz")).fetch()
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_in_the_cache_is_used_without_a_request(server: HTTPServer) -> None:
+    file = remote(server.url_for("/good/f.gz"))
+    assert not file.is_here()
+    file.fetch()
+    assert file.is_here()
+    file.fetch()
+    assert paths_asked_for(server) == ["/good/f.gz"]
+
+
+def test_every_bad_mirror_is_passed_over_for_the_next(
+    server: HTTPServer, down: str, cut: str, cache: Path
+) -> None:
+    bad = [server.url_for(f"/{kind}/f.gz") for kind in ("missing", "html", "wrong", "short")]
+    path = remote(down, cut, *bad, server.url_for("/good/f.gz")).fetch()
+    assert path.read_bytes() == DATA
+    assert names_in(cache / "box") == ["f.gz"]
+    assert paths_asked_for(server) == [
+        *(f"/{kind}/f.gz" for kind in ("missing", "html", "wrong", "short")),
+        "/good/f.gz",
+    ]
+
+
+def test_when_all_mirrors_fail_the_error_names_each_with_its_reason(
+    server: HTTPServer, down: str, cut: str, cache: Path
+) -> None:
+    bad = [server.url_for(f"/{kind}/f.gz") for kind in ("missing", "html", "wrong", "short")]
+    with pytest.raises(DownloadError) as caught:
+        remote(down, cut, *bad, size=len(DATA)).fetch()
+    first, *reasons, advice = str(caught.value).splitlines()
+    assert first == "box/f.gz: no mirror gives this file:"
+    for url, reason, words in zip(
+        [down, cut, *bad],
+        reasons,
+        ["Connection refused", "IncompleteRead", "404", "HTML", "wrong bytes: sha256", "1,000"],
+        strict=True,
+    ):
+        assert reason.startswith(f"  {url}: ")
+        assert words in reason
+    assert str(cache / "box" / "f.gz") in advice
+    assert SHA256.removeprefix("sha256:") in advice
+    assert names_in(cache / "box") == []
+
+
+def test_an_answer_cut_off_half_way_is_refused_even_without_a_checksum(
+    cut: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MNIST_ZARR_MIRROR", cut.removesuffix("/f.gz"))
+    with pytest.raises(DownloadError, match="IncompleteRead"):
+        remote(checksum=None).fetch()
+    assert names_in(cache / "box") == []
+
+
+def test_a_damaged_file_in_the_cache_is_fetched_again(server: HTTPServer, cache: Path) -> None:
+    (cache / "box").mkdir(parents=True)
+    (cache / "box" / "f.gz").write_bytes(b"damaged")
+    assert remote(server.url_for("/good/f.gz")).fetch().read_bytes() == DATA
+
+
+def test_a_damaged_file_stays_and_is_named_when_no_mirror_has_a_better_one(
+    server: HTTPServer, cache: Path
+) -> None:
+    (cache / "box").mkdir(parents=True)
+    (cache / "box" / "f.gz").write_bytes(b"mine")
+    with pytest.raises(DownloadError) as caught:
+        remote(server.url_for("/wrong/f.gz")).fetch()
+    assert f"  {cache / 'box' / 'f.gz'}: wrong bytes" in str(caught.value)
+    assert (cache / "box" / "f.gz").read_bytes() == b"mine"
+
+
+def test_a_right_file_put_there_by_hand_is_used(cache: Path, down: str) -> None:
+    (cache / "box").mkdir(parents=True)
+    (cache / "box" / "f.gz").write_bytes(DATA)
+    assert remote(down).fetch() == cache / "box" / "f.gz"
+
+
+def test_a_file_without_checksum_is_pinned_at_its_first_download(
+    server: HTTPServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.expect_request("/mirror/box/f.gz").respond_with_data(DATA)
+    monkeypatch.setenv("MNIST_ZARR_MIRROR", server.url_for("/mirror"))
+    path = remote(checksum=None).fetch()
+    pin = cache / "box" / "f.gz.sha256"
+    assert pin.read_text() == f"{SHA256.removeprefix('sha256:')}  f.gz\n"
+    path.write_bytes(b"damaged")
+    assert remote(checksum=None).fetch().read_bytes() == DATA
+
+
+def test_a_pinned_file_that_changes_on_the_server_is_refused(
+    server: HTTPServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.expect_ordered_request("/mirror/box/f.gz").respond_with_data(DATA)
+    monkeypatch.setenv("MNIST_ZARR_MIRROR", server.url_for("/mirror"))
+    remote(checksum=None).fetch().unlink()
+    server.clear()
+    server.expect_request("/mirror/box/f.gz").respond_with_data(b"other")
+    with pytest.raises(DownloadError, match=r"as at the first download, see .*f\.gz\.sha256"):
+        remote(checksum=None).fetch()
+
+
+def test_a_mirror_of_ones_own_is_asked_first_and_the_others_after_it(
+    server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MNIST_ZARR_MIRROR", server.url_for("/mine/"))
+    assert remote(server.url_for("/good/f.gz")).fetch().read_bytes() == DATA
+    assert paths_asked_for(server) == ["/mine/box/f.gz", "/good/f.gz"]
+
+
+def test_a_folder_can_be_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "my mirror" / "box"
+    folder.mkdir(parents=True)
+    (folder / "f.gz").write_bytes(DATA)
+    monkeypatch.setenv("MNIST_ZARR_MIRROR", folder.parent.as_uri())
+    assert remote().fetch().read_bytes() == DATA
+    (folder / "g.gz").write_bytes(b"wrong")
+    with pytest.raises(DownloadError, match="wrong bytes"):
+        RemoteFile("box", "g.gz", (), SHA256).fetch()
+
+
+def test_a_mirror_of_another_kind_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNIST_ZARR_MIRROR", "ftp://example.org")
+    with pytest.raises(OptionError, match=r"MNIST_ZARR_MIRROR: expected .*'ftp://example.org'"):
+        remote().fetch()
+
+
+def test_plain_http_without_a_checksum_is_refused() -> None:
+    with pytest.raises(OptionError, match="an address that is not https needs a checksum"):
+        remote("http://example.org/f.gz", checksum=None)
+
+
+class TestHttps:
+    """A server with a certificate that requests is told to trust."""
+
+    @pytest.fixture
+    def secure(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HTTPServer]:
+        authority = trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+        authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
+        with HTTPServer(host="127.0.0.1", port=0, ssl_context=context) as server:
+            yield server
+
+    def test_a_file_comes_over_https(self, secure: HTTPServer) -> None:
+        secure.expect_request("/f.gz").respond_with_data(DATA)
+        assert remote(secure.url_for("/f.gz"), checksum=None).fetch().read_bytes() == DATA
+
+    def test_a_redirect_within_https_is_followed(self, secure: HTTPServer) -> None:
+        moved = Response(status=302, headers={"Location": "/elsewhere"})
+        secure.expect_request("/f.gz").respond_with_response(moved)
+        secure.expect_request("/elsewhere").respond_with_data(DATA)
+        assert remote(secure.url_for("/f.gz")).fetch().read_bytes() == DATA
+
+    def test_a_redirect_from_https_to_http_is_not_followed(
+        self, secure: HTTPServer, server: HTTPServer
+    ) -> None:
+        plain = server.url_for("/good/f.gz")
+        moved = Response(status=302, headers={"Location": plain})
+        secure.expect_request("/f.gz").respond_with_response(moved)
+        with pytest.raises(DownloadError, match=f"redirects from https to {plain}"):
+            remote(secure.url_for("/f.gz")).fetch()
+        assert paths_asked_for(server) == []
+
+    def test_a_certificate_of_a_stranger_is_refused(
+        self, secure: HTTPServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+        secure.expect_request("/f.gz").respond_with_data(DATA)
+        with pytest.raises(DownloadError, match="certificate verify failed"):
+            remote(secure.url_for("/f.gz")).fetch()
+
+
+@pytest.mark.parametrize("location", ["file:///etc/hostname", "ftp://127.0.0.1/f.gz"])
+def test_a_redirect_to_something_else_than_the_web_is_not_followed(
+    server: HTTPServer, location: str
+) -> None:
+    moved = Response(status=302, headers={"Location": location})
+    server.expect_request("/moved/f.gz").respond_with_response(moved)
+    with pytest.raises(DownloadError, match="No connection adapters"):
+        remote(server.url_for("/moved/f.gz")).fetch()
+
+
+def test_a_server_that_would_compress_is_asked_not_to(server: HTTPServer) -> None:
+    def answer(request: Request) -> Response:
+        assert "gzip" not in request.headers.get("Accept-Encoding", "")
+        return Response(DATA)
+
+    server.expect_request("/asked/f.gz").respond_with_handler(answer)
+    assert remote(server.url_for("/asked/f.gz")).fetch().read_bytes() == DATA
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip"])
+def test_a_server_that_announces_gzip_files_as_an_encoding_is_no_problem(
+    server: HTTPServer, encoding: str
+) -> None:
+    data = gzip.compress(DATA)
+    server.expect_request("/a/f.gz").respond_with_data(data, headers={"Content-Encoding": encoding})
+    checksum = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    assert remote(server.url_for("/a/f.gz"), checksum=checksum).fetch().read_bytes() == data
+
+
+FETCH = (
+    "import sys; from mnist_zarr.catalog.download import RemoteFile\n"
+    "print(RemoteFile('box', 'f.gz', (sys.argv[1],), sys.argv[2]).fetch())"
+)
+
+
+def test_two_processes_download_a_file_once(server: HTTPServer, cache: Path) -> None:
+    def answer(_: Request) -> Response:
+        time.sleep(0.5)  # time enough for the other process to come and ask
+        return Response(DATA)
+
+    server.expect_request("/slow/f.gz").respond_with_handler(answer)
+    command = [sys.executable, "-c", FETCH, server.url_for("/slow/f.gz"), SHA256]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=60)[0].strip() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert told == [str(cache / "box" / "f.gz")] * 2
+    assert paths_asked_for(server) == ["/slow/f.gz"]
+
+
+def test_a_killed_download_leaves_no_file_and_the_next_one_removes_its_rubbish(
+    server: HTTPServer, cache: Path
+) -> None:
+    with server_that_sends_half("time.sleep(60)") as url:
+        process = subprocess.Popen([sys.executable, "-c", FETCH, url, SHA256])
+        deadline = time.monotonic() + 30
+        while not list(cache.glob("box/.f.gz.downloading/*")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+    assert not (cache / "box" / "f.gz").exists()
+    assert remote(server.url_for("/good/f.gz")).fetch().read_bytes() == DATA
+    left = {path.name for path in (cache / "box").iterdir()}
+    assert left <= {"f.gz", ".f.gz.lock"}
+
+
+def test_a_download_shows_its_progress_on_a_terminal_and_nowhere_else(
+    server: HTTPServer, cache: Path
+) -> None:
+    command = [sys.executable, "-c", FETCH, server.url_for("/good/f.gz"), SHA256]
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=terminal, check=True)
+    os.close(terminal)
+    assert "f.gz: 100%" in read_all(controller)
+    (cache / "box" / "f.gz").unlink()
+    quiet = subprocess.run(command, capture_output=True, check=True)
+    assert quiet.stderr == b""
+
+
+def read_all(terminal: int) -> str:
+    shown = b""
+    try:
+        while data := os.read(terminal, 4096):
+            shown += data
+    except OSError:  # Linux reports the end of a terminal as an error
+        pass
+    os.close(terminal)
+    return shown.decode()
+
+
+def test_a_cache_that_cannot_be_written_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("MNIST_ZARR_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DownloadError, match=r"cannot be written .*MNIST_ZARR_CACHE"):
+        remote().fetch()
+
+
+def test_the_platform_decides_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MNIST_ZARR_CACHE")
+    assert cache_folder().name == "mnist-zarr"
+
+
+def test_without_pooch_a_cached_file_is_used_and_a_download_says_how_to_get_it(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'mnist-zarr\[download\]'"):
+        remote().fetch()
+    (cache / "box" / "f.gz").write_bytes(DATA)
+    assert remote().fetch() == cache / "box" / "f.gz"
+
+
+class TestArchive:
+    MEMBER = b"\x1f\x8b" + b"member" * 1000
+
+    @pytest.fixture
+    def archive(self, server: HTTPServer, tmp_path: Path) -> RemoteFile:
+        path = tmp_path / "a.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("gzip/m.gz", self.MEMBER)
+            archive.writestr("gzip/n.gz", self.MEMBER)
+        data = path.read_bytes()
+        server.expect_request("/a.zip").respond_with_data(data)
+        checksum = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        return RemoteFile("box", "a.zip", (server.url_for("/a.zip"),), checksum)
+
+    def test_members_are_extracted_from_one_download(
+        self, archive: RemoteFile, server: HTTPServer, cache: Path
+    ) -> None:
+        md5 = f"md5:{hashlib.md5(self.MEMBER).hexdigest()}"
+        first, second = (ArchiveMember(archive, f"gzip/{n}.gz", md5) for n in "mn")
+        assert not first.is_here()
+        assert first.fetch() == cache / "box" / "m.gz"
+        assert second.is_here()
+        assert second.fetch().read_bytes() == self.MEMBER
+        assert paths_asked_for(server) == ["/a.zip"]
+        (cache / "box" / "a.zip").unlink()
+        assert first.fetch().read_bytes() == self.MEMBER
+        assert names_in(cache / "box") == ["m.gz", "n.gz"]
+
+    def test_a_member_with_wrong_bytes_is_not_left_behind(
+        self, archive: RemoteFile, cache: Path
+    ) -> None:
+        with pytest.raises(DownloadError, match=r"member gzip/m\.gz: wrong bytes: md5 is"):
+            ArchiveMember(archive, "gzip/m.gz", "md5:0").fetch()
+        assert names_in(cache / "box") == ["a.zip"]
+
+    def test_a_member_that_is_damaged_later_is_extracted_again(self, archive: RemoteFile) -> None:
+        member = ArchiveMember(archive, "gzip/m.gz")
+        path = member.fetch()
+        assert path.with_name("m.gz.sha256").exists()
+        path.write_bytes(b"damaged")
+        assert member.fetch().read_bytes() == self.MEMBER
+
+    def test_a_member_that_is_not_there_is_an_error(self, archive: RemoteFile) -> None:
+        with pytest.raises(DownloadError, match=r"There is no item named 'gzip/x\.gz'"):
+            ArchiveMember(archive, "gzip/x.gz").fetch()

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from mnist_zarr.dataset.records import content_sha256
+from mnist_zarr.dataset.schema import STRING_DTYPE
+
+
+@given(
+    hnp.arrays(
+        hnp.integer_dtypes(endianness="?") | hnp.floating_dtypes(endianness="?"),
+        hnp.array_shapes(max_dims=3),
+    ),
+    st.integers(0, 10),
+)
+def test_numbers_are_hashed_as_little_endian_bytes_however_they_are_cut(
+    array: np.ndarray[tuple[int, ...], np.dtype[np.generic]], cut: int
+) -> None:
+    stored = array.astype(array.dtype.newbyteorder("<")).tobytes()
+    assert content_sha256([array[:cut], array[cut:]]) == hashlib.sha256(stored).hexdigest()
+
+
+@given(st.lists(st.sampled_from(["train", "test", "", "früh\n", "a"])), st.integers(0, 10))
+def test_strings_are_hashed_as_lines_of_utf_8_however_they_are_cut(
+    words: list[str], cut: int
+) -> None:
+    lines = "".join(f"{word}\n" for word in words).encode()
+    for dtype in (STRING_DTYPE, object):
+        array = np.array(words, dtype=dtype)
+        assert content_sha256([array[:cut], array[cut:]]) == hashlib.sha256(lines).hexdigest()
+
+
+def test_strides_do_not_matter() -> None:
+    array = np.arange(24, dtype=">u2").reshape(4, 6)
+    assert content_sha256([array.T]) == content_sha256([array.T.copy()])

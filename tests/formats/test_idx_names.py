@@ -1,0 +1,408 @@
+"""Names of IDX files: what they say, and which belong together."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from mnist_zarr.errors import SourceError, SourceNotFoundError
+from mnist_zarr.formats.idx_names import (
+    IdxName,
+    IdxPair,
+    find_labels,
+    find_pairs,
+    is_folder,
+    parse_name,
+)
+
+if TYPE_CHECKING:
+    from tests.conftest import Serve
+
+
+def put(folder: Path, *names: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+def names_of(pairs: list[IdxPair]) -> list[tuple[str, str | None, str | None]]:
+    return [
+        (os.path.basename(pair.images), pair.labels and os.path.basename(pair.labels), pair.split)
+        for pair in pairs
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix", "role", "is_gzip", "split"),
+    [
+        ("train-images-idx3-ubyte", "train", "images", False, "train"),
+        ("train-images-idx3-ubyte.gz", "train", "images", True, "train"),
+        ("train-labels-idx1-ubyte.gz", "train", "labels", True, "train"),
+        ("t10k-images-idx3-ubyte", "t10k", "images", False, "test"),
+        ("t10k-labels.idx1-ubyte", "t10k", "labels", False, "test"),
+        ("t10k-images.idx3-ubyte.gz", "t10k", "images", True, "test"),
+        ("test-images-idx3-ubyte", "test", "images", False, "test"),
+        ("train-images.idx3.ubyte", "train", "images", False, "train"),
+        ("train_images_idx3_ubyte", "train", "images", False, "train"),
+        ("train-image-idx3-ubyte", "train", "images", False, "train"),
+        ("train-label-idx1-ubyte", "train", "labels", False, "train"),
+        ("train-imgs-idx3-ubyte", "train", "images", False, "train"),
+        ("train-img-idx3-ubyte", "train", "images", False, "train"),
+        ("TRAIN-IMAGES-IDX3-UBYTE.GZ", "train", "images", True, "train"),
+        ("T10K-Labels.IDX1-ubyte", "t10k", "labels", False, "test"),
+        (
+            "emnist-balanced-train-images-idx3-ubyte.gz",
+            "emnist-balanced-train",
+            *("images", True),
+            "train",
+        ),
+        (
+            "emnist-letters-test-labels-idx1-ubyte",
+            "emnist-letters-test",
+            *("labels", False),
+            "test",
+        ),
+        ("qmnist-test-labels-idx2-int.gz", "qmnist-test", "labels", True, "test"),
+        ("val-images-idx3-ubyte", "val", "images", False, "val"),
+        ("my_t10k_images-idx3-ubyte", "my_t10k", "images", False, "test"),
+        ("images-idx3-ubyte", "", "images", False, None),
+        ("labels.idx1-ubyte.gz", "", "labels", True, None),
+        ("train-images.idx3", "train", "images", False, "train"),
+        ("train-images-idx4-float", "train", "images", False, "train"),
+        ("train-images-idx10-double.gz", "train", "images", True, "train"),
+        ("images-train-images-idx3-ubyte", "images-train", "images", False, "train"),
+    ],
+)
+def test_a_usual_name_tells_prefix_role_gzip_and_split(
+    name: str, prefix: str, role: Any, is_gzip: bool, split: str | None
+) -> None:
+    parsed = parse_name(name)
+    assert parsed == IdxName(prefix, role, is_gzip)
+    assert parsed.split == split
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "train",
+        "photo.png",
+        "train-images",
+        "train-images.gz",
+        "train-images-idx-ubyte",
+        "train-images-idx3-ubyte.zip",
+        "train-images-idx3-ubyte.gz.part",
+        "train-images-idx3-ubyte (1)",
+        "train-images-idx3-ubyte.gz.gz",
+        "train-images-idx3-word",
+        "train-images-idx3ubyte",
+        "train-pictures-idx3-ubyte",
+        "emnist-balanced-mapping.txt",
+        "k49-train-imgs.npz",
+        "train-images-idx3-ubyte/",
+        "train-images-idx3-ubyte/readme",
+    ],
+)
+def test_any_other_name_tells_nothing(name: str) -> None:
+    assert parse_name(name) is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/data/labels-train/t10k-images-idx3-ubyte",
+        "https://example.org/labels/t10k-images-idx3-ubyte",
+        Path("labels") / "t10k-images-idx3-ubyte",
+    ],
+)
+def test_the_folders_of_a_path_say_nothing(path: str | Path) -> None:
+    assert parse_name(path) == IdxName("t10k", "images", is_gzip=False)
+
+
+IMAGES_AND_LABELS = [
+    ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    ("train-images-idx3-ubyte", "train-labels-idx1-ubyte.gz"),
+    ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte"),
+    ("train-images-idx3-ubyte", "train-labels.idx1-ubyte"),
+    ("train-images.idx3-ubyte", "train-labels-idx1-ubyte.gz"),
+    ("t10k-images.idx3-ubyte", "t10k-labels.idx1-ubyte"),
+    ("test-images-idx3-ubyte.gz", "test-labels-idx1-ubyte.gz"),
+    ("emnist-byclass-train-images-idx3-ubyte.gz", "emnist-byclass-train-labels-idx1-ubyte.gz"),
+    ("qmnist-train-images-idx3-ubyte.gz", "qmnist-train-labels-idx2-int.gz"),
+    ("images-idx3-ubyte", "labels-idx1-ubyte"),
+]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"), [*IMAGES_AND_LABELS, ("TRAIN-IMAGES-IDX3-UBYTE", "train-labels.idx1")]
+)
+def test_the_label_file_beside_is_found_however_it_is_spelt(
+    tmp_path: Path, images: str, labels: str
+) -> None:
+    put(tmp_path, images, labels, "other-labels-idx1-ubyte", "t-labels-idx1-ubyte", "notes.txt")
+    assert find_labels(tmp_path / images) == str(tmp_path / labels)
+
+
+@pytest.mark.parametrize(("images", "labels"), IMAGES_AND_LABELS)
+def test_the_label_file_is_found_on_an_fsspec_file_system(
+    memory_url: str, images: str, labels: str
+) -> None:
+    for name in (images, labels, "other-labels-idx1-ubyte"):
+        fsspec.filesystem("memory").pipe_file(f"/box/{name}", b"x")
+    assert find_labels(f"{memory_url}/{images}") == f"{memory_url}/{labels}"
+
+
+@pytest.mark.parametrize(("images", "labels"), IMAGES_AND_LABELS)
+def test_the_label_file_is_found_on_a_web_server_without_a_listing(
+    serve: Serve, images: str, labels: str
+) -> None:
+    url = serve(f"/mnist/{images}", b"x")
+    assert find_labels(url) is None
+    assert serve(f"/mnist/{labels}", b"x") == find_labels(url)
+
+
+@pytest.mark.parametrize("status", [401, 403, 405, 500])
+def test_a_listing_that_the_web_server_refuses_does_no_harm(
+    httpserver: HTTPServer, serve: Serve, status: int
+) -> None:
+    httpserver.expect_request("/box/").respond_with_data("no", status=status)
+    url = serve("/box/train-images-idx3-ubyte.gz", b"x")
+    labels = serve("/box/train-labels-idx1-ubyte.gz", b"x")
+    assert find_labels(url) == labels
+
+
+@pytest.mark.parametrize("page", ["<p>Hi</p>", "<a href='notes.txt'>notes</a>"])
+def test_a_folder_page_that_names_no_labels_does_no_harm(
+    httpserver: HTTPServer, serve: Serve, page: str
+) -> None:
+    httpserver.expect_request("/box/").respond_with_data(page, content_type="text/html")
+    url = serve("/box/train-images-idx3-ubyte.gz", b"x")
+    assert serve("/box/train-labels-idx1-ubyte.gz", b"x") == find_labels(url)
+
+
+def test_a_folder_page_of_a_web_server_is_used_where_there_is_one(httpserver: HTTPServer) -> None:
+    asked: list[str] = []
+
+    def answer(request: Request) -> Response:
+        asked.append(request.path)
+        page = '<a href="train-labels.idx1-ubyte.gz">labels</a> <a href="../">up</a>'
+        return Response(page, content_type="text/html")
+
+    httpserver.expect_request("/box/").respond_with_handler(answer)
+    url = httpserver.url_for("/box/train-images-idx3-ubyte")
+    assert find_labels(url) == httpserver.url_for("/box/train-labels.idx1-ubyte.gz")
+    assert asked == ["/box/"]
+
+
+def test_raw_labels_are_preferred_to_gzip(tmp_path: Path) -> None:
+    put(
+        tmp_path, "train-labels-idx1-ubyte.gz", "train-labels.idx1-ubyte", "train-images-idx3-ubyte"
+    )
+    for images in ("train-images-idx3-ubyte", "train-images-idx3-ubyte.gz"):
+        assert find_labels(tmp_path / images) == str(tmp_path / "train-labels.idx1-ubyte")
+
+
+@pytest.mark.parametrize("name", ["train-labels-idx1-ubyte", "photo.png", "test-images-idx3-ubyte"])
+def test_no_labels_are_found_for_what_is_no_image_file_or_has_none(
+    tmp_path: Path, name: str
+) -> None:
+    put(tmp_path, name, "train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte")
+    assert find_labels(tmp_path / name) is None
+
+
+def test_no_labels_are_found_in_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    assert find_labels(tmp_path / "none" / "train-images-idx3-ubyte") is None
+    assert find_labels("memory://none/train-images-idx3-ubyte") is None
+
+
+def test_labels_are_found_beside_a_bare_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "train-images-idx3-ubyte", "train-labels-idx1-ubyte.gz")
+    monkeypatch.chdir(tmp_path)
+    assert find_labels("train-images-idx3-ubyte") == "train-labels-idx1-ubyte.gz"
+
+
+def test_storage_options_reach_the_file_system_that_is_searched(httpserver: HTTPServer) -> None:
+    page = '<a href="train-images-idx3-ubyte">x</a> <a href="train-labels-idx1-ubyte">x</a>'
+    httpserver.expect_request("/box/", headers={"Key": "open"}).respond_with_data(
+        page, content_type="text/html"
+    )
+    box = httpserver.url_for("/box/")
+    images, labels = f"{box}train-images-idx3-ubyte", f"{box}train-labels-idx1-ubyte"
+    options = {"headers": {"Key": "open"}}
+    assert find_labels(images) is None
+    assert find_labels(images, storage_options=options) == labels
+    assert find_pairs(box, storage_options=options) == [IdxPair(images, labels, "train")]
+
+
+def test_the_root_of_a_file_system_is_a_folder_too(memory_url: str) -> None:
+    fsspec.filesystem("memory").pipe_file("/train-images-idx3-ubyte", b"x")
+    pair = IdxPair("memory://train-images-idx3-ubyte", None, "train")
+    assert find_pairs("memory://") == [pair]
+
+
+def test_train_and_test_are_paired_and_train_stands_first(tmp_path: Path) -> None:
+    for suffix in ("", ".gz"):
+        folder = put(
+            tmp_path / f"box{suffix}",
+            f"t10k-images-idx3-ubyte{suffix}",
+            f"t10k-labels-idx1-ubyte{suffix}",
+            f"train-images-idx3-ubyte{suffix}",
+            f"train-labels-idx1-ubyte{suffix}",
+        )
+        assert names_of(find_pairs(folder)) == [
+            (f"train-images-idx3-ubyte{suffix}", f"train-labels-idx1-ubyte{suffix}", "train"),
+            (f"t10k-images-idx3-ubyte{suffix}", f"t10k-labels-idx1-ubyte{suffix}", "test"),
+        ]
+
+
+def test_the_paths_of_a_pair_stand_in_the_folder_as_it_was_named(tmp_path: Path) -> None:
+    put(tmp_path, "train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+    expected = IdxPair(
+        f"{tmp_path}/train-images-idx3-ubyte", f"{tmp_path}/train-labels-idx1-ubyte", "train"
+    )
+    assert find_pairs(tmp_path) == find_pairs(f"{tmp_path}/") == [expected]
+
+
+def test_other_splits_come_after_train_and_test_by_name(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        *(f"{split}-images-idx3-ubyte" for split in ("val", "t10k", "extra", "train")),
+        "val-labels-idx1-ubyte",
+    )
+    assert names_of(find_pairs(tmp_path)) == [
+        ("train-images-idx3-ubyte", None, "train"),
+        ("t10k-images-idx3-ubyte", None, "test"),
+        ("extra-images-idx3-ubyte", None, "extra"),
+        ("val-images-idx3-ubyte", "val-labels-idx1-ubyte", "val"),
+    ]
+
+
+def test_files_of_other_kinds_and_labels_alone_are_passed_over(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+        "lonely-labels-idx1-ubyte",
+        "README.md",
+        ".train-images-idx3-ubyte.part",
+    )
+    (tmp_path / "deeper").mkdir()
+    put(tmp_path / "deeper", "t10k-images-idx3-ubyte")
+    assert [name for name, *_ in names_of(find_pairs(tmp_path))] == ["train-images-idx3-ubyte"]
+
+
+def test_of_a_raw_and_a_gzip_file_of_one_name_the_raw_one_is_taken(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        "train-images-idx3-ubyte.gz",
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte.gz",
+        "train-labels.idx1-ubyte",
+    )
+    assert names_of(find_pairs(tmp_path)) == [
+        ("train-images-idx3-ubyte", "train-labels.idx1-ubyte", "train")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "split"),
+    [
+        ("t10k-images-idx3-ubyte", "test-images-idx3-ubyte", "test"),
+        ("emnist-digits-train-images-idx3-ubyte", "emnist-mnist-train-images-idx3-ubyte", "train"),
+    ],
+)
+def test_two_data_sets_in_one_folder_are_an_error_that_names_both(
+    tmp_path: Path, first: str, second: str, split: str
+) -> None:
+    put(tmp_path, second, first)
+    with pytest.raises(SourceError, match="more than one data set") as caught:
+        find_pairs(tmp_path)
+    for part in (str(tmp_path), repr(first), repr(second), repr(split), "name the image files"):
+        assert part in str(caught.value)
+
+
+def test_a_folder_without_idx_images_is_an_error_that_counts_its_files(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="found none among 0 files"):
+        find_pairs(tmp_path)
+    put(tmp_path, "train-labels-idx1-ubyte", "photo.png")
+    with pytest.raises(SourceError, match="found none among 2 files") as caught:
+        find_pairs(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("folder", ["none", "file", "file/deeper"])
+def test_a_folder_that_is_none_is_not_found(tmp_path: Path, folder: str) -> None:
+    put(tmp_path, "file")
+    with pytest.raises(SourceNotFoundError, match=f"{folder}/: there is no such folder"):
+        find_pairs(tmp_path / folder)
+
+
+def test_a_missing_folder_behind_a_url_is_not_found(memory_url: str, serve: Serve) -> None:
+    with pytest.raises(SourceNotFoundError, match=f"{memory_url}/: there is no such folder"):
+        find_pairs(memory_url)
+    url = serve("/elsewhere", b"x").replace("elsewhere", "none")
+    with pytest.raises(SourceNotFoundError, match="none/: there is no such folder"):
+        find_pairs(url)
+
+
+def test_a_folder_that_may_not_be_listed_is_an_error_with_advice(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/box/").respond_with_data("no", status=403)
+    with pytest.raises(SourceError, match=r"box/: .*cannot be listed.*name the image files"):
+        find_pairs(httpserver.url_for("/box/"))
+
+
+def test_an_unknown_file_system_is_an_error_that_names_the_url() -> None:
+    for search in (find_labels, find_pairs):
+        with pytest.raises(SourceNotFoundError, match=r"foo://box/train-images.*: Protocol not"):
+            search("foo://box/train-images-idx3-ubyte")
+
+
+def test_pairs_are_found_behind_a_url(memory_url: str) -> None:
+    memory = fsspec.filesystem("memory")
+    for name in ("t10k-images-idx3-ubyte", "train-images.idx3-ubyte", "train-labels.idx1-ubyte"):
+        memory.pipe_file(f"/box/{name}", b"x")
+    for folder in (memory_url, f"{memory_url}/"):
+        assert find_pairs(folder) == [
+            IdxPair(
+                "memory://box/train-images.idx3-ubyte",
+                "memory://box/train-labels.idx1-ubyte",
+                "train",
+            ),
+            IdxPair("memory://box/t10k-images-idx3-ubyte", None, "test"),
+        ]
+
+
+def test_pairs_are_found_on_the_folder_page_of_a_web_server(httpserver: HTTPServer) -> None:
+    page = "".join(
+        f'<a href="{name}">{name}</a>' for name in ("train-images-idx3-ubyte.gz", "notes.txt")
+    )
+    httpserver.expect_request("/box/").respond_with_data(page, content_type="text/html")
+    url = httpserver.url_for("/box/")
+    assert find_pairs(url) == [IdxPair(f"{url}train-images-idx3-ubyte.gz", None, "train")]
+
+
+def test_folders_are_told_from_files(
+    tmp_path: Path, memory_url: str, httpserver: HTTPServer
+) -> None:
+    put(tmp_path, "file")
+    fsspec.filesystem("memory").pipe_file("/box/file", b"x")
+    httpserver.expect_request("/box/page").respond_with_data(
+        "<a href='/box/page/x'>x</a>", content_type="text/html"
+    )
+    url = httpserver.url_for("/box/page")
+    assert [is_folder(place) for place in (tmp_path, memory_url, f"{memory_url}/", f"{url}/")] == [
+        True
+    ] * 4
+    assert [is_folder(place) for place in (tmp_path / "file", f"{memory_url}/file", url)] == [
+        False
+    ] * 3

@@ -1,0 +1,159 @@
+"""Building on a real dask cluster of separate processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from zarr.storage import MemoryStore
+
+from mnist_zarr.builder import build
+from mnist_zarr.dataset.transform import rescale
+from mnist_zarr.formats.idx import write_idx
+from mnist_zarr.formats.idx_engine import open_idx
+from mnist_zarr.reading.reader import open_store
+from mnist_zarr.writing.plan import Order
+from mnist_zarr.writing.writer import write_zarr
+
+distributed = pytest.importorskip("distributed", reason="needs the extra 'distributed'")
+psutil = pytest.importorskip("psutil", reason="comes with distributed")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+        ) as cluster,
+        # Not the default client: what runs locally below must not find it.
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pairs whose lengths are not multiples of any chunk, raw and gzip."""
+    folder = tmp_path_factory.mktemp("sources")
+    rng = np.random.default_rng(5)
+    for suffix in ("", ".gz"):
+        for name, n_samples in (("a", 3001), ("b", 1999)):
+            images = rng.integers(0, 256, (n_samples, 10, 10)).astype(np.uint8)
+            labels = rng.integers(0, 10, n_samples).astype(np.uint8)
+            place = folder / (suffix.strip(".") or "raw")
+            place.mkdir(exist_ok=True)
+            write_idx(images, place / f"{name}-images-idx3-ubyte{suffix}")
+            write_idx(labels, place / f"{name}-labels-idx1-ubyte{suffix}")
+    return folder
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def pairs(folder: Path) -> list[str | os.PathLike[str]]:
+    return [*sorted(folder.glob("*images*"))]
+
+
+@pytest.mark.parametrize("kind", ["raw", "gz"])
+@pytest.mark.parametrize("order", ["source", "label"])
+def test_a_build_on_workers_gives_the_same_bytes_as_a_local_one(
+    client: Any, sources: Path, tmp_path: Path, kind: str, order: Order
+) -> None:
+    source = pairs(sources / kind)
+    build(tmp_path / "local.zarr", source, order=order, chunk_bytes=20_000)
+    build(tmp_path / "remote.zarr", source, order=order, chunk_bytes=20_000, client=client)
+    local, remote = files_of(tmp_path / "local.zarr"), files_of(tmp_path / "remote.zarr")
+    assert len(local) > 25
+    assert local == remote
+
+
+@pytest.mark.parametrize("chunks", ["auto", None])
+@pytest.mark.parametrize("order", ["source", "label"])
+def test_rescaling_and_rewriting_on_workers_gives_the_same_bytes(
+    client: Any, sources: Path, tmp_path: Path, order: Order, chunks: Any
+) -> None:
+    build(tmp_path / "raw.zarr", pairs(sources / "raw"), chunk_bytes=30_000)
+    scaled = rescale(open_store(tmp_path / "raw.zarr", chunks=chunks))
+    write_zarr(scaled, tmp_path / "local.zarr", order=order, chunk_bytes=50_000)
+    write_zarr(scaled, tmp_path / "remote.zarr", order=order, chunk_bytes=50_000, client=client)
+    assert files_of(tmp_path / "local.zarr") == files_of(tmp_path / "remote.zarr")
+
+
+def read_by_workers(client: Any) -> int:
+    """Return how many bytes the workers have read from files, which sockets do not count as."""
+    pids = client.run(os.getpid).values()
+    return sum(psutil.Process(pid).io_counters().read_chars for pid in pids)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts what /proc tells")
+@pytest.mark.parametrize("order", ["source", "label"])
+def test_workers_read_raw_files_themselves_and_gzip_is_decoded_once_and_sent_to_them(
+    client: Any, sources: Path, tmp_path: Path, order: Order, decoded: list[int]
+) -> None:
+    image_bytes = 5000 * 100
+    client.run(build, MemoryStore(), pairs(sources / "raw"))  # so that imports do not count
+    read = {}
+    for kind in ("raw", "gz"):
+        before = read_by_workers(client)
+        target = tmp_path / f"{kind}.zarr"
+        build(target, pairs(sources / kind), order=order, chunk_bytes=20_000, client=client)
+        read[kind] = read_by_workers(client) - before
+    assert read["raw"] > image_bytes > read["gz"]
+    headers = 2 * 16
+    assert sum(decoded) == image_bytes + headers
+
+
+def test_the_active_client_is_used(client: Any, sources: Path, tmp_path: Path) -> None:
+    before = client.run(lambda dask_worker: dask_worker.state.transition_counter)
+    with client.as_current():
+        build(tmp_path / "t.zarr", pairs(sources / "raw"), chunk_bytes=20_000)
+    # as_current is for the present thread: what it finds must be what default_client finds
+    after = client.run(lambda dask_worker: dask_worker.state.transition_counter)
+    assert sum(after.values()) > sum(before.values())
+    assert xr.open_zarr(tmp_path / "t.zarr").sizes["sample"] == 5000
+
+
+def test_a_store_in_memory_is_written_by_this_process(client: Any, sources: Path) -> None:
+    store = MemoryStore()
+    write_zarr(open_idx(pairs(sources / "raw")), store, client=client)
+    assert xr.open_zarr(store).image.values.any()
+
+
+@pytest.mark.parametrize("kind", ["raw", "gz"])
+def test_a_worker_killed_in_the_middle_does_no_harm(
+    sources: Path, tmp_path: Path, kind: str
+) -> None:
+    source = pairs(sources / kind)
+    options: dict[str, Any] = {"order": "label", "chunk_bytes": 4_000, "level": 19}
+    build(tmp_path / "local.zarr", source, **options)
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=":0"
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        victim = next(iter(cluster.workers.values())).pid
+        workshop = tmp_path / ".remote.zarr.building"
+        killer = threading.Thread(target=kill_when_some_are_written, args=(victim, workshop))
+        killer.start()
+        build(tmp_path / "remote.zarr", source, client=client, **options)
+        killer.join()
+    assert files_of(tmp_path / "local.zarr") == files_of(tmp_path / "remote.zarr")
+
+
+def kill_when_some_are_written(pid: int, workshop: Path) -> None:
+    while len(list(workshop.glob("new-*/image/c/*"))) < 5:
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,211 @@
+"""Stores on a static web server: no listing, few requests, counted in the server's own log."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from click.testing import CliRunner
+
+import mnist_zarr
+from mnist_zarr.cli import main
+from mnist_zarr.errors import StoreError, StoreNotFoundError
+from mnist_zarr.writing.writer import write_zarr
+from tests.support.versions import needs_zip_urls
+
+NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+CONFIG = """
+daemon off;
+{user}
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    log_format requests '$status $body_bytes_sent $request_method $uri';
+    server {{
+        listen 127.0.0.1:{port};
+        root {folder}/root;
+        access_log {folder}/access.log requests;
+    }}
+}}
+"""
+ANSWER = re.compile(r"(\d+) (\d+) (\w+) (.*)")
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    n_bytes: int
+    method: str
+    path: str
+
+
+@dataclass(frozen=True)
+class WebServer:
+    address: str
+    root: Path
+    log: Path
+
+    def answers(self) -> list[Answer]:
+        """Return what the server answered since the last call."""
+        time.sleep(0.1)  # nginx writes the line after the answer
+        lines = self.log.read_text().splitlines()
+        os.truncate(self.log, 0)
+        parts = [match for line in lines if (match := ANSWER.fullmatch(line))]
+        return [Answer(int(m[1]), int(m[2]), m[3], m[4]) for m in parts]
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    if NGINX is None:
+        pytest.skip("nginx is not installed (Debian: apt-get install nginx-light)")
+    folder = tmp_path_factory.mktemp("nginx")
+    (folder / "root").mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # Workers of a root's nginx would be nobody, who may not read in the folders of pytest.
+    user = "user root;" if os.getuid() == 0 else ""
+    config = CONFIG.format(folder=folder, port=port, user=user)
+    (folder / "nginx.conf").write_text(config)
+    command = [NGINX, "-p", str(folder), "-c", "nginx.conf", "-e", str(folder / "error.log")]
+    with subprocess.Popen(command) as process:
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield WebServer(f"http://127.0.0.1:{port}", folder / "root", folder / "access.log")
+        process.terminate()
+
+
+@pytest.fixture(scope="module")
+def mnist(web: WebServer) -> str:
+    ds = mnist_zarr.open_dataset("mnist")
+    for name in ("mnist.zarr", "mnist.zarr.zip"):
+        write_zarr(ds, web.root / name, order="label", level=1)
+    write_zarr(ds.isel(sample=slice(500)), web.root / "v2.zarr", zarr_format=2)
+    return f"{web.address}/mnist.zarr"
+
+
+@pytest.fixture
+def served(web: WebServer, mnist: str) -> WebServer:
+    web.answers()
+    return web
+
+
+def chunks_of_sevens(mnist: str) -> set[str]:
+    ds = xr.open_zarr(mnist, chunks=None)
+    sevens = np.flatnonzero(ds.label.values == 7)
+    first, last = sevens[[0, -1]] // ds.image.encoding["chunks"][0]
+    return {f"/mnist.zarr/image/c/{index}/0/0" for index in range(first, last + 1)}
+
+
+# Before 2026.9 xarray asks once more in format 2.
+@pytest.mark.parametrize(("name", "most"), [("mnist.zarr", 4), ("v2.zarr", 5)])
+def test_plain_xarray_opens_with_at_most_four_requests_for_documents(
+    served: WebServer, name: str, most: int
+) -> None:
+    xr.open_zarr(f"{served.address}/{name}")
+    answers = served.answers()
+    assert 1 <= len(answers) <= most
+    assert all(
+        os.path.basename(a.path) in ("zarr.json", ".zgroup", ".zattrs", ".zmetadata")
+        for a in answers
+    )
+
+
+def test_naming_the_format_opens_with_one_request(served: WebServer, mnist: str) -> None:
+    xr.open_zarr(mnist, zarr_format=3)
+    assert [a.path for a in served.answers()] == ["/mnist.zarr/zarr.json"]
+    mnist_zarr.open_store(mnist)
+    assert len(served.answers()) == 1 + 3
+
+
+def test_selecting_a_label_fetches_its_chunks_and_the_labels_only(
+    served: WebServer, mnist: str
+) -> None:
+    expected = chunks_of_sevens(mnist)
+    ds = xr.open_zarr(mnist)
+    served.answers()
+    sevens = ds.sel(label=7).image.values
+    fetched = [a.path for a in served.answers()]
+    assert len(sevens) == 7293
+    assert {path for path in fetched if "/image/" in path} == expected
+    assert set(fetched) - expected == {"/mnist.zarr/label/c/0"}
+    assert len([path for path in fetched if "/image/" in path]) == len(expected) < 20
+
+
+def test_open_store_fetches_the_coordinates_once_and_then_chunks_only(
+    served: WebServer, mnist: str
+) -> None:
+    expected = chunks_of_sevens(mnist)
+    ds = mnist_zarr.open_store(mnist)
+    served.answers()
+    for _ in range(2):
+        ds.sel(label=7).load()
+    fetched = [a.path for a in served.answers()]
+    assert sorted(fetched) == sorted([*expected, *expected])
+
+
+@needs_zip_urls
+def test_a_zip_file_is_read_in_place_in_ranges(served: WebServer, mnist: str) -> None:
+    url = f"{mnist}.zip"
+    plain = xr.open_zarr(f"zip::{url}", chunks=None)
+    np.testing.assert_array_equal(
+        plain.image[35000:35100].values, xr.open_zarr(mnist, chunks=None).image[35000:35100].values
+    )
+    served.answers()
+    ds = mnist_zarr.open_store(url)
+    sevens = ds.sel(label=7).load()
+    assert sevens.sizes["sample"] == 7293
+    zipped = [a for a in served.answers() if a.path.endswith(".zip")]
+    assert {a.status for a in zipped if a.method == "GET"} == {206}
+    size = (served.root / "mnist.zarr.zip").stat().st_size
+    assert sum(a.n_bytes for a in zipped) < size / 4
+
+
+def test_what_is_not_there_is_a_clear_error(served: WebServer) -> None:
+    with pytest.raises(StoreNotFoundError, match=r"/nowhere\.zarr: there is no Zarr store"):
+        mnist_zarr.open_store(f"{served.address}/nowhere.zarr")
+    message = r"/nowhere\.zarr\.zip: cannot be opened as a zip file: 404, message='Not Found'"
+    with pytest.raises(StoreNotFoundError, match=message):
+        mnist_zarr.open_store(f"{served.address}/nowhere.zarr.zip")
+
+
+def test_a_server_that_is_not_there_is_a_clear_error() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/t.zarr"
+        with pytest.raises(StoreError, match=r"t\.zarr.*cannot be read: "):
+            mnist_zarr.open_store(url)
+
+
+@pytest.mark.usefixtures("served")
+@pytest.mark.parametrize("ending", ["", pytest.param(".zip", marks=needs_zip_urls)])
+def test_info_and_plot_know_an_address(mnist: str, ending: str, tmp_path: Path) -> None:
+    runner = CliRunner()
+    url = f"{mnist}{ending}"
+    shown = runner.invoke(main, ["info", url])
+    assert shown.exit_code == 0
+    assert "7,293" in shown.output
+    assert re.search(r"^image .* 123  54,880,000  11,\d{3},\d{3} ", shown.output, re.MULTILINE)
+    picture = str(tmp_path / "7.png")
+    result = runner.invoke(main, ["plot", url, "--label", "7", "-o", picture])
+    assert (result.exit_code, result.output) == (0, "")

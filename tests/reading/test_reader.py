@@ -1,0 +1,102 @@
+"""Opening a store."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from zarr.storage import MemoryStore
+
+from mnist_zarr.catalog.opening import open_dataset
+from mnist_zarr.dataset.schema import make_dataset
+from mnist_zarr.errors import StoreError, StoreNotFoundError
+from mnist_zarr.reading import reader
+from mnist_zarr.reading.reader import open_store
+from mnist_zarr.writing.writer import write_zarr
+
+
+def small_store() -> MemoryStore:
+    store = MemoryStore()
+    images = np.arange(40 * 4, dtype=np.uint8).reshape(40, 2, 2)
+    write_zarr(make_dataset(images, label=np.arange(40) % 4), store, chunk_bytes=12)
+    return store
+
+
+def test_it_is_the_dataset_that_xarray_opens() -> None:
+    store = small_store()
+    xr.testing.assert_identical(open_store(store), xr.open_zarr(store))
+
+
+def test_sample_coordinates_are_in_memory_and_images_are_not() -> None:
+    ds = open_store(small_store())
+    assert isinstance(ds.label.variable.data, np.ndarray)
+    assert isinstance(ds.source_index.variable.data, np.ndarray)
+    assert ds.image.chunks is not None
+
+
+def test_groupby_and_where_work() -> None:
+    ds = open_store(small_store())
+    assert ds.groupby("label").count().image.values[:, 0, 0].tolist() == [10] * 4
+    assert ds.where(ds.label == 3, drop=True).sizes["sample"] == 10
+
+
+def test_dask_chunks_hold_several_whole_zarr_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "DASK_CHUNK_BYTES", 40)
+    ds = open_store(small_store())
+    assert ds.image.encoding["chunks"] == (3, 2, 2)
+    assert ds.image.chunks == ((9, 9, 9, 9, 4), (2,), (2,))
+
+
+def test_chunks_none_gives_lazy_arrays_without_dask() -> None:
+    ds = open_store(small_store(), chunks=None)
+    assert ds.image.chunks is None
+    assert not ds.image.variable._in_memory
+
+
+def test_chunks_are_those_asked_for() -> None:
+    ds = open_store(small_store(), chunks={"sample": 6})
+    assert ds.image.chunks == ((6,) * 6 + (4,), (2,), (2,))
+
+
+def test_an_absent_store_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(StoreNotFoundError, match=r"absent\.zarr: there is no Zarr store"):
+        open_store(tmp_path / "absent.zarr")
+    with pytest.raises(FileNotFoundError):
+        open_store(tmp_path)
+
+
+def test_a_damaged_store_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attri')
+    with pytest.raises(StoreError, match="cannot be opened as a Zarr store"):
+        open_store(tmp_path)
+
+
+def test_dask_arrays_are_named_by_store_content_and_chunks(tmp_path: Path) -> None:
+    ds = open_dataset("mnist").isel(sample=slice(0, 40)).load()
+    write_zarr(ds, tmp_path / "a.zarr", chunk_bytes=8_000)
+    write_zarr(ds.isel(sample=slice(None, None, -1)), tmp_path / "b.zarr", chunk_bytes=8_000)
+
+    def name(store: str, **options: Any) -> str:
+        return str(open_store(tmp_path / store, **options).image.data.name)
+
+    first = name("a.zarr")
+    assert name("a.zarr") == first
+    others = [name("b.zarr"), name("a.zarr", chunks={"sample": 20}), name("a.zarr", chunks={})]
+    write_zarr(ds + 1, tmp_path / "a.zarr", overwrite=True)
+    assert len({first, *others, name("a.zarr")}) == 5
+
+
+def test_opening_in_many_threads_leaves_the_configuration_of_zarr_as_it_was(
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "d.zarr"
+    write_zarr(make_dataset(np.zeros((4, 2, 2))), target)
+    before = zarr.config.get("codec_pipeline.path")
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(open_store, [target] * 100))
+    assert zarr.config.get("codec_pipeline.path") == before

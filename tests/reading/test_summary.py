@@ -1,0 +1,78 @@
+"""The figures of a store against what is on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from mnist_zarr.dataset.classes import class_attrs
+from mnist_zarr.dataset.schema import STRING_DTYPE, make_dataset
+from mnist_zarr.reading.summary import StoreSummary, summarize
+from mnist_zarr.writing.writer import write_zarr
+
+
+@pytest.fixture
+def ds() -> xr.Dataset:
+    return make_dataset(
+        np.arange(600, dtype=np.uint8).reshape(50, 4, 3),
+        label=np.repeat(np.array([1, 0], np.uint8), 25),
+        split=np.array(["train"] * 30 + ["test"] * 20, dtype=STRING_DTYPE),
+        label_attrs=class_attrs([0, 1], ["Bag", "Ankle boot"]),
+    )
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_bytes_and_objects_are_those_on_disk(
+    ds: xr.Dataset, tmp_path: Path, zarr_format: int
+) -> None:
+    write_zarr(ds, tmp_path / "t.zarr", chunk_bytes=120, zarr_format=3 if zarr_format == 3 else 2)
+    summary = summarize(tmp_path / "t.zarr")
+    assert summary.zarr_format == zarr_format
+    image = next(array for array in summary.arrays if array.name == "image")
+    on_disk = [path for path in (tmp_path / "t.zarr" / "image").rglob("*") if path.is_file()]
+    metadata = [path for path in on_disk if path.name in ("zarr.json", ".zarray", ".zattrs")]
+    assert image.stored_bytes == sum(path.stat().st_size for path in on_disk)
+    assert image.n_objects == len(on_disk) - len(metadata) == 5
+    assert image.raw_bytes == 600
+    assert image.codec == "zstd 9"
+    assert image.chunks == (10, 4, 3)
+
+
+def test_shards_are_counted_as_objects(ds: xr.Dataset, tmp_path: Path) -> None:
+    write_zarr(ds, tmp_path / "t.zarr", chunk_bytes=120, shard_bytes=240)
+    summary = summarize(tmp_path / "t.zarr")
+    image = next(array for array in summary.arrays if array.name == "image")
+    assert (image.chunks, image.shards, image.n_objects) == ((10, 4, 3), (20, 4, 3), 3)
+    assert "10x4x3 in 20x4x3" in summary.to_text()
+
+
+def test_a_store_that_opens_rescaled_is_measured_by_the_type_that_it_holds(
+    ds: xr.Dataset, tmp_path: Path
+) -> None:
+    write_zarr(ds, tmp_path / "t.zarr", rescale=(-1, 1))
+    image = next(array for array in summarize(tmp_path / "t.zarr").arrays if array.name == "image")
+    assert (image.dtype, image.raw_bytes) == ("uint8", 600)
+
+
+def test_classes_are_counted_by_name_and_split(ds: xr.Dataset, tmp_path: Path) -> None:
+    write_zarr(ds, tmp_path / "t.zarr")
+    summary = summarize(tmp_path / "t.zarr")
+    assert summary.splits == ("train", "test")
+    assert summary.counts == {"Bag": (5, 20), "Ankle boot": (25, 0)}
+    lines = [line.split() for line in summary.to_text().splitlines()]
+    assert ["total", "30", "20", "50"] in lines
+
+
+def test_without_splits_or_labels_the_columns_are_left_out(ds: xr.Dataset, tmp_path: Path) -> None:
+    def text(written: xr.Dataset) -> str:
+        write_zarr(written, tmp_path / "t.zarr", overwrite=True)
+        summary: StoreSummary = summarize(tmp_path / "t.zarr")
+        return summary.to_text()
+
+    lines = [line.split() for line in text(ds.drop_vars("split")).splitlines()]
+    assert ["label", "total"] in lines
+    assert ["Bag", "25", "█" * 24] in lines
+    assert "Bag" not in text(ds.drop_vars(["split", "label"]))

@@ -1,0 +1,106 @@
+"""Decoding on threads: the same values as zarr-python's, an error for what is missing."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from zarr.codecs import BytesCodec, ZstdCodec
+from zarr.core.codec_pipeline import BatchedCodecPipeline
+
+from mnist_zarr.catalog.opening import open_dataset
+from mnist_zarr.errors import StoreError
+from mnist_zarr.reading.reader import open_store
+from mnist_zarr.reading.threaded_pipeline import ThreadedPipeline, local_config
+from mnist_zarr.stores.snapshot import LocalSnapshot
+from mnist_zarr.writing.writer import write_zarr
+
+LAYOUTS: list[dict[str, Any]] = [
+    {},
+    {"codec": "gzip"},
+    {"shard_bytes": 200_000},
+    {"zarr_format": 2},
+    {"zarr_format": 2, "codec": "gzip"},
+]
+
+
+def write_digits(target: Path, **layout: Any) -> Path:
+    digits = open_dataset("mnist").isel(sample=slice(59_000, 61_000))
+    write_zarr(digits, target, order="label", chunk_bytes=50_000, level=1, **layout)
+    return target
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_any_selection_is_what_plain_xarray_reads(layout: dict[str, Any], tmp_path: Path) -> None:
+    store = write_digits(tmp_path / "t.zarr", **layout)
+    ours, plain = open_store(store, chunks=None), xr.open_zarr(store).load()
+    xr.testing.assert_identical(ours.load(), plain)
+    rng = np.random.default_rng(0)
+    for rows in (rng.integers(0, 2000, 50), slice(3, 700, 7), slice(None, None, -1), [5, 5], 1999):
+        for columns in (slice(None), slice(2, 20), [4, 1], 3):
+            indexers = {"sample": rows, "col": columns}
+            chosen = open_store(store, chunks=None).image.isel(indexers)
+            assert chosen.values.tolist() == plain.image.isel(indexers).values.tolist()
+
+
+def test_chunks_of_images_do_not_pass_through_zarrs_event_loop(tmp_path: Path) -> None:
+    ds = open_store(write_digits(tmp_path / "t.zarr"), chunks=None)
+    with mock.patch.object(BatchedCodecPipeline, "read_batch", side_effect=AssertionError):
+        assert ds.image.values.shape == (2000, 28, 28)
+
+
+@pytest.mark.parametrize("endian", ["little", "big"])
+def test_numbers_of_either_byte_order_are_read(endian: Any, tmp_path: Path) -> None:
+    numbers = np.arange(100_000, 100_030, dtype=np.int32).reshape(10, 3)
+    zarr.create_array(
+        tmp_path / "t",
+        data=numbers,
+        chunks=(4, 3),
+        serializer=BytesCodec(endian=endian),
+        compressors=ZstdCodec(),
+    )
+    store = LocalSnapshot(tmp_path / "t")
+    with zarr.config.set(local_config(store)):
+        array = zarr.open_array(store, mode="r")
+    with mock.patch.object(BatchedCodecPipeline, "read_batch", side_effect=AssertionError):
+        assert np.asarray(array[...]).tolist() == numbers.tolist()
+
+
+def test_dask_arrays_of_it_travel_to_other_processes(tmp_path: Path) -> None:
+    store = write_digits(tmp_path / "t.zarr")
+    there = pickle.loads(pickle.dumps(open_store(store)))
+    assert (there.image.values == xr.open_zarr(store).image.values).all()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_a_missing_chunk_is_an_error_that_names_it(layout: dict[str, Any], tmp_path: Path) -> None:
+    store = write_digits(tmp_path / "t.zarr", **layout)
+    name = "image/3.0.0" if "zarr_format" in layout else "image/c/3/0/0"
+    (store / name).unlink()
+    with pytest.raises(StoreError, match=f"{name}: this chunk is missing"):
+        open_store(store).image.load()
+
+
+@pytest.mark.parametrize("codec", ["zstd", "gzip"])
+def test_a_damaged_chunk_is_an_error(codec: Any, tmp_path: Path) -> None:
+    store = write_digits(tmp_path / "t.zarr", codec=codec)
+    chunk = store / "image" / "c" / "3" / "0" / "0"
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 1
+    chunk.write_bytes(data)
+    with pytest.raises(Exception, match=r"Zstd decompression error|invalid|CRC|distance"):
+        open_store(store).image.load()
+
+
+def test_plain_xarray_does_not_use_it(tmp_path: Path) -> None:
+    store = write_digits(tmp_path / "t.zarr")
+    open_store(store)
+    array = zarr.open_group(store, mode="r")["image"]
+    assert isinstance(array, zarr.Array)
+    assert not isinstance(array.async_array.codec_pipeline, ThreadedPipeline)

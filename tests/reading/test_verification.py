@@ -1,0 +1,395 @@
+"""What ``verify`` finds, and names, wherever the store is."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import shutil
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from click.testing import CliRunner
+from zarr.core.sync import sync
+from zarr.storage import LocalStore, MemoryStore
+
+from mnist_zarr.catalog.opening import open_dataset
+from mnist_zarr.cli import main
+from mnist_zarr.dataset.records import DATASET_ID
+from mnist_zarr.dataset.schema import make_dataset
+from mnist_zarr.dataset.selection import select
+from mnist_zarr.dataset.transform import rescale
+from mnist_zarr.errors import StoreNotFoundError
+from mnist_zarr.reading import stored_samples
+from mnist_zarr.reading.reader import open_store
+from mnist_zarr.reading.verification import Problem, verify
+from mnist_zarr.stores.bucket import BucketStore
+from mnist_zarr.writing.writer import write_zarr
+from tests.support.object_server import BUCKET, S3Server
+
+LAYOUTS: list[dict[str, Any]] = [
+    {},
+    {"order": "label"},
+    {"order": "label", "shard_bytes": 100_000},
+    {"zarr_format": 2, "codec": "gzip", "level": 5},
+    {"rescale": (-1, 1)},
+]
+AS_RECORDED = [
+    "metadata, as recorded when the store was built",
+    "image, label, split, as recorded when the store was built",
+]
+AS_MNIST = "image, label, equal to the files of 'mnist'"
+
+
+def digits(n_samples: int = 200) -> xr.Dataset:
+    return open_dataset("mnist").isel(sample=slice(0, n_samples)).load()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    write_zarr(digits(), tmp_path / "d.zarr", chunk_bytes=40_000)
+    return tmp_path / "d.zarr"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_whole_store_is_confirmed_by_its_records_and_by_the_source(
+    tmp_path: Path, layout: dict[str, Any]
+) -> None:
+    write_zarr(digits(), tmp_path / "d.zarr", chunk_bytes=40_000, **layout)
+    report = verify(tmp_path / "d.zarr")
+    assert report.is_whole
+    assert report.problems == []
+    assert report.confirmed == [*AS_RECORDED, AS_MNIST]
+    assert report.unchecked == []
+    assert report.n_samples == 200
+    n_files = sum(path.is_file() for path in (tmp_path / "d.zarr").rglob("*"))
+    assert report.n_objects == n_files
+
+
+def test_images_without_pixels_need_no_chunks() -> None:
+    store = MemoryStore()
+    write_zarr(make_dataset(np.zeros((3, 0, 4), np.uint8)), store, chunk_bytes=1, shard_bytes=1)
+    assert verify(store).problems == []
+
+
+def test_all_of_mnist_in_both_orders(tmp_path: Path) -> None:
+    for order in ("source", "label"):
+        ds = open_dataset("mnist")
+        write_zarr(ds, tmp_path / f"{order}.zarr", order=order, level=1)
+        assert verify(tmp_path / f"{order}.zarr").confirmed == [*AS_RECORDED, AS_MNIST]
+
+
+@pytest.mark.parametrize(
+    ("make", "confirmed"),
+    [
+        (lambda ds: select(ds, label=[3, 7]), [*AS_RECORDED, AS_MNIST]),
+        (lambda ds: ds.isel(sample=[5, 3, 90]), AS_RECORDED),  # stored in no order of the source
+        (lambda ds: rescale(ds), [*AS_RECORDED, "label, equal to the files of 'mnist'"]),
+        (lambda ds: ds.drop_vars("split"), [AS_RECORDED[0], AS_RECORDED[1].replace(", split", "")]),
+        (lambda ds: ds.isel(sample=slice(0)), AS_RECORDED),
+    ],
+    ids=["selection", "shuffled", "rescaled", "without splits", "empty"],
+)
+def test_what_was_written_of_mnist_is_confirmed_as_far_as_it_can_be(
+    tmp_path: Path, make: Any, confirmed: list[str]
+) -> None:
+    write_zarr(make(digits()), tmp_path / "d.zarr", chunk_bytes=40_000)
+    report = verify(tmp_path / "d.zarr")
+    assert report.problems == []
+    assert [line for line in confirmed if line not in report.confirmed] == []
+
+
+def test_a_store_that_is_written_anew_from_another_has_hashes_of_its_own(store: Path) -> None:
+    again = store.with_name("again.zarr")
+    write_zarr(open_store(store).drop_vars("split").isel(sample=slice(9, 50)), again)
+    assert verify(again).is_whole
+    assert "split_sha256" not in open_store(again).attrs
+
+
+# -- where the store is -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    server = S3Server()
+    server.reset()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def web_address(tmp_path: Path) -> Iterator[str]:
+    class Silent(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: Any) -> None:
+            """Say nothing."""
+
+    handler = functools.partial(Silent, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_damage_in_a_bucket_is_named(s3: S3Server) -> None:
+    url = f"s3://{BUCKET}/d.zarr"
+    write_zarr(digits(), url, chunk_bytes=40_000, storage_options=s3.options)
+    assert verify(url, storage_options=s3.options).is_whole
+    sync(BucketStore.from_url(url, s3.options).delete("image/c/1/0/0"))
+    report = verify(url, storage_options=s3.options)
+    assert report.problems == [Problem("image/c/1/0/0", "is missing")]
+
+
+def test_damage_on_a_web_server_is_named(store: Path, web_address: str) -> None:
+    url = f"{web_address}/{store.name}"
+    assert verify(url).confirmed == [*AS_RECORDED, AS_MNIST]
+    (store / "image" / "c" / "1" / "0" / "0").unlink()
+    flip_a_byte(store / "label" / "c" / "0")
+    places = [problem.place for problem in verify(url).problems]
+    assert sorted(places) == ["image/c/1/0/0", "label/c/0"]
+
+
+def test_damage_in_a_zip_file_is_named(store: Path) -> None:
+    packed = store.with_name("d.zarr.zip")
+    write_zarr(digits(), packed, chunk_bytes=40_000)
+    assert verify(packed).confirmed == [*AS_RECORDED, AS_MNIST]
+    without = store.with_name("without.zarr.zip")
+    with zipfile.ZipFile(packed) as old, zipfile.ZipFile(without, "w") as new:
+        for name in old.namelist():
+            if name != "image/c/2/0/0":
+                new.writestr(name, old.read(name))
+    assert verify(without).problems == [Problem("image/c/2/0/0", "is missing")]
+
+
+@pytest.mark.parametrize("kind", ["memory://box/d.zarr", "icechunk+file://{folder}/repo"])
+def test_other_targets(tmp_path: Path, kind: str, memory_url: str) -> None:
+    target = kind.format(folder=tmp_path)
+    write_zarr(digits(), target, order="label", chunk_bytes=40_000)
+    report = verify(target)
+    assert report.problems == []
+    assert report.confirmed[-2:] == [AS_RECORDED[1], AS_MNIST]
+
+
+def test_a_store_object_is_verified_as_it_is(store: Path) -> None:
+    (store / "image" / "c" / "1" / "0" / "0").unlink()
+    problems = verify(LocalStore(store)).problems
+    assert problems == [Problem("image/c/1/0/0", "is missing")]
+
+
+def test_where_there_is_no_store_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StoreNotFoundError, match="there is no Zarr store"):
+        verify(tmp_path / "nothing.zarr")
+    with pytest.raises(StoreNotFoundError, match="there is no Zarr store to verify"):
+        verify(tmp_path)
+
+
+# -- what is found ----------------------------------------------------------------------
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_every_damaged_object_is_named_once(tmp_path: Path) -> None:
+    target = tmp_path / "d.zarr"
+    write_zarr(digits(), target, order="label", chunk_bytes=20_000)
+    flip_a_byte(target / "image" / "c" / "3" / "0" / "0")
+    flip_a_byte(target / "split" / "c" / "0")
+    (target / "image" / "c" / "5" / "0" / "0").write_bytes(b"")
+    (target / "image" / "c" / "7" / "0" / "0").unlink()
+    report = verify(target)
+    assert sorted(problem.place for problem in report.problems) == [
+        "image/c/3/0/0",
+        "image/c/5/0/0",
+        "image/c/7/0/0",
+        "split/c/0",
+    ]
+    assert report.confirmed[-1] == "label, equal to the files of 'mnist'"
+
+
+def test_a_damaged_order_leaves_the_content_unchecked(store: Path) -> None:
+    flip_a_byte(store / "source_index" / "c" / "0")
+    report = verify(store)
+    assert [problem.place for problem in report.problems] == ["source_index/c/0"]
+    assert report.unchecked == ["what else is stored: source_index would tell its order"]
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_changed_metadata_are_found_in_every_document(store: Path) -> None:
+    edit(store / "image" / "zarr.json", "0 is background", "0 is foreground")
+    place = "image/zarr.json"
+    what = "does not say what the consolidated metadata say"
+    assert verify(store).problems == [Problem(place, what)]
+    edit(store / "zarr.json", "0 is background", "0 is foreground")
+    what = "the metadata are not those with which the store was built"
+    assert verify(store).problems == [Problem("zarr.json", what)]
+    (store / "image" / "zarr.json").unlink()
+    assert verify(store).problems == [Problem("image/zarr.json", "is missing")]
+
+
+def test_documents_that_are_not_json_are_named(store: Path) -> None:
+    (store / "label" / "zarr.json").write_text("{")
+    assert [problem.place for problem in verify(store).problems] == ["label/zarr.json"]
+    (store / "zarr.json").write_text("{")
+    (problem,) = verify(store).problems
+    assert problem.place == "zarr.json"
+    assert problem.what.startswith("cannot be understood: ")
+
+
+def test_the_layout_of_the_documents_does_not_matter(store: Path) -> None:
+    for path in store.rglob("zarr.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()), sort_keys=True))
+    assert verify(store).is_whole
+
+
+def overwrite(store: Path, name: str, values: np.ndarray[Any, Any]) -> None:
+    array = zarr.open_group(store, mode="r+")[name]
+    assert isinstance(array, zarr.Array)
+    array[:] = values
+
+
+@pytest.mark.parametrize("name", ["image", "label", "split"])
+def test_other_values_in_sound_chunks_are_found(store: Path, name: str) -> None:
+    values = open_store(store)[name].values
+    values[7] = "test" if name == "split" else 9
+    overwrite(store, name, values)
+    problems = [problem for problem in verify(store).problems if problem.place == name]
+    assert problems == [Problem(name, "its values are not those with which the store was built")]
+
+
+def test_a_sample_that_is_named_twice_is_found(store: Path) -> None:
+    overwrite(store, "source_index", np.repeat(np.arange(100, dtype="uint32"), 2))
+    problem = Problem("source_index", "has 0 more than once: it must name each sample")
+    assert problem in verify(store).problems
+
+
+def test_samples_that_the_data_set_has_not_are_found(tmp_path: Path) -> None:
+    ds = digits().assign_coords(source_index=("sample", np.arange(200) + 69_900))
+    write_zarr(ds, tmp_path / "d.zarr")
+    problem = Problem("source_index", "has 70000, but 'mnist' has 70,000 samples")
+    assert verify(tmp_path / "d.zarr").problems == [problem]
+
+
+def test_labels_without_a_name_are_found(store: Path) -> None:
+    overwrite(store, "label", np.full(200, 42, dtype="uint8"))
+    problem = Problem("label", "has values that flag_values does not name, such as 42")
+    assert problem in verify(store).problems
+
+
+def test_lengths_that_contradict_each_other_are_found(store: Path) -> None:
+    document = json.loads((store / "zarr.json").read_text())
+    document["consolidated_metadata"]["metadata"]["label"]["shape"] = [199]
+    (store / "zarr.json").write_text(json.dumps(document))
+    assert "dimension 'sample' has length 199, but 200 in 'image'" in (
+        problem.what for problem in verify(store).problems
+    )
+
+
+def test_a_data_set_that_only_claims_to_be_mnist_is_found_out(tmp_path: Path) -> None:
+    ds = digits().assign(image=255 - digits().image)
+    write_zarr(ds, tmp_path / "d.zarr")
+    (problem,) = verify(tmp_path / "d.zarr").problems
+    assert problem.place == "image"
+    assert problem.what.startswith("is not that of the data set 'mnist'")
+    del ds.attrs[DATASET_ID]
+    write_zarr(ds, tmp_path / "d.zarr", overwrite=True)
+    assert verify(tmp_path / "d.zarr").is_whole
+
+
+def test_a_data_set_whose_files_are_not_here_is_not_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MNIST_ZARR_CACHE", str(tmp_path / "cache"))
+    write_zarr(digits().assign_attrs(id="kmnist"), tmp_path / "d.zarr")
+    report = verify(tmp_path / "d.zarr")
+    assert report.is_whole
+    assert report.unchecked == ["the files of 'kmnist', which are not on this machine"]
+
+
+def test_a_store_of_plain_xarray_is_checked_as_far_as_it_can_be(tmp_path: Path) -> None:
+    ds = xr.Dataset({"image": (("sample", "row"), np.ones((6, 2), "uint8"))})
+    ds.to_zarr(tmp_path / "d.zarr", consolidated=False, zarr_format=3)
+    report = verify(tmp_path / "d.zarr")
+    assert report.is_whole
+    assert report.unchecked == [
+        "metadata: no hash of them is recorded",
+        "image: no hash is recorded",
+    ]
+
+
+@pytest.mark.parametrize("name", ["offset", "seed"])
+def test_damage_of_a_single_number_is_named(tmp_path: Path, name: str) -> None:
+    target = tmp_path / "d.zarr"
+    write_zarr(digits().assign(offset=np.float64(0.5)).assign_coords(seed=np.int64(7)), target)
+    assert verify(target).problems == []
+    (target / name / "c").unlink()
+    assert verify(target).problems == [Problem(f"{name}/c", "is missing")]
+    (target / name / "c").write_bytes(b"")
+    (problem,) = verify(target).problems
+    assert problem.place == f"{name}/c"
+
+
+def test_a_missing_chunk_beside_the_first_column_is_named() -> None:
+    store = MemoryStore()
+    ds = xr.Dataset({"image": (("sample", "row"), np.ones((6, 8), "uint8"))})
+    ds.to_zarr(store, encoding={"image": {"chunks": (3, 4)}}, consolidated=False, zarr_format=3)
+    assert verify(store).problems == []
+    sync(store.delete("image/c/1/1"))
+    assert verify(store).problems == [Problem("image/c/1/1", "is missing")]
+
+
+def test_groups_inside_a_store_are_not_called_whole() -> None:
+    store = MemoryStore()
+    zarr.create_group(store).create_group("more")
+    assert "the group 'more' inside" in verify(store).unchecked
+
+
+# -- memory and order -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_few_decoded_chunks_at_a_time_are_enough(
+    tmp_path: Path, layout: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_samples, "DECODED_BYTES", 80_000)
+    monkeypatch.setattr(stored_samples, "BLOCK_BYTES", 30_000)
+    write_zarr(digits(), tmp_path / "d.zarr", chunk_bytes=20_000, **layout)
+    assert verify(tmp_path / "d.zarr").confirmed == [*AS_RECORDED, AS_MNIST]
+
+
+# -- the command ------------------------------------------------------------------------
+
+
+def test_the_command_tells_by_exit_code_and_text(store: Path) -> None:
+    whole = CliRunner().invoke(main, ["verify", str(store)])
+    assert whole.exit_code == 0
+    assert whole.stdout.splitlines()[0] == f"{store}: whole"
+    (store / "image" / "c" / "1" / "0" / "0").unlink()
+    damaged = CliRunner().invoke(main, ["verify", str(store)])
+    assert damaged.exit_code == 1
+    assert damaged.stdout.splitlines()[0] == f"{store}: DAMAGED OR CHANGED, 1 problem"
+    assert "  image/c/1/0/0: is missing" in damaged.stdout.splitlines()
+    assert damaged.stderr == ""
+
+
+def test_the_command_prints_json(store: Path) -> None:
+    shutil.rmtree(store / "label" / "c")
+    done = CliRunner().invoke(main, ["verify", str(store), "--json"])
+    found = json.loads(done.stdout)
+    assert done.exit_code == 1
+    assert found["is_whole"] is False
+    assert found["problems"] == [{"place": "label/c/0", "what": "is missing"}]
+    assert found["n_samples"] == 200
