@@ -10,8 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 from zarr.abc.store import Store
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.buffer import default_buffer_prototype
 
 from mnist_zarr.errors import StoreError, StoreNotFoundError
 from mnist_zarr.files.failures import name_failures
@@ -26,6 +25,7 @@ from mnist_zarr.stores.keys import (
     read_documents,
     read_object,
     run_on_objects,
+    sync,
 )
 from mnist_zarr.stores.targets import Target, create_store, is_place_of, name_of, open_readable
 

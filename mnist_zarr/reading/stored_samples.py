@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.core.sync import sync
 
 from mnist_zarr.dataset.blocks import MAX_BLOCK_SAMPLES
 from mnist_zarr.errors import StoreReplacedError
 from mnist_zarr.stores.bucket import BucketStore
+from mnist_zarr.stores.keys import sync
 from mnist_zarr.stores.snapshot import LocalSnapshot
 
 BLOCK_BYTES = 16 << 20

@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.abc.store import Store
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.buffer import default_buffer_prototype
 
 from mnist_zarr.catalog.entries import CATALOG
 from mnist_zarr.catalog.opening import open_entry
@@ -35,7 +34,7 @@ from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SOURCE_INDEX
 from mnist_zarr.errors import MissingExtraError, StoreError, StoreNotFoundError
 from mnist_zarr.reading.reader import MISSING_IS_AN_ERROR, zarr_config
 from mnist_zarr.reading.stored_samples import Positions, StoredSamples, bytes_of_chunk
-from mnist_zarr.stores.keys import METADATA_NAMES, PARALLEL_REQUESTS, chunk_keys
+from mnist_zarr.stores.keys import METADATA_NAMES, PARALLEL_REQUESTS, chunk_keys, sync
 from mnist_zarr.stores.targets import Target, name_of, open_readable
 from mnist_zarr.terminal import sample_bar
 

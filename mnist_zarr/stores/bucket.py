@@ -16,8 +16,8 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore
 
 from mnist_zarr.errors import StoreError

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import zarr
+from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
-from zarr.core.buffer import Buffer, default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.buffer import default_buffer_prototype
+from zarr.core.sync import sync as zarr_sync
 from zarr.storage import MemoryStore
 
 from mnist_zarr.errors import StoreError
 from mnist_zarr.files.failures import name_failures
 from mnist_zarr.pool import open_pool
+
+T = TypeVar("T")
 
 METADATA_NAMES = ("zarr.json", ".zmetadata", ".zgroup")
 # Without these at its root a store does not open, whatever else is there.
@@ -24,6 +27,12 @@ DOCUMENT_NAMES_OF_FORMAT_2 = (".zmetadata", ".zgroup", ".zarray", ".zattrs")
 DOCUMENT_NAMES = ("zarr.json", *DOCUMENT_NAMES_OF_FORMAT_2)
 # Requests that wait for the network at the same time.
 PARALLEL_REQUESTS = 16
+
+
+def sync(request: Coroutine[Any, Any, T]) -> T:
+    """Wait for what a store was asked for, and return it."""
+    # Zarr's stores are asynchronous, in an event loop of its own; it has no public way to wait.
+    return zarr_sync(request)
 
 
 def object_keys(documents: Mapping[str, Buffer]) -> Iterator[str]:

@@ -13,8 +13,8 @@ import os
 from pathlib import Path
 from typing import Self
 
+from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
 from mnist_zarr.errors import StoreError, StoreReplacedError

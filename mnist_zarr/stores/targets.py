@@ -27,7 +27,6 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from zarr.abc.store import Store
-from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, ZipStore
 
 from mnist_zarr.errors import OptionError, StoreError, StoreNotFoundError
@@ -42,6 +41,7 @@ from mnist_zarr.stores.keys import (
     object_keys,
     read_object,
     root_first,
+    sync,
 )
 from mnist_zarr.stores.snapshot import LocalSnapshot
 from mnist_zarr.stores.staging import already_exists, build_beside, not_a_store

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
-from zarr.core.buffer import Buffer
-from zarr.core.sync import sync
 from zarr.storage import WrapperStore
 
 from mnist_zarr.errors import StoreError, TargetExistsError
@@ -19,6 +18,7 @@ from mnist_zarr.stores.keys import (
     reads_as,
     root_first,
     root_last,
+    sync,
 )
 
 MARKER = ".unfinished"

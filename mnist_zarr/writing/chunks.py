@@ -8,13 +8,14 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import zarr
+from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
-from zarr.core.buffer import Buffer, default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore, StorePath
 
 from mnist_zarr.dataset.records import run_lengths
 from mnist_zarr.dataset.schema import is_string
+from mnist_zarr.stores.keys import sync
 from mnist_zarr.writing.layout import Compression
 
 

@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
-from zarr.core.buffer import Buffer
-from zarr.core.sync import sync
 from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
 from mnist_zarr.dataset.records import METADATA_SHA256, metadata_sha256
 from mnist_zarr.dataset.schema import STRING_DTYPE
+from mnist_zarr.stores.keys import sync
 from mnist_zarr.writing.chunks import ArrayWriter, bind_array
 from mnist_zarr.writing.layout import Compression, ZarrFormat
 

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from zarr.core.sync import sync
 
 import mnist_zarr
 from mnist_zarr.dataset.schema import make_dataset
@@ -27,6 +26,7 @@ from mnist_zarr.hosting.cors import cors_rule
 from mnist_zarr.hosting.croissant import CARD, make_address
 from mnist_zarr.hosting.publication import publish
 from mnist_zarr.stores.bucket import BucketStore
+from mnist_zarr.stores.keys import sync
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.object_server import BUCKET, S3Server
 

@@ -17,7 +17,6 @@ import pytest
 import xarray as xr
 import zarr
 from click.testing import CliRunner
-from zarr.core.sync import sync
 from zarr.storage import LocalStore, MemoryStore
 
 from mnist_zarr.catalog.opening import open_dataset
@@ -31,6 +30,7 @@ from mnist_zarr.reading import stored_samples
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.reading.verification import Problem, verify
 from mnist_zarr.stores.bucket import BucketStore
+from mnist_zarr.stores.keys import sync
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.object_server import BUCKET, S3Server
 

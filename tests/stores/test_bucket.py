@@ -16,8 +16,7 @@ import fsspec
 import numpy as np
 import pytest
 import xarray as xr
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore, ObjectStore
 
 import mnist_zarr
@@ -33,7 +32,7 @@ from mnist_zarr.formats.idx import write_idx
 from mnist_zarr.formats.idx_engine import open_idx
 from mnist_zarr.stores import bucket
 from mnist_zarr.stores.bucket import BucketStore
-from mnist_zarr.stores.keys import copy_objects, is_document, keys_of
+from mnist_zarr.stores.keys import copy_objects, is_document, keys_of, sync
 from mnist_zarr.stores.upload import MARKER, Upload
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.object_server import BUCKET, KEYS, S3Server

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from filelock import FileLock
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore, ZipStore
 
 from mnist_zarr.dataset.schema import make_dataset
@@ -30,7 +29,7 @@ from mnist_zarr.errors import (
 )
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.stores import staging
-from mnist_zarr.stores.keys import copy_objects, keys_of
+from mnist_zarr.stores.keys import copy_objects, keys_of, sync
 from mnist_zarr.stores.targets import create_store
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.versions import needs_zip_urls
