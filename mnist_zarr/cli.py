@@ -102,6 +102,17 @@ def _storage_options(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
+def _source_options(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--source-option",
+        "source_options",
+        type=StorageOption(),
+        multiple=True,
+        callback=_as_dict,
+        help="The same for a source behind a URL.",
+    )(command)
+
+
 def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option(
         "--progress/--no-progress",
@@ -165,6 +176,7 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
 @_storage_options
+@_source_options
 @_progress_option
 def build(target: str, sources: tuple[str, ...], zarr_format: str, **options: Any) -> None:
     """Build the Zarr store TARGET from MNIST or another source.
@@ -225,6 +237,7 @@ def verify(store: str, as_json: bool, **options: Any) -> None:
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
 @_storage_options
+@_source_options
 @_progress_option
 def publish(store: str, target: str, **options: Any) -> None:
     """Copy the finished STORE to TARGET and read it back from there.

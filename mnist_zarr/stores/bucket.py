@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable, Mapping
 from typing import Any, cast
 
 from zarr.abc.buffer import Buffer, BufferPrototype
@@ -32,6 +32,11 @@ ALLOWED_EXCEPTIONS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 # publishes promises that the address never gets other content.
 REVALIDATED = "public, no-cache"
 IMMUTABLE = "public, max-age=31536000, immutable"
+# What file systems say of an object that another version of it does not share.
+VERSION_NAMES = (
+    *("ETag", "etag", "generation", "VersionId", "version_id", "content_md5"),
+    *("LastModified", "last_modified", "mtime", "updated", "created", "size"),
+)
 MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
 
 
@@ -112,6 +117,15 @@ class BucketStore(FsspecStore):
         with self._reported("read", key):
             return await super().getsize(key)
 
+    async def identity(self, key: str) -> Hashable | None:
+        """Return what tells this version of an object from any other; None if it is not there."""
+        self.fs.invalidate_cache()
+        with self._reported("read", key):
+            try:
+                return _version(await self.fs._info(f"{self.path}/{key}"))
+            except FileNotFoundError:
+                return None
+
     async def holds(self, key: str, data: bytes) -> bool:
         """Whether the object is there with this content.
 
@@ -145,3 +159,16 @@ def object_headers(fs: Any, content_type: str, *, is_immutable: bool) -> dict[st
         settings = ContentSettings(content_type=content_type, cache_control=cache_control)
         return {"content_settings": settings}
     return {}
+
+
+def identity_of_object(fs: Any, path: str) -> Hashable | None:
+    """Return what tells this version of an object from any other; None if it is not there."""
+    fs.invalidate_cache()
+    try:
+        return _version(fs.info(path))
+    except FileNotFoundError:
+        return None
+
+
+def _version(info: Mapping[str, Any]) -> Hashable:
+    return tuple(str(info[name]) for name in VERSION_NAMES if info.get(name))

@@ -28,9 +28,9 @@ from mnist_zarr.errors import (
     TargetExistsError,
 )
 from mnist_zarr.reading.reader import open_store
-from mnist_zarr.stores import staging
+from mnist_zarr.stores import local
 from mnist_zarr.stores.keys import copy_objects, keys_of, sync
-from mnist_zarr.stores.targets import create_store
+from mnist_zarr.stores.targets import parse_target
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.versions import needs_zip_urls
 
@@ -56,13 +56,13 @@ def make_store(place: Path, text: str = "old") -> Path:
 @pytest.fixture(params=["in one step", "in two steps"])
 def way_of_exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "in two steps":
-        monkeypatch.setattr(staging, "_exchange_at_once", lambda one, other: False)
+        monkeypatch.setattr(local, "_exchange_at_once", lambda one, other: False)
     return str(request.param)
 
 
 def test_a_new_store_appears_when_it_is_complete(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "new.zarr"
-    with create_store(target) as store:
+    with parse_target(target).create() as store:
         put(store, "zarr.json", "new")
         assert not target.exists()
     assert (target / "zarr.json").read_text() == "new"
@@ -73,7 +73,7 @@ def test_a_new_store_appears_when_it_is_complete(tmp_path: Path) -> None:
 def test_overwriting_replaces_the_whole_store(tmp_path: Path) -> None:
     target = make_store(tmp_path / "a.zarr")
     (target / "left-over").write_text("of the old store")
-    with create_store(target, overwrite=True) as store:
+    with parse_target(target).create(overwrite=True) as store:
         put(store, "zarr.json", "new")
         assert (target / "zarr.json").read_text() == "old"
     assert os.listdir(target) == ["zarr.json"]
@@ -88,7 +88,7 @@ def test_an_error_or_ctrl_c_leaves_the_old_store_and_no_rubbish(
     target = make_store(tmp_path / "a.zarr")
 
     def build_and_fail() -> None:
-        with create_store(target, overwrite=True) as store:
+        with parse_target(target).create(overwrite=True) as store:
             put(store, "zarr.json", "new")
             raise error
 
@@ -100,15 +100,15 @@ def test_an_error_or_ctrl_c_leaves_the_old_store_and_no_rubbish(
 
 KILLED_BUILD = """
 import os, signal, sys
-from mnist_zarr.stores import staging, targets
+from mnist_zarr.stores import local, targets
 if sys.argv[2] == "between":
-    staging._exchange_at_once = lambda one, other: False
-    rename = staging.Path.rename
+    local._exchange_at_once = lambda one, other: False
+    rename = local.Path.rename
     def rename_once(self, other):
         rename(self, other)
         os.kill(os.getpid(), signal.SIGKILL)
-    staging.Path.rename = rename_once
-with targets.create_store(sys.argv[1], overwrite=True) as store:
+    local.Path.rename = rename_once
+with targets.parse_target(sys.argv[1]).create(overwrite=True) as store:
     open(os.path.join(str(store.root), "zarr.json"), "w").write("half")
     if sys.argv[2] == "during":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -125,10 +125,10 @@ def test_the_next_build_succeeds_after_a_killed_one(tmp_path: Path, moment: str)
     if moment == "during":
         assert (target / "zarr.json").read_text() == "old"
     # Without overwrite=True the old store is found again, wherever the kill left it.
-    with pytest.raises(TargetExistsError), create_store(target):
+    with pytest.raises(TargetExistsError), parse_target(target).create():
         pass
     assert (target / "zarr.json").read_text() == "old"
-    with create_store(target, overwrite=True) as store:
+    with parse_target(target).create(overwrite=True) as store:
         put(store, "zarr.json", "new")
     assert (target / "zarr.json").read_text() == "new"
     assert os.listdir(tmp_path) == ["a.zarr"]
@@ -136,11 +136,11 @@ def test_the_next_build_succeeds_after_a_killed_one(tmp_path: Path, moment: str)
 
 def test_a_second_build_of_the_same_target_says_so(tmp_path: Path) -> None:
     target = tmp_path / "a.zarr"
-    with create_store(target) as store:
+    with parse_target(target).create() as store:
         put(store, "zarr.json", "first")
         with (
             pytest.raises(TargetBusyError, match="another build of this target is under way"),
-            create_store(target),
+            parse_target(target).create(),
         ):
             pass
     assert (target / "zarr.json").read_text() == "first"
@@ -154,7 +154,7 @@ def test_a_lock_file_without_a_process_does_not_hinder(tmp_path: Path) -> None:
         pass
     (beside / "new-1a2b3c4d").mkdir()
     (beside / "new-1a2b3c4d" / "rubbish").write_text("of a killed build")
-    with create_store(tmp_path / "a.zarr") as store:
+    with parse_target(tmp_path / "a.zarr").create() as store:
         put(store, "zarr.json", "new")
     assert os.listdir(tmp_path / "a.zarr") == ["zarr.json"]
     assert os.listdir(tmp_path) == ["a.zarr"]
@@ -164,7 +164,7 @@ def test_an_existing_target_is_refused_unless_overwriting(tmp_path: Path) -> Non
     target = make_store(tmp_path / "a.zarr")
     with (
         pytest.raises(TargetExistsError, match="exists already; choose another name"),
-        create_store(target),
+        parse_target(target).create(),
     ):
         pass
     assert os.listdir(tmp_path) == ["a.zarr"]
@@ -176,13 +176,13 @@ def test_a_folder_that_is_no_store_is_never_replaced(tmp_path: Path) -> None:
     (precious / "chapter.txt").write_text("ten years")
     with (
         pytest.raises(StoreError, match="is a folder but not a Zarr store"),
-        create_store(precious, overwrite=True),
+        parse_target(precious).create(overwrite=True),
     ):
         pass
     (tmp_path / "file").write_text("text")
     with (
         pytest.raises(StoreError, match="is a file, not a Zarr store"),
-        create_store(tmp_path / "file", overwrite=True),
+        parse_target(tmp_path / "file").create(overwrite=True),
     ):
         pass
     assert (precious / "chapter.txt").read_text() == "ten years"
@@ -191,14 +191,14 @@ def test_a_folder_that_is_no_store_is_never_replaced(tmp_path: Path) -> None:
 def test_a_link_to_a_store_stays_a_link(tmp_path: Path) -> None:
     place = make_store(tmp_path / "real.zarr")
     (tmp_path / "link.zarr").symlink_to(place)
-    with create_store(tmp_path / "link.zarr", overwrite=True) as store:
+    with parse_target(tmp_path / "link.zarr").create(overwrite=True) as store:
         put(store, "zarr.json", "new")
     assert (tmp_path / "link.zarr").is_symlink()
     assert (place / "zarr.json").read_text() == "new"
 
 
 def test_what_a_dying_worker_left_half_written_is_removed(tmp_path: Path) -> None:
-    with create_store(tmp_path / "a.zarr") as store:
+    with parse_target(tmp_path / "a.zarr").create() as store:
         put(store, "zarr.json", "new")
         assert isinstance(store, LocalStore)
         (Path(store.root) / "c").mkdir()
@@ -210,7 +210,7 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None
     (tmp_path / "file").write_text("not a folder")
     with (
         pytest.raises(StoreError, match="was not built"),
-        create_store(tmp_path / "file" / "a.zarr"),
+        parse_target(tmp_path / "file" / "a.zarr").create(),
     ):
         pass
 
@@ -220,17 +220,17 @@ def test_a_store_that_cannot_be_renamed_has_no_metadata_before_it_is_complete(ta
     place: Any = MemoryStore() if target == "object" else "memory://storage-test.zarr"
     source = in_memory()
     for overwrite in (False, True):
-        with create_store(place, overwrite=overwrite) as store:
+        with parse_target(place).create(overwrite=overwrite) as store:
             copy_objects(source, store, keys_of(source))
             with pytest.raises(StoreError):
                 open_store(place)
         xr.testing.assert_identical(open_store(place).load(), open_store(source).load())
-    with pytest.raises(TargetExistsError), create_store(place):
+    with pytest.raises(TargetExistsError), parse_target(place).create():
         pass
 
 
 def test_a_file_url_is_a_folder_of_this_machine(tmp_path: Path) -> None:
-    with create_store(f"file://{tmp_path}/a.zarr") as store:
+    with parse_target(f"file://{tmp_path}/a.zarr").create() as store:
         put(store, "zarr.json", "new")
         assert os.listdir(tmp_path) == [".a.zarr.building"]
     assert (tmp_path / "a.zarr" / "zarr.json").read_text() == "new"
@@ -277,7 +277,7 @@ def test_a_zip_file_is_replaced_as_a_whole_or_kept(tmp_path: Path) -> None:
         write_zarr(DS, target)
 
     def build_and_fail() -> None:
-        with create_store(target, overwrite=True):
+        with parse_target(target).create(overwrite=True):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -388,7 +388,7 @@ def test_a_killed_or_failed_build_leaves_the_last_commit(repository: str, way: s
     else:
         with (
             pytest.raises(KeyError, match="half"),
-            create_store(repository, overwrite=True) as store,
+            parse_target(repository).create(overwrite=True) as store,
         ):
             put(store, {"half": "of it"}["half written"], "")
     assert len(commits(repository)) == 2
@@ -403,7 +403,7 @@ def test_of_two_builds_into_a_repository_one_is_committed_and_the_other_says_so(
     source = in_memory()
 
     def build_during_another_build() -> None:
-        with create_store(repository, overwrite=True) as store:
+        with parse_target(repository).create(overwrite=True) as store:
             copy_objects(source, store, keys_of(source))
             write_zarr(DS.isel(sample=slice(5)), repository, overwrite=True)
 
