@@ -37,10 +37,8 @@ class BucketFolder(Place):
         if "//" in store.path:
             raise StoreError(f"{self.name}: has nothing between two slashes; leave one out")
         store.is_immutable = immutable
-        upload = Upload(store)
-        upload.begin(self.name, overwrite=overwrite)
-        yield upload
-        upload.finish(self.name)
+        with _upload(self.name, store, overwrite) as upload:
+            yield upload
 
     def open(self) -> Store:
         return self._store(read_only=True)
@@ -66,10 +64,8 @@ class GivenStore(Place):
 
     @contextlib.contextmanager
     def create(self, *, overwrite: bool = False, immutable: bool = False) -> Iterator[Store]:
-        upload = Upload(self._store)
-        upload.begin(self.name, overwrite=overwrite)
-        yield upload
-        upload.finish(self.name)
+        with _upload(self.name, self._store, overwrite) as upload:
+            yield upload
 
     def open(self) -> Store:
         return self._store
@@ -79,6 +75,14 @@ class GivenStore(Place):
 
     def changes_under(self, store: Store) -> bool:
         return store is self._store
+
+
+@contextlib.contextmanager
+def _upload(name: str, store: Store, overwrite: bool) -> Iterator[Upload]:
+    upload = Upload(store)
+    upload.begin(name, overwrite=overwrite)
+    yield upload
+    upload.finish(name)
 
 
 def identity_of_root(store: Store) -> Hashable | None:

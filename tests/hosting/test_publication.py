@@ -121,6 +121,17 @@ def test_a_store_on_a_web_server_is_published(s3: S3Server, store: Path, tmp_pat
     )
 
 
+def test_a_store_in_a_private_bucket_is_published(
+    s3: S3Server, store: Path, tmp_path: Path
+) -> None:
+    publish(store, URL, storage_options=s3.options)
+    publish(URL, tmp_path / "again.zarr", source_options=s3.options)
+    publish(URL, f"{URL}.zip", source_options=s3.options, storage_options=s3.options)
+    xr.testing.assert_identical(
+        mnist_zarr.open_store(tmp_path / "again.zarr").load(), mnist_zarr.open_store(store).load()
+    )
+
+
 def test_what_readers_get_is_compared_with_what_was_sent(
     s3: S3Server, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
