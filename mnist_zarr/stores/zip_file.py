@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import zipfile
 from collections.abc import Hashable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from zarr.storage import ZipStore
 
 from mnist_zarr.errors import StoreError
 from mnist_zarr.files.failures import name_failures
+from mnist_zarr.files.scratch import fsync
 from mnist_zarr.files.urls import protocol_of
 from mnist_zarr.stores.bucket import BucketStore, identity_of_object, object_headers
 from mnist_zarr.stores.keys import METADATA_NAMES, sync
@@ -62,9 +64,13 @@ class LocalZip(LocalPlace):
             raise self.not_a_store("folder" if place.is_dir() else "file")
 
     def _move(self, fresh: Path, place: Path) -> None:
-        packed = fresh.with_name("packed")
+        packed = fresh.with_suffix(SUFFIX)
         pack(fresh, packed)
+        if place.exists():
+            packed.chmod(stat.S_IMODE(place.stat().st_mode))
+        fsync(packed)
         packed.replace(place)
+        fsync(place.parent)
 
 
 class RemoteZip(Place):
@@ -88,14 +94,11 @@ class RemoteZip(Place):
                         raise self.not_a_store("file")
         with stage() as staged:
             yield staged
-            packed = staged.root.with_name(f"{staged.root.name}{SUFFIX}")
-            try:
-                pack(staged.root, packed)
-                with name_failures(self.name, "written"):
-                    headers = object_headers(fs, "application/zip", is_immutable=immutable)
-                    fs.put_file(os.fspath(packed), path, **headers)
-            finally:
-                packed.unlink(missing_ok=True)
+            packed = staged.root.with_suffix(SUFFIX)
+            pack(staged.root, packed)
+            with name_failures(self.name, "written"):
+                headers = object_headers(fs, "application/zip", is_immutable=immutable)
+                fs.put_file(os.fspath(packed), path, **headers)
 
     def open(self) -> Store:
         # The options go to the outer file system, not to the one that reads zip files.
