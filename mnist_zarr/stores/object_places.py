@@ -15,6 +15,7 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore
 from mnist_zarr.errors import StoreError
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import OPENING_NAMES, sync
+from mnist_zarr.stores.lineage import same_objects
 from mnist_zarr.stores.place import Place
 from mnist_zarr.stores.snapshot import root_identity
 from mnist_zarr.stores.upload import Upload
@@ -47,8 +48,7 @@ class BucketFolder(Place):
         return identity_of_root(self.open())
 
     def changes_under(self, store: Store) -> bool:
-        here = self._store()
-        return isinstance(store, FsspecStore) and (here.fs, here.path) == (store.fs, store.path)
+        return same_objects(self._store(), store)
 
     def _store(self, *, read_only: bool = False) -> BucketStore:
         return BucketStore.from_url(self.name, self._options, read_only=read_only)
@@ -74,7 +74,7 @@ class GivenStore(Place):
         return identity_of_root(self._store)
 
     def changes_under(self, store: Store) -> bool:
-        return store is self._store
+        return same_objects(self._store, store)
 
 
 @contextlib.contextmanager
