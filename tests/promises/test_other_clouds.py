@@ -30,9 +30,12 @@ SCENARIO = """
 import fsspec, json, sys
 import numpy as np, xarray as xr
 import mnist_zarr
-from mnist_zarr.bucket import BucketStore, Upload, copy_objects, keys_of
+from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.errors import StoreError, StoreNotFoundError, TargetExistsError
-from mnist_zarr.schema import make_dataset
+from mnist_zarr.stores.bucket import BucketStore
+from mnist_zarr.stores.keys import copy_objects, keys_of
+from mnist_zarr.stores.targets import open_readable
+from mnist_zarr.stores.upload import Upload
 
 protocol, folder, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 url = f"{protocol}://box/t.zarr"
@@ -53,7 +56,7 @@ local = mnist_zarr.open_store(f"{folder}/t.zarr").load()
 # An upload that ended half-way is not there, and is gone on with.
 upload = Upload(BucketStore.from_url(url, options))
 upload.begin(url, overwrite=False)
-source = mnist_zarr.storage.readable(f"{folder}/t.zarr")
+source = open_readable(f"{folder}/t.zarr")
 copy_objects(source, upload, [key for key in keys_of(source) if "/c/1" in key])
 expect(StoreNotFoundError, mnist_zarr.open_store, url)
 mnist_zarr.write_zarr(ds, url, chunk_bytes=18, storage_options=options)
