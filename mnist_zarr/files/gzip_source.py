@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from zlib_ng import zlib_ng
 
-from mnist_zarr.errors import IdxFormatError
+from mnist_zarr.errors import FileFormatError
 from mnist_zarr.files.byte_source import READ_BYTES, ByteSource
 
 # The stubs of zlib-ng declare it as an instance.
@@ -116,11 +116,10 @@ class GzipSource(ByteSource):
             if not cursor.pending:
                 if cursor.inflate is None:
                     return b""
-                raise IdxFormatError(
+                raise FileFormatError(
                     f"{self.name}: the {self.ENCODING} data end at byte {cursor.raw_offset}, "
                     f"in the middle of a {self.ENCODING} member, after {cursor.offset} decoded "
-                    "bytes; "
-                    "the file is truncated: fetch it again"
+                    "bytes; the file is truncated: fetch it again"
                 )
             if cursor.inflate is None:
                 cursor.pending = cursor.pending.lstrip(b"\0")  # padding is allowed
@@ -139,7 +138,7 @@ class GzipSource(ByteSource):
             data = cast(bytes, cursor.inflate.decompress(cursor.pending, max_bytes))
         except InflateError as error:
             reason = str(error).rpartition(": ")[2]
-            raise IdxFormatError(
+            raise FileFormatError(
                 f"{self.name}: damaged {self.ENCODING} data at or after byte {here} ({reason}), "
                 f"after {cursor.offset} decoded bytes; fetch the file again"
             ) from error

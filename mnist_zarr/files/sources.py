@@ -17,11 +17,10 @@ from typing import Any, BinaryIO, cast
 import fsspec
 from fsspec.core import url_to_fs
 
-from mnist_zarr.errors import IdxFormatError, SourceError, SourceNotFoundError
+from mnist_zarr.errors import FileFormatError, SourceError, SourceNotFoundError
 from mnist_zarr.files.byte_source import READ_BYTES, ByteSource
-from mnist_zarr.files.failures import name_failures
 from mnist_zarr.files.gzip_source import GZIP_MAGIC, GzipSource
-from mnist_zarr.files.urls import is_url
+from mnist_zarr.files.urls import is_url, name_failures
 
 PathOrFile = str | os.PathLike[str] | BinaryIO
 
@@ -49,14 +48,14 @@ class LocalSource(ByteSource):
         except FileNotFoundError as error:
             raise SourceNotFoundError(f"{self.name}: there is no such file") from error
         except IsADirectoryError as error:
-            raise IdxFormatError(f"{self.name}: expected an IDX file, got a folder") from error
+            raise SourceError(f"{self.name}: expected a file, got a folder") from error
         self.size = self.size_limit = self._identity[0]
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         try:
             with open(self._path, "rb", buffering=0) as file:
                 if _identity(file) != self._identity:
-                    raise IdxFormatError(
+                    raise SourceError(
                         f"{self.name}: the file was changed while it was being read; "
                         "open it again when nothing writes to it"
                     )
@@ -110,7 +109,7 @@ class RemoteSource(ByteSource):
         with self._failures_named("read"):
             data = self._fs.cat_file(self._path, start=offset, end=stop)
         if len(data) > len(buffer):
-            raise IdxFormatError(
+            raise SourceError(
                 f"{self.name}: asked for bytes {offset} to {stop}, got {len(data)} bytes; "
                 f"the server ignores byte ranges: open 'simplecache::{self.name}'"
             )
@@ -127,7 +126,7 @@ class FileObjectSource(ByteSource):
 
     def __init__(self, file: BinaryIO) -> None:
         if isinstance(cast(object, file), io.TextIOBase):
-            raise IdxFormatError(f"{describe(file)}: opened as text; open it in mode 'rb'")
+            raise SourceError(f"{describe(file)}: opened as text; open it in mode 'rb'")
         if not hasattr(cast(object, file), "readinto"):
             raise SourceError(
                 f"expected a path, a URL or an open binary file, got {type(file).__name__}"
@@ -163,7 +162,7 @@ class FileObjectSource(ByteSource):
         if got == len(buffer):
             return got
         if offset + got < self._position:
-            raise IdxFormatError(
+            raise SourceError(
                 f"{self.name}: cannot go back to byte {offset} of a file that cannot seek; "
                 "save it to disk first"
             )
@@ -191,7 +190,7 @@ def open_bytes(source: PathOrFile, *, storage_options: dict[str, Any] | None = N
     ------
     SourceNotFoundError
         If there is no such file.
-    IdxFormatError
+    FileFormatError
         If it is gzip inside gzip.
     """
     encoded: ByteSource
@@ -205,7 +204,7 @@ def open_bytes(source: PathOrFile, *, storage_options: dict[str, Any] | None = N
         return encoded
     decoded = GzipSource(encoded)
     if decoded.read(0, 2) == GZIP_MAGIC:
-        raise IdxFormatError(
+        raise FileFormatError(
             f"{encoded.name}: byte 0 of the gunzipped data: gzip inside gzip; "
             "the file was compressed twice: gunzip it once"
         )

@@ -21,8 +21,7 @@ from zarr.abc.store import ByteRequest
 from zarr.storage import FsspecStore
 
 from mnist_zarr.errors import StoreError
-from mnist_zarr.files.failures import name_failures
-from mnist_zarr.files.urls import EXTRA_OF_PROTOCOL, protocol_of
+from mnist_zarr.files.urls import EXTRA_OF_PROTOCOL, name_failures, protocol_of
 from mnist_zarr.stores.keys import is_document, reads_as
 
 # What a file system raises of an object that is not there; zarr-python has these three too.

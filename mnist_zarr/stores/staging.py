@@ -26,7 +26,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mnist_zarr.errors import StoreError, TargetBusyError, TargetExistsError
-from mnist_zarr.files.failures import wrap_os_errors
+from mnist_zarr.files.output import wrap_os_errors
 from mnist_zarr.stores.keys import METADATA_NAMES
 from mnist_zarr.stores.zip_file import holds_store, is_archive, pack
 

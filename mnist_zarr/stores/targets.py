@@ -30,8 +30,7 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, ZipStore
 
 from mnist_zarr.errors import OptionError, StoreError, StoreNotFoundError
-from mnist_zarr.files.failures import name_failures
-from mnist_zarr.files.urls import is_url, protocol_of
+from mnist_zarr.files.urls import is_url, name_failures, protocol_of
 from mnist_zarr.stores.bucket import BucketStore, object_headers
 from mnist_zarr.stores.icechunk_repo import Transaction, is_repository, open_branch
 from mnist_zarr.stores.keys import (

@@ -7,7 +7,7 @@ from zarr.abc.store import Store
 from zarr.storage import WrapperStore
 
 from mnist_zarr.errors import StoreError, TargetExistsError
-from mnist_zarr.files.failures import name_failures
+from mnist_zarr.files.urls import name_failures
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import (
     OPENING_NAMES,

@@ -32,9 +32,9 @@ from mnist_zarr.catalog.entries import BUNDLED_FILES
 from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.cli import main
 from mnist_zarr.errors import (
-    IdxFormatError,
     MnistZarrError,
     OutputError,
+    SourceError,
     SourceNotFoundError,
     StoreError,
     TargetBusyError,
@@ -378,7 +378,7 @@ def test_a_source_that_is_lost_in_the_middle_is_an_error_and_leaves_nothing(
         write(self, start, rows)
 
     monkeypatch.setattr(ArrayWriter, "write", write_and_lose_the_source)
-    expected = SourceNotFoundError if what == "vanishes" else IdxFormatError
+    expected = SourceNotFoundError if what == "vanishes" else SourceError
     with pytest.raises(expected, match="while it was being read"):
         write_zarr(ds, tmp_path / "d.zarr")
     assert not (tmp_path / "d.zarr").exists()
