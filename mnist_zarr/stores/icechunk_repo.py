@@ -17,7 +17,7 @@ from zarr.abc.store import Store
 
 if TYPE_CHECKING:
     from icechunk import Repository, Storage
-from mnist_zarr.errors import MissingExtraError, StoreError, StoreNotFoundError, TargetBusyError
+from mnist_zarr.errors import StoreError, StoreNotFoundError, TargetBusyError, missing_extra
 
 PREFIX = "icechunk+"
 BRANCH = "main"
@@ -126,9 +126,7 @@ def _reported(url: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise MissingExtraError(
-            f"{url}: needs Icechunk: pip install 'mnist-zarr[icechunk]'"
-        ) from error
+        raise missing_extra(f"{url}: needs Icechunk", "icechunk") from error
     except StoreError:
         raise
     except Exception as error:  # Icechunk's have no base of their own

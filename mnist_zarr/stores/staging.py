@@ -25,7 +25,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mnist_zarr.errors import StoreError, TargetBusyError, TargetExistsError
+from mnist_zarr.errors import StoreError, TargetBusyError, already_exists
 from mnist_zarr.files.output import wrap_os_errors
 from mnist_zarr.stores.keys import METADATA_NAMES
 from mnist_zarr.stores.zip_file import holds_store, is_archive, pack
@@ -153,13 +153,6 @@ def _check_replaceable(place: Path, name: str, overwrite: bool) -> None:
 def not_a_store(name: str, kind: str) -> StoreError:
     """Return the error that says so of a target that will not be replaced."""
     return StoreError(f"{name}: is a {kind}, not a Zarr store; remove it or choose another name")
-
-
-def already_exists(name: str) -> TargetExistsError:
-    """Return the error that says so of a target."""
-    return TargetExistsError(
-        f"{name}: exists already; choose another name, or replace it with overwrite=True"
-    )
 
 
 def _exchange(fresh: Path, place: Path, old: Path) -> None:

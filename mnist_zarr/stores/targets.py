@@ -29,7 +29,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, ZipStore
 
-from mnist_zarr.errors import OptionError, StoreError, StoreNotFoundError
+from mnist_zarr.errors import OptionError, StoreError, StoreNotFoundError, already_exists
 from mnist_zarr.files.urls import is_url, name_failures, protocol_of
 from mnist_zarr.stores.bucket import BucketStore, object_headers
 from mnist_zarr.stores.icechunk_repo import Transaction, is_repository, open_branch
@@ -43,7 +43,7 @@ from mnist_zarr.stores.keys import (
     sync,
 )
 from mnist_zarr.stores.snapshot import LocalSnapshot
-from mnist_zarr.stores.staging import already_exists, build_beside, not_a_store
+from mnist_zarr.stores.staging import build_beside, not_a_store
 from mnist_zarr.stores.upload import Upload
 from mnist_zarr.stores.zip_file import holds_store, is_archive, pack
 
