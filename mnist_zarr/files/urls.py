@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
 
 from mnist_zarr.errors import (
     MissingExtraError,
@@ -29,6 +31,35 @@ def is_url(path: object) -> bool:
 def protocol_of(url: str) -> str:
     """Return what stands before ``://``, of the last file system in a chain of them."""
     return url.rpartition("::")[2].partition("://")[0]
+
+
+# What file systems call the version of an object (Google Cloud Storage; S3 and web servers; Azure;
+# GitHub), or else the time of its last change (S3; web servers; Azure; local and SFTP; memory).
+VERSION_NAMES = ("generation", "ETag", "etag", "sha")
+TIME_NAMES = ("LastModified", "Last-Modified", "last_modified", "mtime", "created")
+
+
+def identity_of(info: Mapping[str, Any]) -> str:
+    """Return what tells this version of a file or object from any other, as far as is known.
+
+    Parameters
+    ----------
+    info : mapping
+        What ``info`` of an fsspec file system says of it, or ``ls``, which gives the
+        same identity. Call ``invalidate_cache`` first: both may be out of date.
+
+    Examples
+    --------
+    >>> identity_of({"name": "bucket/x", "size": 9, "ETag": '"a1b2"', "LastModified": "today"})
+    'ETag "a1b2", size 9'
+    """
+    known = [name for name in (*VERSION_NAMES, *TIME_NAMES) if info.get(name)]
+    said = {name: info[name] for name in (*known[:1], "size") if name in info}
+    # In memory, a listing has seconds where `info` has a datetime.
+    return ", ".join(
+        f"{name} {value.timestamp() if isinstance(value, datetime) else value}"
+        for name, value in said.items()
+    )
 
 
 @contextlib.contextmanager

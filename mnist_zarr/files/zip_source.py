@@ -116,6 +116,7 @@ class _StoredMember(ByteSource):
 
     def __init__(self, archive: ByteSource, info: zipfile.ZipInfo) -> None:
         self.name = f"{archive.name}: {info.filename}"
+        self.identity = archive.identity
         self.size = self.size_limit = self._size = info.file_size
         self.seeks_cheaply = archive.seeks_cheaply
         self._archive = archive
@@ -181,6 +182,7 @@ class _GzipFrame(ByteSource):
 
     def __init__(self, archive: ByteSource, info: zipfile.ZipInfo) -> None:
         self.name = f"{archive.name}: {info.filename}"
+        self.identity = archive.identity
         self.seeks_cheaply = archive.seeks_cheaply
         self._archive = archive
         self._trailer = struct.pack("<II", info.CRC, info.file_size % 2**32)
