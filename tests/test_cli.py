@@ -210,7 +210,7 @@ def test_ctrl_c_leaves_the_old_store_and_no_rubbish(tmp_path: Path) -> None:
     with subprocess.Popen(
         [*command, "--level", "19"], stderr=subprocess.PIPE, text=True
     ) as process:
-        while not list(tmp_path.glob(".t.zarr.building/new-*/image/c/*")):
+        while not list(tmp_path.glob(".t.zarr.building-*/new/image/c/*")):
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)

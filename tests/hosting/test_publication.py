@@ -95,13 +95,14 @@ def test_a_store_on_a_web_server_is_published(
 
 
 def test_a_store_in_a_private_bucket_is_published(
-    s3: S3Server, store: Path, tmp_path: Path
+    s3: S3Server, titled_store: Path, tmp_path: Path
 ) -> None:
-    publish(store, URL, storage_options=s3.options)
+    publish(titled_store, URL, storage_options=s3.options)
     publish(URL, tmp_path / "again.zarr", source_options=s3.options)
     publish(URL, f"{URL}.zip", source_options=s3.options, storage_options=s3.options)
     xr.testing.assert_identical(
-        mnist_zarr.open_store(tmp_path / "again.zarr").load(), mnist_zarr.open_store(store).load()
+        mnist_zarr.open_store(tmp_path / "again.zarr").load(),
+        mnist_zarr.open_store(titled_store).load(),
     )
 
 

@@ -30,8 +30,8 @@ from mnist_zarr.builder import build
 from mnist_zarr.catalog.entries import BUNDLED_FILES
 from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.errors import (
-    IdxFormatError,
     OutputError,
+    SourceError,
     SourceNotFoundError,
     StoreError,
     TargetBusyError,
@@ -42,7 +42,7 @@ from mnist_zarr.formats.idx_export import write_idx_files
 from mnist_zarr.formats.npz import write_npz
 from mnist_zarr.plot import one_per_class, save_figure
 from mnist_zarr.reading.verification import verify
-from mnist_zarr.stores.upload import MARKER
+from mnist_zarr.stores.keys import MARKER
 from mnist_zarr.writing.chunks import ArrayWriter
 from mnist_zarr.writing.plan import Order
 from mnist_zarr.writing.writer import write_zarr
@@ -411,7 +411,7 @@ def test_a_source_that_is_lost_in_the_middle_is_an_error_and_leaves_nothing(
         write(self, start, rows)
 
     monkeypatch.setattr(ArrayWriter, "write", write_and_lose_the_source)
-    expected = SourceNotFoundError if what == "vanishes" else IdxFormatError
+    expected = SourceNotFoundError if what == "vanishes" else SourceError
     with pytest.raises(expected, match="while it was being read"):
         write_zarr(ds, tmp_path / "d.zarr")
     assert not (tmp_path / "d.zarr").exists()

@@ -16,8 +16,7 @@ from mnist_zarr.errors import (
 )
 from mnist_zarr.stores import bucket
 from mnist_zarr.stores.bucket import BucketStore
-from mnist_zarr.stores.keys import sync
-from mnist_zarr.stores.upload import MARKER
+from mnist_zarr.stores.keys import MARKER, sync
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.bucket_stores import (
     URL,

@@ -19,8 +19,8 @@ from mnist_zarr.errors import (
     TargetExistsError,
 )
 from mnist_zarr.stores.bucket import BucketStore
-from mnist_zarr.stores.keys import copy_objects, is_document, keys_of, sync
-from mnist_zarr.stores.upload import MARKER, Upload
+from mnist_zarr.stores.keys import MARKER, copy_objects, is_document, keys_of, sync
+from mnist_zarr.stores.upload import Upload
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.bucket_stores import (
     N_CHUNKS,
