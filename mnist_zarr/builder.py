@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
+from zarr.abc.store import Store
 
 if TYPE_CHECKING:
     from distributed import Client
 from mnist_zarr.catalog.entries import CATALOG
-from mnist_zarr.catalog.opening import open_dataset
-from mnist_zarr.errors import SourceError, SourceNotFoundError
+from mnist_zarr.catalog.opening import CatalogSource
+from mnist_zarr.errors import SourceNotFoundError
 from mnist_zarr.files.sources import PathOrFile
 from mnist_zarr.files.urls import is_url
-from mnist_zarr.formats.idx_engine import Source, open_idx
+from mnist_zarr.formats.idx_engine import Files, IdxSource
 from mnist_zarr.formats.idx_names import parse_name
-from mnist_zarr.formats.npz import is_npz, open_npz
+from mnist_zarr.formats.npz import NpzSource
+from mnist_zarr.formats.source import Source
+from mnist_zarr.reading.reader import StoreSource
 from mnist_zarr.stores.targets import Target
 from mnist_zarr.writing.layout import Codec, ZarrFormat
 from mnist_zarr.writing.plan import Order
@@ -26,7 +29,7 @@ from mnist_zarr.writing.writer import write_zarr
 
 def build(
     target: Target,
-    source: Source | xr.Dataset = "mnist",
+    source: Files | Store | xr.Dataset = "mnist",
     *,
     labels: PathOrFile | None = None,
     order: Order = "source",
@@ -40,6 +43,7 @@ def build(
     progress: bool | None = None,
     client: Client | None = None,
     storage_options: dict[str, Any] | None = None,
+    source_options: dict[str, Any] | None = None,
 ) -> None:
     """Build a Zarr store from a source, in one pass and bounded memory.
 
@@ -53,9 +57,9 @@ def build(
     source : optional
         The name of a data set of the catalog (``"mnist"``, the default, comes
         with the package, the others are downloaded: see :func:`open_dataset`);
-        an IDX image file; an .npz archive; a folder with one pair of IDX files
-        per split; several of these as a list; or a Dataset. A folder that has
-        the name of a data set is written ``"./mnist"``.
+        an IDX image file; a folder with one pair of IDX files per split; several
+        of these as a list; an .npz archive; a Zarr store; or a Dataset. A folder
+        that has the name of a data set is written ``"./mnist"``.
     labels : path, URL or open binary file, optional
         The label file of a single image file, where its name does not tell.
     order, chunk_bytes, shard_bytes, codec, level, zarr_format
@@ -65,6 +69,9 @@ def build(
         all the same. See :func:`write_zarr`.
     overwrite, progress, client, storage_options
         How it is written: see there too.
+    source_options : dict, optional
+        Passed to the fsspec file system of a source behind a URL, such as the
+        credentials of a private bucket.
 
     Raises
     ------
@@ -86,7 +93,7 @@ def build(
     {'sample': 7293, 'row': 28, 'col': 28}
     """
     write_zarr(
-        open_source(source, labels=labels),
+        parse_source(source, labels, source_options).open(),
         target,
         order=order,
         chunk_bytes=chunk_bytes,
@@ -102,28 +109,53 @@ def build(
     )
 
 
-def open_source(source: Source | xr.Dataset, *, labels: PathOrFile | None = None) -> xr.Dataset:
-    """Open whatever names a data set; see :func:`build`.
+class DatasetSource(Source):
+    """A Dataset."""
+
+    @classmethod
+    def recognizes(cls, given: object) -> bool:
+        return isinstance(given, xr.Dataset)
+
+    def open(self) -> xr.Dataset:
+        self._refuse_labels("a Dataset has its own; use .assign_coords(label=...)")
+        self._refuse_options("a Dataset")
+        ds: xr.Dataset = self.given
+        return ds
+
+
+# The kinds of sources. The first that recognizes what was given takes it.
+KINDS: tuple[type[Source], ...] = (
+    DatasetSource,
+    CatalogSource,
+    StoreSource,
+    NpzSource,
+    IdxSource,
+)
+
+
+def parse_source(
+    given: Files | Store | xr.Dataset,
+    labels: PathOrFile | None = None,
+    source_options: dict[str, Any] | None = None,
+) -> Source:
+    """Return the source that was given; see :func:`build`.
 
     Raises
     ------
-    SourceError
-        If the source names nothing.
+    SourceNotFoundError
+        If it is a name that no data set, file or folder has.
+
+    Examples
+    --------
+    >>> type(parse_source("mnist")).__name__
+    'CatalogSource'
     """
-    if isinstance(source, xr.Dataset):
-        if labels is not None:
-            raise SourceError("labels: a Dataset has its own; use .assign_coords(label=...)")
-        return source
-    if isinstance(source, str) and source in CATALOG:
-        if labels is not None:
-            raise SourceError(f"labels: the data set {source!r} of the catalog has its own")
-        return open_dataset(source)
-    parts = source if isinstance(source, Sequence) and not isinstance(source, str) else [source]
-    for part in parts:
-        _check_names_something(part)
-    if isinstance(source, str | os.PathLike) and is_npz(source):
-        return open_npz(source, labels=labels)
-    return open_idx(source, labels=labels)
+    kind = next(kind for kind in KINDS if kind.recognizes(given))
+    if kind is IdxSource:
+        parts = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+        for part in parts:
+            _check_names_something(part)
+    return kind(given, labels, source_options)
 
 
 def _check_names_something(part: Any) -> None:

@@ -17,6 +17,7 @@ from mnist_zarr.errors import MissingExtraError, SourceError
 from mnist_zarr.formats.idx_engine import open_idx
 from mnist_zarr.formats.idx_names import IdxPair
 from mnist_zarr.formats.npz import open_npz
+from mnist_zarr.formats.source import Source
 from mnist_zarr.terminal import align_columns
 
 
@@ -66,6 +67,19 @@ def open_dataset(name: str, *, chunks: Any = None) -> xr.Dataset:
     if entry is None:
         raise SourceError(f"{name!r}: no data set of that name; choose from {', '.join(CATALOG)}")
     return open_entry(entry, chunks=chunks)
+
+
+class CatalogSource(Source):
+    """The name of a data set of the catalog."""
+
+    @classmethod
+    def recognizes(cls, given: object) -> bool:
+        return isinstance(given, str) and given in CATALOG
+
+    def open(self) -> xr.Dataset:
+        self._refuse_labels(f"the data set {self.given!r} of the catalog has its own")
+        self._refuse_options("a data set of the catalog")
+        return open_dataset(self.given)
 
 
 def describe_catalog() -> str:

@@ -20,9 +20,10 @@ from mnist_zarr.files.sources import PathOrFile, describe
 from mnist_zarr.files.urls import is_url
 from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.formats.idx_names import IdxPair, find_labels, find_pairs, is_folder, parse_name
+from mnist_zarr.formats.source import Source
 from mnist_zarr.formats.stacked import StackedFiles, dataset_of_files
 
-Source = PathOrFile | Sequence[str | os.PathLike[str] | IdxPair]
+Files = PathOrFile | Sequence[str | os.PathLike[str] | IdxPair]
 
 
 class IdxBackendEntrypoint(BackendEntrypoint):
@@ -43,7 +44,7 @@ class IdxBackendEntrypoint(BackendEntrypoint):
 
     def open_dataset(  # type: ignore[override]  # each engine names its own options
         self,
-        filename_or_obj: Source,
+        filename_or_obj: Files,
         *,
         drop_variables: str | Iterable[str] | None = None,
         labels: PathOrFile | None = None,
@@ -72,7 +73,7 @@ class IdxBackendEntrypoint(BackendEntrypoint):
 
 
 def open_idx(
-    source: Source,
+    source: Files,
     *,
     labels: PathOrFile | None = None,
     transposed: bool = False,
@@ -144,7 +145,7 @@ def _close_nothing() -> None:
     """Stand where xarray.open_mfdataset expects a closer: no file is open."""
 
 
-def _is_label_file(source: Source) -> bool:
+def _is_label_file(source: Files) -> bool:
     if not isinstance(source, str | os.PathLike):
         return False
     name = parse_name(source)
@@ -160,7 +161,7 @@ def _open_labels(source: PathOrFile, storage_options: dict[str, Any] | None) -> 
 
 
 def _pairs_of(
-    source: Source | IdxPair, labels: PathOrFile | None, storage_options: dict[str, Any] | None
+    source: Files | IdxPair, labels: PathOrFile | None, storage_options: dict[str, Any] | None
 ) -> list[tuple[PathOrFile, PathOrFile | None, str | None]]:
     """Return image file, label file and split of every pair that the source names."""
     if isinstance(source, Sequence) and not isinstance(source, str):
@@ -208,3 +209,14 @@ def _open_pairs(
 
 def _file_names(files: Iterable[IdxFile]) -> str:
     return ", ".join(os.path.basename(file.name) for file in files)
+
+
+class IdxSource(Source):
+    """An IDX image file, a folder of them, or a list of either."""
+
+    @classmethod
+    def recognizes(cls, given: object) -> bool:
+        return True
+
+    def open(self) -> xr.Dataset:
+        return open_idx(self.given, labels=self.labels, storage_options=self.options)

@@ -29,6 +29,7 @@ from mnist_zarr.files.urls import is_url
 from mnist_zarr.files.zip_source import ZIP_MAGIC, zip_members
 from mnist_zarr.formats.idx_names import IdxPair
 from mnist_zarr.formats.npy import NpyFile, npy_header
+from mnist_zarr.formats.source import Source
 from mnist_zarr.formats.stacked import StackedFiles, dataset_of_files
 from mnist_zarr.terminal import sample_bar
 
@@ -240,6 +241,17 @@ def _check_labels(label: NpyFile) -> None:
             f"{label.name}: expected labels of shape (sample,) and an integer type, got shape "
             f"{label.shape} of {label.dtype}"
         )
+
+
+class NpzSource(Source):
+    """An .npz archive."""
+
+    @classmethod
+    def recognizes(cls, given: object) -> bool:
+        return isinstance(given, str | os.PathLike) and is_npz(given)
+
+    def open(self) -> xr.Dataset:
+        return open_npz(self.given, labels=self.labels, storage_options=self.options)
 
 
 def write_npz(

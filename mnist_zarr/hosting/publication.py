@@ -16,7 +16,6 @@ from mnist_zarr.errors import StoreError, StoreNotFoundError
 from mnist_zarr.files.urls import name_failures
 from mnist_zarr.hosting.cors import cors_rule
 from mnist_zarr.hosting.croissant import CARD, StoredObject, make_card
-from mnist_zarr.stores.icechunk_repo import is_repository
 from mnist_zarr.stores.keys import (
     METADATA_NAMES,
     keys_of,
@@ -27,7 +26,7 @@ from mnist_zarr.stores.keys import (
     run_on_objects,
     sync,
 )
-from mnist_zarr.stores.targets import Target, create_store, is_place_of, name_of, open_readable
+from mnist_zarr.stores.targets import Target, parse_target
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,7 @@ def publish(
     overwrite: bool = False,
     progress: bool | None = None,
     storage_options: dict[str, Any] | None = None,
+    source_options: dict[str, Any] | None = None,
     public_url: str | None = None,
     immutable: bool = False,
 ) -> Publication:
@@ -88,6 +88,8 @@ def publish(
         Whether to show a progress bar; by default on a terminal only.
     storage_options : dict, optional
         For the file system of ``target``.
+    source_options : dict, optional
+        For that of ``store``.
     public_url : str, optional
         The address that readers use, such as
         ``https://bucket.s3.amazonaws.com/mnist.zarr``; by default the target.
@@ -118,21 +120,23 @@ def publish(
     >>> len(published.objects)
     28
     """
-    source = open_readable(store)
-    if is_place_of(target, source, storage_options):
-        raise StoreError(f"{name_of(target)}: is the very store to publish; choose another place")
+    origin = parse_target(store, source_options, "source_options")
+    source = origin.open()
+    place = parse_target(target, storage_options)
+    if place.changes_under(source):
+        raise StoreError(f"{place.name}: is the very store to publish; choose another place")
     documents = read_documents(source)
     if documents.keys().isdisjoint(METADATA_NAMES):
-        raise StoreNotFoundError(f"{name_of(store)}: there is no Zarr store to publish")
-    with name_failures(name_of(store), "opened as a Zarr store"):
+        raise StoreNotFoundError(f"{origin.name}: there is no Zarr store to publish")
+    with name_failures(origin.name, "opened as a Zarr store"):
         chunks = set(object_keys(documents))
         attrs = dict(open_documents(documents).attrs)
     if source.supports_listing and (missing := chunks - keys_of(source)):
         raise StoreError(
-            f"{name_of(store)}: is not whole: {len(missing)} of {len(chunks)} objects are "
+            f"{origin.name}: is not whole: {len(missing)} of {len(chunks)} objects are "
             f"missing, such as {min(missing)!r}"
         )
-    url = public_url or name_of(target)
+    url = public_url or place.name
     objects: dict[str, StoredObject] = {}
     with (
         tqdm(
@@ -142,25 +146,23 @@ def publish(
             file=sys.stderr,
         ) as bar,
     ):
-        with create_store(
-            target, overwrite=overwrite, storage_options=storage_options, immutable=immutable
-        ) as place:
+        with place.create(overwrite=overwrite, immutable=immutable) as fresh:
 
             def send(key: str) -> None:
                 value = documents[key] if key in documents else read_object(source, key)
                 objects[key] = _summarize(value.to_bytes())
-                sync(place.set(key, value))
+                sync(fresh.set(key, value))
                 bar.update()
 
             run_on_objects(send, [*chunks, *documents])
-            if not is_repository(target):
+            if not place.holds_zarr_only:
                 card = make_card(url, attrs, objects)
                 text = json.dumps(card, indent=1, ensure_ascii=False).encode()
-                sync(place.set(CARD, default_buffer_prototype().buffer.from_bytes(text)))
+                sync(fresh.set(CARD, default_buffer_prototype().buffer.from_bytes(text)))
                 objects[CARD] = _summarize(text)
-        reader = open_readable(url) if public_url else open_readable(target, storage_options)
+        reader = (parse_target(public_url) if public_url else place).open()
         _compare(reader, url, objects, bar)
-    return Publication(url, dict(sorted(objects.items())), cors_rule(name_of(target)))
+    return Publication(url, dict(sorted(objects.items())), cors_rule(place.name))
 
 
 def _compare(reader: Store, url: str, objects: dict[str, StoredObject], bar: tqdm[Any]) -> None:

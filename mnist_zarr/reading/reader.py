@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import xarray as xr
@@ -13,9 +13,11 @@ from dask.base import tokenize
 from zarr.abc.store import Store
 
 from mnist_zarr.dataset.schema import SAMPLE
-from mnist_zarr.errors import MnistZarrError, StoreError, StoreNotFoundError
+from mnist_zarr.errors import MnistZarrError, StoreError
+from mnist_zarr.formats.source import Source
 from mnist_zarr.reading.threaded_pipeline import local_config
-from mnist_zarr.stores.targets import Target, name_of, open_readable
+from mnist_zarr.stores.place import Place
+from mnist_zarr.stores.targets import Target, names_store, parse_target
 
 # A dask task costs some 0.3 ms: small chunks of a store are read several at once.
 DASK_CHUNK_BYTES = 8_000_000
@@ -70,25 +72,44 @@ def open_store(
     ...     ds.groupby("label").count().image[:, 0, 0].values[:3]
     array([6903, 7877, 6990])
     """
-    name = name_of(target)
+    return _open_place(parse_target(target, storage_options), chunks)
+
+
+class StoreSource(Source):
+    """A Zarr store; behind a URL it is known by its name, ``....zarr``."""
+
+    @classmethod
+    def recognizes(cls, given: object) -> bool:
+        return names_store(given)
+
+    def open(self) -> xr.Dataset:
+        self._refuse_labels("a Zarr store has its own")
+        return _open_place(self._place(), chunks=None)
+
+    def identity(self) -> Hashable:
+        return self._place().identity()
+
+    def _place(self) -> Place:
+        return parse_target(self.given, self.options, "source_options")
+
+
+def _open_place(place: Place, chunks: Any) -> xr.Dataset:
     try:
-        store = open_readable(target, storage_options)
+        store = place.open()
         with zarr_config(MISSING_IS_AN_ERROR | local_config(store)):
             ds = _open(store)
     except MnistZarrError:
         raise
     except FileNotFoundError as error:
-        raise StoreNotFoundError(
-            f"{name}: there is no Zarr store; make one with 'mnist-zarr build'"
-        ) from error
+        raise place.not_found() from error
     except (KeyError, ValueError, OSError) as error:
-        raise StoreError(f"{name}: cannot be opened as a Zarr store: {error}") from error
+        raise StoreError(f"{place.name}: cannot be opened as a Zarr store: {error}") from error
     along_sample = [key for key, coord in ds.coords.items() if coord.dims == (SAMPLE,)]
     loaded: xr.Dataset = ds.assign_coords(ds[along_sample].load().coords)
     if chunks is None:
         return loaded
     # dask would name an array by a pickle of its store, for which it opens a remote one again.
-    token = tokenize(name, str(store), ds.attrs)
+    token = tokenize(place.name, str(store), ds.attrs)
     return loaded.assign({key: _chunk(array, chunks, token) for key, array in loaded.items()})
 
 

@@ -16,7 +16,7 @@ from mnist_zarr.dataset.records import SOURCE_SHA256
 from mnist_zarr.dataset.schema import LABEL
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.stores.keys import is_document, stored_sizes
-from mnist_zarr.stores.targets import Target, open_readable
+from mnist_zarr.stores.targets import Target, parse_target
 from mnist_zarr.terminal import align_columns
 
 BAR_WIDTH = 24
@@ -131,7 +131,7 @@ def summarize(target: Target, *, storage_options: dict[str, Any] | None = None) 
         If what is there cannot be opened.
     """
     ds = open_store(target, storage_options=storage_options)
-    group = zarr.open_group(open_readable(target, storage_options), mode="r")
+    group = zarr.open_group(parse_target(target, storage_options).open(), mode="r")
     splits, counts = _count_samples(ds)
     return StoreSummary(
         name=str(target),

@@ -35,7 +35,7 @@ from mnist_zarr.errors import MissingExtraError, StoreError, StoreNotFoundError
 from mnist_zarr.reading.reader import MISSING_IS_AN_ERROR, zarr_config
 from mnist_zarr.reading.stored_samples import Positions, StoredSamples, bytes_of_chunk
 from mnist_zarr.stores.keys import METADATA_NAMES, PARALLEL_REQUESTS, chunk_keys, sync
-from mnist_zarr.stores.targets import Target, name_of, open_readable
+from mnist_zarr.stores.targets import Target, parse_target
 from mnist_zarr.terminal import sample_bar
 
 DECODING_BYTES = 64 << 20
@@ -160,8 +160,8 @@ def verify(
     ...     verify(f"{folder}/mnist.zarr").problems
     [Problem(place='image/c/3/0/0', what='is missing')]
     """
-    store = open_readable(target, storage_options)
-    report = Verification(name_of(target))
+    place = parse_target(target, storage_options)
+    store, report = place.open(), Verification(place.name)
     with zarr_config(MISSING_IS_AN_ERROR):
         group = _check_metadata(store, report)
         arrays = {} if group is None else dict(group.arrays())

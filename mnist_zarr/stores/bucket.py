@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from typing import Any, cast
 
 from zarr.abc.buffer import Buffer, BufferPrototype
@@ -21,7 +21,7 @@ from zarr.abc.store import ByteRequest
 from zarr.storage import FsspecStore
 
 from mnist_zarr.errors import StoreError
-from mnist_zarr.files.urls import EXTRA_OF_PROTOCOL, name_failures, protocol_of
+from mnist_zarr.files.urls import EXTRA_OF_PROTOCOL, identity_of, name_failures, protocol_of
 from mnist_zarr.stores.keys import is_document, reads_as
 
 # What a file system raises of an object that is not there; zarr-python has these three too.
@@ -111,6 +111,15 @@ class BucketStore(FsspecStore):
         with self._reported("read", key):
             return await super().getsize(key)
 
+    async def identity(self, key: str) -> Hashable | None:
+        """Return what tells this version of an object from any other; None if it is not there."""
+        self.fs.invalidate_cache()
+        with self._reported("read", key):
+            try:
+                return identity_of(await self.fs._info(f"{self.path}/{key}"))
+            except FileNotFoundError:
+                return None
+
     async def holds(self, key: str, data: bytes) -> bool:
         """Whether the object is there with this content.
 
@@ -144,3 +153,12 @@ def object_headers(fs: Any, content_type: str, *, is_immutable: bool) -> dict[st
         settings = ContentSettings(content_type=content_type, cache_control=cache_control)
         return {"content_settings": settings}
     return {}
+
+
+def identity_of_object(fs: Any, path: str) -> Hashable | None:
+    """Return what tells this version of an object from any other; None if it is not there."""
+    fs.invalidate_cache()
+    try:
+        return identity_of(fs.info(path))
+    except FileNotFoundError:
+        return None

@@ -9,15 +9,34 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import zarr
 from zarr.abc.store import Store
 
 if TYPE_CHECKING:
-    from icechunk import Repository, Storage
-from mnist_zarr.errors import StoreError, StoreNotFoundError, TargetBusyError, missing_extra
+    from icechunk import Repository, Session, Storage
+from mnist_zarr.errors import (
+    StoreError,
+    StoreNotFoundError,
+    TargetBusyError,
+    already_exists,
+    missing_extra,
+)
+from mnist_zarr.files.urls import name_failures
+from mnist_zarr.stores.keys import (
+    copy_objects,
+    is_document,
+    keys_of,
+    object_keys,
+    read_object,
+    root_first,
+    sync,
+)
+from mnist_zarr.stores.place import Place
+from mnist_zarr.stores.staging import stage
 
 PREFIX = "icechunk+"
 BRANCH = "main"
@@ -28,23 +47,59 @@ def is_repository(target: object) -> bool:
     return isinstance(target, str) and target.startswith(PREFIX)
 
 
-def open_branch(url: str, storage_options: dict[str, Any] | None = None) -> Store:
-    """Return the last commit, read-only.
+class IcechunkBranch(Place):
+    """``icechunk+s3://bucket/mnist``: a build is one commit of a repository."""
 
-    Raises
-    ------
-    StoreNotFoundError
-        If there is no repository.
-    StoreError
-        If it cannot be opened.
-    """
-    import icechunk
+    is_shared = False
+    holds_zarr_only = True
 
-    with _reported(url):
-        storage = _storage(url, storage_options)
-        if not icechunk.Repository.exists(storage):
-            raise StoreNotFoundError(f"{url}: there is no Icechunk repository")
-        return icechunk.Repository.open(storage).readonly_session(BRANCH).store
+    def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:
+        self.name = url
+        self._options = storage_options
+
+    @contextlib.contextmanager
+    def create(self, *, overwrite: bool = False, immutable: bool = False) -> Iterator[Store]:
+        transaction = Transaction(self.name, self._options)
+        if sync(transaction.store.exists("zarr.json")) and not overwrite:
+            raise already_exists(self.name)
+        with stage() as staged:
+            yield staged
+            keys = keys_of(staged)
+            documents = {key: read_object(staged, key) for key in keys if is_document(key)}
+            if "zarr.json" not in documents:
+                raise StoreError(f"{self.name}: Icechunk holds stores of Zarr format 3 only")
+            with name_failures(self.name, "written"):
+                sync(transaction.store.clear())
+                for key in sorted(documents, key=root_first):  # it knows chunks by their array
+                    sync(transaction.store.set(key, documents[key]))
+                copy_objects(staged, transaction.store, object_keys(documents))
+            transaction.commit(_describe(staged))
+
+    def open(self) -> Store:
+        return self._session().store
+
+    def identity(self) -> Hashable | None:
+        try:
+            return str(self._session().snapshot_id)
+        except StoreNotFoundError:
+            return None
+
+    def _session(self) -> Session:
+        with _reported(self.name):
+            import icechunk
+
+            storage = _storage(self.name, self._options)
+            if not icechunk.Repository.exists(storage):
+                raise StoreNotFoundError(f"{self.name}: there is no Icechunk repository")
+            return icechunk.Repository.open(storage).readonly_session(BRANCH)
+
+
+def _describe(store: Store) -> str:
+    """Return a line that says what the store is, from its metadata."""
+    group = zarr.open_group(store, mode="r")
+    said = [group.attrs[name] for name in ("title", "software") if name in group.attrs]
+    shapes = [f"{name} {array.shape}" for name, array in group.arrays()]
+    return "; ".join([*map(str, said), ", ".join(sorted(shapes))])
 
 
 class Transaction:

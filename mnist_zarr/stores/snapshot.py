@@ -31,7 +31,7 @@ class LocalSnapshot(LocalStore):
 
     def __init__(self, root: Path | str) -> None:
         super().__init__(root, read_only=True)
-        self._identity = _identity(self.root)
+        self._identity = root_identity(self.root)
 
     def with_read_only(self, read_only: bool = False) -> Self:
         """Return the same version: it is read-only always."""
@@ -68,7 +68,7 @@ class LocalSnapshot(LocalStore):
         StoreError
             If a chunk is missing.
         """
-        if _identity(self.root) != self._identity:
+        if root_identity(self.root) != self._identity:
             raise StoreReplacedError(
                 f"{self.root}: the store was replaced while it was being read; open it again"
             )
@@ -78,7 +78,7 @@ class LocalSnapshot(LocalStore):
             )
 
 
-def _identity(root: Path) -> Identity | None:
+def root_identity(root: Path) -> Identity | None:
     """Return what tells the root document from that of any other version."""
     for name in OPENING_NAMES:
         try:

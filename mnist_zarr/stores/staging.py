@@ -1,118 +1,140 @@
-"""Local targets: made in a folder beside their place, and moved there in one step.
+"""Stores in the making: beside their place on a disk, or in a temporary folder.
 
 ::
 
-    data/mnist.zarr             the target: old and whole, or absent
-    data/.mnist.zarr.building/  lock         held by the process that builds
-                                new-1a2b3c/  the new store, until it is complete
+    data/mnist.zarr                the target: old and whole, or absent
+    data/.mnist.zarr.lock          held by the process that builds
+    data/.mnist.zarr.building-k3x/ a scratch folder: random name, closed to other users
+        new/                       the new store, until it is complete
+        old/                       the old one, for a moment, where two names cannot be swapped
 
-The system releases the lock with the process, however that ends, so what a killed build left
-behind is recognised and removed by the next one. Every build has a name of its own for the new
-store: what is still being written for a build that was given up, by a worker of a cluster, never
-gets into the next one.
+Everything is on the disk before a name changes, and the old store is removed last.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import secrets
-import shutil
-import sys
+import stat
+import tempfile
+from abc import abstractmethod
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from zarr.abc.store import Store
+from zarr.storage import LocalStore
 
 from mnist_zarr.errors import StoreError, TargetBusyError, already_exists
 from mnist_zarr.files.output import wrap_os_errors
-from mnist_zarr.stores.keys import METADATA_NAMES
-from mnist_zarr.stores.zip_file import holds_store, is_archive, pack
+from mnist_zarr.files.scratch import is_own, scratch_folder
+from mnist_zarr.stores.place import Place
 
-LOCK, OLD, PACKED = "lock", "old", "packed"
-# The folder may be removed by the build before, between its making and its locking.
+NEW, OLD = "new", "old"
+# The folder may be removed by the build before, between its making and the locking.
 LOCK_ATTEMPTS = 5
 
 
-@contextlib.contextmanager
-def build_beside(target: Path, name: str, *, overwrite: bool) -> Iterator[Path]:
-    """Make an empty folder to build in; its content takes the target's place at the end.
+class LocalPlace(Place):
+    """A place on the disk of this machine. A link is followed.
 
     Parameters
     ----------
-    target : pathlib.Path
-        A folder, or a single file if it ends in ``.zip``. A link is followed.
+    path : pathlib.Path
+        Where the store is.
     name : str
-        What messages call the target.
-    overwrite : bool
-        Whether to replace an existing store.
-
-    Raises
-    ------
-    TargetExistsError
-        If there is something at the target and ``overwrite`` is false.
-    TargetBusyError
-        If another process is building the same target.
-    StoreError
-        If the target is something else than a Zarr store, or cannot be written.
+        What messages call it.
     """
-    if "\0" in name or not target.name:
-        raise StoreError(f"{name!r}: is no name for a store; choose another one")
-    with wrap_os_errors(name, "built", StoreError):
-        place = Path(os.path.realpath(target))
-        _check_replaceable(place, name, overwrite)
-        with _locked(place.with_name(f".{place.name}.building"), name) as workshop:
-            old = workshop / OLD
-            if old.exists() and not place.exists():
-                old.rename(place)  # a killed build had moved it away
-                _check_replaceable(place, name, overwrite)
-            _clear(workshop)
-            fresh = workshop / f"new-{secrets.token_hex(4)}"
-            fresh.mkdir()
-            yield fresh
-            for rest in fresh.rglob("*.partial"):  # of a worker that died while it was writing
-                rest.unlink()
-            if is_archive(place):
-                pack(fresh, workshop / PACKED)
-            _check_replaceable(place, name, overwrite)
-            if is_archive(place):
-                (workshop / PACKED).replace(place)
-            elif place.exists():
-                _exchange(fresh, place, old)
-            else:
-                fresh.rename(place)
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path = path
+        self.name = name
+
+    @abstractmethod
+    def _check_is_store(self, place: Path) -> None:
+        """Raise a :class:`StoreError` if what is there is not a store of this kind, and no more."""
+
+    @abstractmethod
+    def _move(self, fresh: Path, place: Path) -> None:
+        """Put the finished store at its place, in one step where the system can."""
+
+    def _rescue(self, place: Path, scratch: Path) -> None:
+        """Finish what a killed build had begun to move, before its folder is removed."""
+        if (scratch / OLD).exists() and not place.exists():
+            (scratch / OLD).rename(place)
+
+    @contextlib.contextmanager
+    def create(self, *, overwrite: bool = False, immutable: bool = False) -> Iterator[Store]:
+        if "\0" in self.name or not self.path.name:
+            raise StoreError(f"{self.name!r}: is no name for a store; choose another one")
+        with wrap_os_errors(self.name, "built", StoreError):
+            place = Path(os.path.realpath(self.path))
+            self._check_replaceable(place, overwrite)
+            prefix, rescue = f".{place.name}.building-", partial(self._rescue, place)
+            with (
+                _target_lock(place, self.name),
+                scratch_folder(place.parent, prefix, rescue) as scratch,
+            ):
+                self._check_replaceable(place, overwrite)
+                fresh = scratch / NEW
+                fresh.mkdir()
+                yield LocalStore(fresh)
+                for rest in fresh.rglob("*.partial"):  # of a worker that died while it was writing
+                    rest.unlink()
+                self._check_replaceable(place, overwrite)
+                self._move(fresh, place)
+
+    def _check_replaceable(self, place: Path, overwrite: bool) -> None:
+        if os.path.lexists(place):
+            if not overwrite:
+                raise already_exists(self.name)
+            self._check_is_store(place)
+
+
+class TemporaryStore(LocalStore):
+    """A store in a temporary folder, which other machines of a cluster do not see."""
 
 
 @contextlib.contextmanager
-def _locked(workshop: Path, name: str) -> Iterator[Path]:
-    if workshop.is_symlink():  # what it leads to is not ours to clear
-        raise StoreError(f"{name}: cannot be built while {workshop} is a link; remove the link")
-    made = [parent for parent in workshop.parents if not parent.exists()]
-    lock = _acquire(workshop, name)
+def stage() -> Iterator[TemporaryStore]:
+    """Open an empty store in a temporary folder, from which it is sent elsewhere."""
+    with scratch_folder(Path(tempfile.gettempdir()), "mnist-zarr-") as scratch:
+        (scratch / NEW).mkdir()
+        yield TemporaryStore(scratch / NEW)
+
+
+@contextlib.contextmanager
+def _target_lock(place: Path, name: str) -> Iterator[None]:
+    """Hold the lock of a target; make the folder that it is in."""
+    made = [parent for parent in place.parents if not parent.exists()]
+    path = place.with_name(f".{place.name}.lock")
+    lock = _acquire(path, name)
     try:
-        yield workshop
+        yield
     finally:
-        try:
-            _clear(workshop)
-            (workshop / LOCK).unlink(missing_ok=True)
-        finally:
-            lock.release()
-            for folder in (workshop, *made):
-                with contextlib.suppress(OSError):  # there is something in it, the store at best
-                    folder.rmdir()
+        path.unlink(missing_ok=True)
+        lock.release()
+        for folder in made:
+            with contextlib.suppress(OSError):  # there is something in it, the store at best
+                folder.rmdir()
 
 
-def _acquire(workshop: Path, name: str) -> FileLock:
+def _acquire(path: Path, name: str) -> FileLock:
     for attempt in range(1, LOCK_ATTEMPTS + 1):
-        workshop.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(workshop / LOCK, blocking=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(path) and not is_own(path, stat.S_ISREG):
+            raise StoreError(
+                f"{name}: cannot be built while {path} is a link or belongs to somebody else; "
+                "remove it"
+            )
+        lock = FileLock(path, blocking=False)
         try:
             lock.acquire()
         except Timeout as error:
             raise TargetBusyError(
-                f"{name}: another build of this target is under way (it holds {workshop / LOCK}); "
-                "wait for it, or choose another name"
+                f"{name}: another build of this target is under way (it holds {path}); wait for "
+                "it, or choose another name"
             ) from error
         except FileNotFoundError:
             if attempt == LOCK_ATTEMPTS:
@@ -120,61 +142,3 @@ def _acquire(workshop: Path, name: str) -> FileLock:
         else:
             break
     return lock
-
-
-def _clear(workshop: Path) -> None:
-    """Remove all but the lock, and what a worker of a build that was given up still writes."""
-    for rest in workshop.iterdir():
-        if rest.is_dir() and not rest.is_symlink():
-            shutil.rmtree(rest, ignore_errors=True)
-        elif rest.name != LOCK:
-            rest.unlink()
-
-
-def _check_replaceable(place: Path, name: str, overwrite: bool) -> None:
-    if not os.path.lexists(place):
-        return
-    if not overwrite:
-        raise already_exists(name)
-    if is_archive(place) and place.is_file() and holds_store(place):
-        return
-    if is_archive(place) or not place.is_dir():
-        raise not_a_store(name, "folder" if place.is_dir() else "file")
-    names = os.listdir(place)
-    if names and not set(names) & set(METADATA_NAMES):
-        raise StoreError(
-            f"{name}: is a folder but not a Zarr store (it has none of "
-            f"{', '.join(METADATA_NAMES)}); remove it yourself or choose another name"
-        )
-    if place in (here := Path.cwd(), *here.parents):
-        raise StoreError(f"{name}: is the folder that you are in; go to another one first")
-
-
-def not_a_store(name: str, kind: str) -> StoreError:
-    """Return the error that says so of a target that will not be replaced."""
-    return StoreError(f"{name}: is a {kind}, not a Zarr store; remove it or choose another name")
-
-
-def _exchange(fresh: Path, place: Path, old: Path) -> None:
-    """Put ``fresh`` at ``place`` and what was there at ``old``."""
-    if _exchange_at_once(fresh, place):
-        return
-    place.rename(old)
-    try:
-        fresh.rename(place)
-    except OSError:
-        old.rename(place)
-        raise
-
-
-def _exchange_at_once(one: Path, other: Path) -> bool:
-    """Swap two names in one step, where the system can: Linux, most file systems."""
-    if sys.platform != "linux":
-        return False
-    at_fdcwd, rename_exchange = -100, 2  # fcntl.h, linux/fs.h
-    try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):  # a C library without it
-        return False
-    done = renameat2(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange)
-    return bool(done == 0)

@@ -10,6 +10,7 @@ from mnist_zarr.errors import StoreError, already_exists
 from mnist_zarr.files.urls import name_failures
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import (
+    MARKER,
     OPENING_NAMES,
     as_buffer,
     is_document,
@@ -21,7 +22,6 @@ from mnist_zarr.stores.keys import (
     sync,
 )
 
-MARKER = ".unfinished"
 MARKER_TEXT = b"A Zarr store is being written here; it is complete when this object is gone.\n"
 
 

@@ -52,7 +52,7 @@ from mnist_zarr.dataset.schema import (
 from mnist_zarr.errors import SchemaError
 from mnist_zarr.pool import Pool, active_client, open_pool
 from mnist_zarr.stores.keys import PARALLEL_REQUESTS
-from mnist_zarr.stores.targets import Target, create_store, is_of_this_process
+from mnist_zarr.stores.targets import Target, parse_target
 from mnist_zarr.stores.upload import Upload
 from mnist_zarr.terminal import sample_bar
 from mnist_zarr.writing.chunks import ArrayWriter
@@ -158,9 +158,9 @@ def write_zarr(
     layout = Layout(order, chunk_bytes, shard_bytes, Compression(codec, level), zarr_format)
     if order == "label" and LABEL not in ds.variables:
         raise SchemaError("order='label' needs a coordinate 'label', which this Dataset has not")
-    with create_store(target, overwrite=overwrite, storage_options=storage_options) as store:
-        # What is in the memory of this process cannot be written by another one.
-        workers = None if is_of_this_process(store) else client or active_client()
+    place = parse_target(target, storage_options)
+    workers = client or active_client() if place.is_shared else None
+    with place.create(overwrite=overwrite) as store:
         _StoreWriter(ds, store, layout, progress, workers).write()
 
 

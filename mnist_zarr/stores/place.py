@@ -1,0 +1,97 @@
+"""The interface of targets: a place where a Zarr store is, or will be."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from contextlib import AbstractContextManager
+
+from zarr.abc.store import Store
+
+from mnist_zarr.errors import StoreError, StoreNotFoundError
+
+
+class Place(ABC):
+    """A place where a Zarr store is, or will be. One class per kind of target.
+
+    Attributes
+    ----------
+    name : str
+        What messages call the place.
+    is_shared : bool
+        Whether the workers of a cluster can write into a store that is created here.
+    holds_zarr_only : bool
+        Whether no other object, such as a dataset card, can lie beside the store.
+    """
+
+    name: str
+    is_shared: bool = True
+    holds_zarr_only: bool = False
+
+    @abstractmethod
+    def create(
+        self, *, overwrite: bool = False, immutable: bool = False
+    ) -> AbstractContextManager[Store]:
+        """Open an empty store to write into, which takes its place when the context ends.
+
+        Until then a reader finds the old store or none. If the context ends with an
+        error, nothing takes its place.
+
+        Parameters
+        ----------
+        overwrite : bool
+            Whether to replace an existing store.
+        immutable : bool
+            Whether caches may keep the chunks for ever, where readers use HTTP.
+
+        Raises
+        ------
+        TargetExistsError
+            If there is something here and ``overwrite`` is false.
+        TargetBusyError
+            If another process is building a store here.
+        StoreError
+            If what is here is not a Zarr store, or the store cannot be written.
+        MissingExtraError
+            If the package that knows the address is not installed.
+        """
+
+    @abstractmethod
+    def open(self) -> Store:
+        """Return the store that is here now, to read from.
+
+        Raises
+        ------
+        StoreNotFoundError
+            If there is none.
+        StoreError
+            If it cannot be reached.
+        MissingExtraError
+            If the package that knows the address is not installed.
+        """
+
+    @abstractmethod
+    def identity(self) -> Hashable | None:
+        """Return what tells the version that is here now from any other; None if there is none.
+
+        Raises
+        ------
+        StoreError
+            If the place cannot be reached.
+        """
+
+    def changes_under(self, store: Store) -> bool:
+        """Whether to create a store here changes the objects of ``store`` one by one."""
+        return False
+
+    def not_found(self) -> StoreNotFoundError:
+        """Return the error for a place without a store."""
+        return StoreNotFoundError(
+            f"{self.name}: there is no Zarr store; make one with 'mnist-zarr build'"
+        )
+
+    def not_a_store(self, kind: str) -> StoreError:
+        """Return the error for a file or folder that is something else than a store."""
+        return StoreError(
+            f"{self.name}: is a {kind}, not a Zarr store; remove it or choose another name"
+        )
