@@ -9,12 +9,12 @@ from zarr.storage import WrapperStore
 from mnist_zarr.errors import StoreError, TargetExistsError
 from mnist_zarr.files.failures import name_failures
 from mnist_zarr.stores.bucket import BucketStore
+from mnist_zarr.stores.inventory import arrays_in, chunk_keys, open_documents, take_inventory
 from mnist_zarr.stores.keys import (
     OPENING_NAMES,
     as_buffer,
     is_document,
     keys_of,
-    object_keys,
     reads_as,
     root_first,
     root_last,
@@ -93,15 +93,12 @@ class Upload(WrapperStore[Store]):
         StoreError
             If an object that the metadata promise is not there.
         """
-        promised = set(object_keys(self._documents))
-        present = keys_of(self._store)
-        if missing := promised - present:
-            raise StoreError(
-                f"{name}: {len(missing)} of {len(promised)} objects did not arrive, such as "
-                f"{min(missing)!r}; run the same command again"
-            )
+        inventory = take_inventory(arrays_in(open_documents(self._documents)), self._store)
+        if missing := inventory.describe_missing():
+            raise StoreError(f"{name}: {missing}, did not arrive; run the same command again")
+        others = set(inventory.sizes).difference(chunk_keys(inventory.arrays))
         with name_failures(name, "written"):
-            for key in present - promised - self._beside - {MARKER}:
+            for key in others - self._beside - {MARKER}:
                 sync(self._store.delete(key))
             for key in sorted(self._documents, key=root_last):
                 sync(self._store.set(key, self._documents[key]))
