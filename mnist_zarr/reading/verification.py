@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import zarr
+from tqdm import tqdm
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 
@@ -191,19 +193,18 @@ def _check_values(
     progress: bool | None,
 ) -> None:
     """Read all values, and compare them with the hashes that are recorded."""
-    along_sample = {name for name, array in arrays.items() if dims_of(array)[:1] == (SAMPLE,)}
     has_order = attrs.get(SHA256_ORDER) == SOURCE_INDEX and SOURCE_INDEX in arrays
     source_index = order = None
     hashes: dict[str, str] = {}
-    with sample_bar(report.n_samples * len(along_sample), progress) as bar:
+    with sample_bar(sum(map(_length, arrays.values())), progress) as bar:
+        reader = _Reader(missing, report, bar)
         if has_order:
-            source_index, order = _read_order(arrays[SOURCE_INDEX], missing, report)
-            bar.update(report.n_samples)
-        for name in arrays.keys() - ({SOURCE_INDEX} if has_order else set()):
-            positions = order if name in along_sample else None
-            advance = bar.update if name in along_sample else None
-            if sha256 := _hash(name, arrays[name], positions, missing, report, advance):
-                hashes[name] = sha256
+            source_index, order = reader.read_order(arrays[SOURCE_INDEX])
+        for name, array in arrays.items():
+            if name != SOURCE_INDEX or not has_order:
+                positions = order if dims_of(array)[:1] == (SAMPLE,) else None
+                if sha256 := reader.hash(array, positions):
+                    hashes[name] = sha256
     if has_order and source_index is None:
         report.unchecked.append(f"what else is stored: {SOURCE_INDEX} would tell its order")
         return
@@ -212,77 +213,81 @@ def _check_values(
         _compare_with_catalog(hashes, arrays, source_index, attrs.get(DATASET_ID), report)
 
 
-def _read_order(
-    array: zarr.Array[Any], missing: frozenset[str], report: Verification
-) -> tuple[npt.NDArray[Any] | None, Positions | None]:
-    """Return ``source_index``, ascending, and where the samples are stored, in that order.
-
-    The first is None where it cannot be read, the second where that is the stored order.
-    """
-    blocks = [np.empty(0, np.uint32)]
-    if not _read(array, None, missing, report, blocks.append):
-        return None, None
-    source_index, order = np.concatenate(blocks), None
-    if (source_index[1:] < source_index[:-1]).any():
-        order = np.argsort(source_index, kind="stable")
-        source_index = source_index[order]
-    twice = source_index[1:][source_index[1:] == source_index[:-1]]
-    if len(twice):
-        report.add_problem(SOURCE_INDEX, f"has {twice[0]} more than once: it must name each sample")
-    return source_index, order
+def _length(array: zarr.Array[Any]) -> int:
+    return array.shape[0] if array.ndim else 1
 
 
-def _hash(
-    name: str,
-    array: zarr.Array[Any],
-    positions: Positions | None,
-    missing: frozenset[str],
-    report: Verification,
-    advance: Callable[[int], object] | None,
-) -> str | None:
-    """Return the hash of all values of an array; None where it is damaged."""
-    digest, unknown = ContentHash(), set[Any]()
-    flags = array.attrs.get("flag_values") if name == LABEL else None
+@dataclass(frozen=True)
+class _Reader:
+    """Reads arrays to their end; whatever is damaged goes into the report."""
 
-    def use(block: npt.NDArray[Any]) -> None:
-        digest.update(block)
-        if flags is not None:
-            unknown.update(np.setdiff1d(block, np.asarray(flags)).tolist())
-        if advance:
-            advance(len(block))
+    missing: frozenset[str]
+    report: Verification
+    bar: tqdm[None]
 
-    if not _read(array, positions, missing, report, use):
-        return None
-    if unknown:
-        named = ", ".join(map(str, sorted(unknown)[:MAX_VALUES_NAMED]))
-        report.add_problem(LABEL, f"has values that flag_values does not name, such as {named}")
-    return digest.hexdigest()
+    def read_order(
+        self, array: zarr.Array[Any]
+    ) -> tuple[npt.NDArray[Any] | None, Positions | None]:
+        """Return ``source_index``, ascending, and where the samples are stored, in that order.
 
+        The first is None where it cannot be read, the second where that is the stored order.
+        """
+        blocks = [np.empty(0, np.uint32)]
+        if not self.read(array, None, blocks.append):
+            return None, None
+        source_index, order = np.concatenate(blocks), None
+        if (source_index[1:] < source_index[:-1]).any():
+            order = np.argsort(source_index, kind="stable")
+            source_index = source_index[order]
+        twice = source_index[1:][source_index[1:] == source_index[:-1]]
+        if len(twice):
+            what = f"has {twice[0]} more than once: it must name each sample"
+            self.report.add_problem(SOURCE_INDEX, what)
+        return source_index, order
 
-def _read(
-    array: zarr.Array[Any],
-    positions: Positions | None,
-    missing: frozenset[str],
-    report: Verification,
-    use: Callable[[npt.NDArray[Any]], object],
-) -> bool:
-    """Pass all samples to ``use``; where that fails, note every damaged object and return False."""
-    if missing.isdisjoint(chunk_keys([array])):
-        try:
-            for block in iter_samples(array, positions):
-                use(block)
-        except StoreReplacedError:
-            raise
-        except Exception as error:  # every codec and store has kinds of its own
-            failure = one_line(error)
-        else:
-            return True
-    damage = find_damage(array, missing)
-    for key, what in damage:
-        report.add_problem(key, what)
-    if not damage and missing.isdisjoint(chunk_keys([array])):
-        report.add_problem(array.path, f"cannot be read: {failure}")
-    return False
+    def hash(self, array: zarr.Array[Any], positions: Positions | None) -> str | None:
+        """Return the hash of all values of an array; None where it is damaged."""
+        digest, unknown = ContentHash(), set[Any]()
+        flags = array.attrs.get("flag_values") if array.basename == LABEL else None
+
+        def use(block: npt.NDArray[Any]) -> None:
+            digest.update(block)
+            if flags is not None:
+                unknown.update(np.setdiff1d(block, np.asarray(flags)).tolist())
+
+        if not self.read(array, positions, use):
+            return None
+        if unknown:
+            named = ", ".join(map(str, sorted(unknown)[:MAX_VALUES_NAMED]))
+            what = f"has values that flag_values does not name, such as {named}"
+            self.report.add_problem(LABEL, what)
+        return digest.hexdigest()
+
+    def read(
+        self,
+        array: zarr.Array[Any],
+        positions: Positions | None,
+        use: Callable[[npt.NDArray[Any]], object],
+    ) -> bool:
+        """Pass all samples to ``use``; if that fails, note what is damaged and return False."""
+        failure = ""
+        if self.missing.isdisjoint(chunk_keys([array])):
+            try:
+                for block in iter_samples(array, positions):
+                    use(block)
+                    self.bar.update(len(block))
+            except StoreReplacedError:
+                raise
+            except Exception as error:  # every codec and store has kinds of its own
+                failure = f"cannot be read: {one_line(error)}"
+            else:
+                return True
+        damage = find_damage(array, self.missing)
+        for key, what in damage:
+            self.report.add_problem(key, what)
+        if failure and not damage:
+            self.report.add_problem(array.path, failure)
+        return False
 
 
 def _compare_with_records(
