@@ -126,10 +126,10 @@ def read_documents(store: Store, root: Mapping[str, Buffer]) -> dict[str, Buffer
 
     The consolidated metadata say which there are; without them, the listing of the store.
     """
-    keys = set(consolidated_copies(root))
-    if not keys and store.supports_listing:
-        keys = set(filter(is_document, keys_of(store)))
-    return {**root, **_read_present(store, sorted(keys - root.keys()))}
+    keys = set(consolidated_copies(root)) or (keys_of(store) if store.supports_listing else set())
+    # Metadata that are damaged, or of bad intent, may say anything.
+    named = {key for key in keys if is_document(key) and ".." not in key.split("/")}
+    return {**root, **_read_present(store, sorted(named - root.keys()))}
 
 
 def consolidated_copies(root: Mapping[str, Buffer]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import itertools
+import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -170,3 +171,17 @@ def test_folders_may_be_links_even_in_circles(tmp_path: Path) -> None:
     inventory = look(LocalStore(tmp_path / "t.zarr"))
     assert inventory.describe_missing() is None
     assert not [key for key in inventory.sizes if key.startswith(("again/", "nowhere"))]
+
+
+def test_only_documents_inside_the_store_are_read_whatever_the_metadata_say(tmp_path: Path) -> None:
+    write(tmp_path / "t.zarr")
+    (tmp_path / "zarr.json").write_text("{}")
+    root = tmp_path / "t.zarr" / "zarr.json"
+    document = json.loads(root.read_text())
+    copies = document["consolidated_metadata"]["metadata"]
+    copies[".."] = copies["image/c/0/0"] = {}
+    root.write_text(json.dumps(document))
+    store = parse_target(tmp_path / "t.zarr").open()
+    names = ("image", "label", "source_index")
+    documents = read_documents(store, read_root(store))
+    assert documents.keys() == {"zarr.json", *(f"{name}/zarr.json" for name in names)}
