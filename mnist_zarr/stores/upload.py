@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 from zarr.storage import WrapperStore
@@ -72,6 +74,7 @@ class Upload(WrapperStore[Store]):
                 sync(self._store.delete(key))
 
     async def set(self, key: str, value: Buffer) -> None:
+        self._check_writable()
         if is_document(key):
             self._documents[key] = value
             return
@@ -79,6 +82,13 @@ class Upload(WrapperStore[Store]):
         with name_failures(f"{self._store}/{key}", "written"):
             if not (self._may_be_there and await self._is_there(key, value.to_bytes())):
                 await self._store.set(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        # By way of `set`: a WrapperStore passes this on to the target, documents too.
+        await Store.set_if_not_exists(self, key, value)
+
+    async def _set_many(self, values: Iterable[tuple[str, Buffer]]) -> None:
+        await Store._set_many(self, values)
 
     async def _is_there(self, key: str, data: bytes) -> bool:
         if isinstance(self._store, BucketStore):
