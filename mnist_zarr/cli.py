@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -47,8 +50,30 @@ class ByteSize(click.ParamType[int]):
         return int(float(match[1]) * BYTES_OF_UNIT[match[2]])
 
 
+@contextlib.contextmanager
+def _exit_on_signals() -> Iterator[None]:
+    """Let a signal that ends the process end it like Ctrl-C, so that everything is cleaned up."""
+
+    def leave(number: int, _frame: object) -> None:
+        sys.exit(128 + number)  # as a shell reports it
+
+    names = {"SIGTERM", "SIGHUP"} & set(signal.Signals.__members__)
+    if threading.current_thread() is not threading.main_thread():
+        names = set()
+    before = {name: signal.signal(signal.Signals[name], leave) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(signal.Signals[name], handler)
+
+
 class _Commands(click.Group):
     """Turns an error into one sentence on stderr and exit code 1."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        with _exit_on_signals():
+            return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

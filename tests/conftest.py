@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -12,6 +13,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from mnist_zarr.files.gzip_source import GzipSource
+from tests.support.object_server import S3Server
 
 settings.register_profile("no-deadline", deadline=None)
 settings.register_profile("thorough", deadline=None, max_examples=5000)
@@ -19,6 +21,35 @@ settings.load_profile("no-deadline")
 
 # What `serve` returns: the URL of the file.
 Serve = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of downloads: an empty one for each test, and no mirror."""
+    monkeypatch.setenv("MNIST_ZARR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MNIST_ZARR_MIRROR", raising=False)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is asked first for every download."""
+    monkeypatch.setenv("MNIST_ZARR_MIRROR", (tmp_path / "mirror").as_uri())
+    return tmp_path / "mirror"
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: S3Server) -> S3Server:
+    """An S3 server with one empty bucket, which anybody may read."""
+    s3_server.reset()
+    return s3_server
 
 
 @pytest.fixture

@@ -8,14 +8,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import xarray as xr
+from zarr.storage import MemoryStore
 
-from mnist_zarr.builder import build
+from mnist_zarr.builder import build, parse_source
 from mnist_zarr.catalog.entries import BUNDLED_FILES
-from mnist_zarr.errors import SourceError, SourceNotFoundError, TargetExistsError
+from mnist_zarr.errors import OptionError, SourceError, SourceNotFoundError, TargetExistsError
 from mnist_zarr.formats.idx import read_idx, write_idx
+from mnist_zarr.formats.idx_export import write_idx_files
+from mnist_zarr.formats.npz import write_npz
+from mnist_zarr.reading.reader import open_store
+from tests.support.object_server import BUCKET, S3Server
 
 PLAIN_XARRAY = """
 import json, sys
@@ -116,3 +122,60 @@ def test_an_existing_target_is_kept(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(TargetExistsError):
         build(tmp_path / "t.zarr")
     assert xr.open_zarr(tmp_path / "t.zarr").sizes["sample"] == 40
+
+
+def test_a_store_is_a_source_like_any_other(tmp_path: Path, folder: Path, memory_url: str) -> None:
+    for first in (tmp_path / "first.zarr", tmp_path / "first.zarr.zip", f"{memory_url}/first.zarr"):
+        build(first, folder, order="label", rescale=(-1, 1))
+        build(tmp_path / "second.zarr", first, overwrite=True)
+        second = xr.open_zarr(tmp_path / "second.zarr").load()
+        xr.testing.assert_identical(
+            second.drop_attrs(deep=False), open_store(first).load().drop_attrs(deep=False)
+        )
+    with pytest.raises(SourceError, match="a Zarr store has its own"):
+        build(tmp_path / "third.zarr", first, labels="labels")
+
+
+@pytest.mark.parametrize("kind", ["folder", "npz", "store"])
+def test_a_source_tells_its_versions_apart(tmp_path: Path, folder: Path, kind: str) -> None:
+    whole = xr.open_dataset(folder, engine="idx").load()
+    place = tmp_path / {"folder": "files", "npz": "a.npz", "store": "a.zarr"}[kind]
+
+    def write() -> None:
+        if kind == "folder":
+            write_idx_files(whole, place, overwrite=True)
+        elif kind == "npz":
+            write_npz(whole, place, overwrite=True)
+        else:
+            build(place, whole, overwrite=True)
+
+    write()
+    before = parse_source(place).identity()
+    assert parse_source(place).identity() == before
+    write()
+    assert parse_source(place).identity() != before
+
+
+def test_source_options_open_a_source_behind_a_url(tmp_path: Path, folder: Path) -> None:
+    server = S3Server()
+    try:
+        server.reset()
+        bucket = fsspec.filesystem("s3", **server.options)
+        bucket.put(f"{folder}/*", f"{BUCKET}/files/")
+        build(
+            f"s3://{BUCKET}/a.zarr",
+            f"s3://{BUCKET}/files",
+            storage_options=server.options,
+            source_options=server.options,
+        )
+        for source in (f"s3://{BUCKET}/files", f"s3://{BUCKET}/a.zarr"):
+            build(tmp_path / "b.zarr", source, source_options=server.options, overwrite=True)
+            assert xr.open_zarr(tmp_path / "b.zarr").sizes["sample"] == 40
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("source", ["mnist", xr.Dataset(), MemoryStore()])
+def test_a_source_without_a_url_takes_no_options(tmp_path: Path, source: Any) -> None:
+    with pytest.raises(OptionError, match="takes no source_options, got anon"):
+        build(tmp_path / "a.zarr", source, source_options={"anon": True})

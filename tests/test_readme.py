@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import metadata
 from pathlib import Path
@@ -23,9 +22,9 @@ from mnist_zarr.catalog.entries import BUNDLED_FILES, CATALOG, QMNIST
 from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.cli import main
 from mnist_zarr.formats.idx import write_idx
-from tests.catalog.test_family import SmallCopy
-from tests.catalog.test_openml import OpenmlServer, point_to
 from tests.support.object_server import KEYS, S3Server
+from tests.support.openml_server import OpenmlServer, point_to
+from tests.support.small_copy import SmallCopy
 
 TOP = Path(__file__).parent.parent
 README = TOP / "README.md"
@@ -50,11 +49,8 @@ def place_with_what_readme_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture
-def _downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _downloads(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small files behind the names of the catalog, and MNIST's labels as if with writers."""
-    mirror = tmp_path / "mirror"
-    monkeypatch.setenv("MNIST_ZARR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("MNIST_ZARR_MIRROR", mirror.as_uri())
     for name in ("fashion-mnist", "emnist-letters"):
         monkeypatch.setitem(CATALOG, name, SmallCopy(CATALOG[name], mirror).entry)
     table = np.zeros((70_000, 8), np.int32)
@@ -92,15 +88,12 @@ def test_the_blocks_of_python_run_without_a_warning() -> None:
 
 
 @pytest.fixture
-def s3_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def s3_address(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of an S3 server to which plain ``s3://`` leads."""
-    server = S3Server()
-    server.reset()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.address)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS["key"])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS["secret"])
-    yield server.address
-    server.stop()
+    return s3.address
 
 
 def commands() -> list[list[str]]:

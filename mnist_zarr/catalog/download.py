@@ -32,7 +32,7 @@ from urllib.request import url2pathname
 from filelock import FileLock
 from tqdm import tqdm
 
-from mnist_zarr.errors import DownloadError, MissingExtraError, OptionError
+from mnist_zarr.errors import DownloadError, OptionError, missing_extra
 from mnist_zarr.files.byte_source import READ_BYTES
 from mnist_zarr.files.output import create_file
 
@@ -368,6 +368,4 @@ def _import_pooch() -> ModuleType:
     try:
         return importlib.import_module("pooch")
     except ImportError as error:
-        raise MissingExtraError(
-            "downloads need pooch: pip install 'mnist-zarr[download]'"
-        ) from error
+        raise missing_extra("downloads need pooch", "download") from error

@@ -18,7 +18,7 @@ from zarr.abc.store import Store
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
-from mnist_zarr.files.failures import name_failures
+from mnist_zarr.files.urls import name_failures
 from mnist_zarr.stores.keys import (
     is_document,
     keys_of,

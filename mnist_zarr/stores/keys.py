@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+import re
+from collections.abc import Callable, Coroutine, Iterable, Set
 from typing import Any, TypeVar
 
 from zarr.abc.buffer import Buffer
@@ -11,7 +12,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr.core.sync import sync as zarr_sync
 
 from mnist_zarr.errors import StoreError
-from mnist_zarr.files.failures import name_failures
+from mnist_zarr.files.urls import name_failures
 from mnist_zarr.pool import open_pool
 
 T = TypeVar("T")
@@ -20,7 +21,13 @@ METADATA_NAMES = ("zarr.json", ".zmetadata", ".zgroup")
 # Without these at its root a store does not open, whatever else is there.
 OPENING_NAMES = ("zarr.json", ".zgroup")
 DOCUMENT_NAMES_OF_FORMAT_2 = (".zmetadata", ".zgroup", ".zarray", ".zattrs")
+ARRAY_DOCUMENT_NAMES = ("zarr.json", ".zarray")
 DOCUMENT_NAMES = ("zarr.json", *DOCUMENT_NAMES_OF_FORMAT_2)
+# An object that is there while a store is being written in its place.
+MARKER = ".unfinished"
+# What may lie beside the objects of Zarr: the dataset card and the page of a published store.
+CARD, PAGE = "croissant.json", "index.html"
+CHUNK_NAME = re.compile(r"c|(?:c/)?\d+(?:[./]\d+)*")
 # Requests that wait for the network at the same time.
 PARALLEL_REQUESTS = 16
 
@@ -100,3 +107,30 @@ def root_last(key: str) -> tuple[int, bool]:
 def as_buffer(data: bytes) -> Buffer:
     """Return bytes as stores take them."""
     return default_buffer_prototype().buffer.from_bytes(data)
+
+
+def foreign_keys(present: Set[str]) -> set[str]:
+    """Return which of the objects at a place are not part of the store there.
+
+    Part of it are documents, chunks of arrays that have a document, and what
+    may lie beside them.
+
+    Examples
+    --------
+    >>> keys = {"zarr.json", "image/zarr.json", "image/c/0/0/0", "thesis.tex", "reports/2024"}
+    >>> sorted(foreign_keys(keys))
+    ['reports/2024', 'thesis.tex']
+    """
+    arrays = {key.rpartition("/")[0] for key in present if _name(key) in ARRAY_DOCUMENT_NAMES}
+    return {key for key in present if not (_is_own(key) or _is_chunk(key, arrays))}
+
+
+def _is_own(key: str) -> bool:
+    return is_document(key) or key in (MARKER, CARD, PAGE)
+
+
+def _is_chunk(key: str, arrays: Set[str]) -> bool:
+    return any(
+        key.startswith(f"{array}/") and CHUNK_NAME.fullmatch(key[len(array) + 1 :])
+        for array in arrays
+    )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import shutil
+import stat
 import sys
 from collections.abc import Hashable
 from pathlib import Path
@@ -11,9 +14,16 @@ from pathlib import Path
 from zarr.abc.store import Store
 
 from mnist_zarr.errors import StoreError
-from mnist_zarr.stores.keys import METADATA_NAMES
+from mnist_zarr.files.scratch import flush, fsync
+from mnist_zarr.stores.keys import (
+    MARKER,
+    METADATA_NAMES,
+    OPENING_NAMES,
+    foreign_keys,
+    root_last,
+)
 from mnist_zarr.stores.snapshot import LocalSnapshot, root_identity
-from mnist_zarr.stores.staging import OLD, LocalPlace
+from mnist_zarr.stores.staging import NEW, OLD, LocalPlace
 
 
 class LocalFolder(LocalPlace):
@@ -30,32 +40,88 @@ class LocalFolder(LocalPlace):
     def _check_is_store(self, place: Path) -> None:
         if not place.is_dir():
             raise self.not_a_store("file")
-        names = os.listdir(place)
-        if names and not set(names) & set(METADATA_NAMES):
+        keys = {path.relative_to(place).as_posix() for path in _files(place)}
+        if keys and keys.isdisjoint({*METADATA_NAMES, MARKER}):
             raise StoreError(
                 f"{self.name}: is a folder but not a Zarr store (it has none of "
                 f"{', '.join(METADATA_NAMES)}); remove it yourself or choose another name"
+            )
+        if foreign := foreign_keys(keys):
+            raise StoreError(
+                f"{self.name}: holds {len(foreign):,} files that are not part of the store, such "
+                f"as {min(foreign)!r}; move them elsewhere, or choose another name"
             )
         if place in (here := Path.cwd(), *here.parents):
             raise StoreError(f"{self.name}: is the folder that you are in; go to another one first")
 
     def _move(self, fresh: Path, place: Path) -> None:
         if place.exists():
-            _exchange(fresh, place, fresh.with_name(OLD))
-        else:
+            _keep_modes(place, fresh)
+        flush(fresh)
+        if not place.exists():
             fresh.rename(place)
+        elif not _exchange_at_once(fresh, place):
+            _exchange_in_two_steps(fresh, place)
+        fsync(place.parent)
+
+    def _rescue(self, place: Path, scratch: Path) -> None:
+        super()._rescue(place, scratch)
+        if (place / MARKER).exists() and (scratch / NEW).exists():
+            _move_file_by_file(scratch / NEW, place)
 
 
-def _exchange(fresh: Path, place: Path, old: Path) -> None:
-    """Put ``fresh`` at ``place`` and what was there at ``old``."""
-    if _exchange_at_once(fresh, place):
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+
+
+def _keep_modes(old: Path, fresh: Path) -> None:
+    """Give a new store the permissions of the old one."""
+    folder_mode = stat.S_IMODE(old.stat().st_mode)
+    documents = (old / name for name in OPENING_NAMES)
+    file_mode = next((stat.S_IMODE(d.stat().st_mode) for d in documents if d.exists()), None)
+    for path in (fresh, *fresh.rglob("*")):
+        mode = folder_mode if path.is_dir() else file_mode
+        if mode is not None:
+            path.chmod(mode)
+
+
+def _exchange_in_two_steps(fresh: Path, place: Path) -> None:
+    old = fresh.with_name(OLD)
+    try:
+        place.rename(old)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # A folder that a layer of an overlay file system holds cannot be renamed.
+        _replace_file_by_file(fresh, place)
         return
-    place.rename(old)
     try:
         fresh.rename(place)
     except OSError:
         old.rename(place)
         raise
+
+
+def _replace_file_by_file(fresh: Path, place: Path) -> None:
+    """Replace a store by a complete one; meanwhile it has a marker and does not open."""
+    (place / MARKER).touch()
+    for name in METADATA_NAMES:
+        (place / name).unlink(missing_ok=True)
+    for path in place.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != MARKER:
+            path.unlink()
+    _move_file_by_file(fresh, place)
+
+
+def _move_file_by_file(fresh: Path, place: Path) -> None:
+    """Move what makes the store open last, and then remove the marker."""
+    keys = [path.relative_to(fresh).as_posix() for path in _files(fresh)]
+    for key in sorted(keys, key=root_last):
+        (place / key).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(fresh / key, place / key)
+    (place / MARKER).unlink()
 
 
 def _exchange_at_once(one: Path, other: Path) -> bool:

@@ -15,6 +15,7 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore
 from mnist_zarr.errors import StoreError
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import OPENING_NAMES, sync
+from mnist_zarr.stores.lineage import same_objects
 from mnist_zarr.stores.place import Place
 from mnist_zarr.stores.snapshot import root_identity
 from mnist_zarr.stores.upload import Upload
@@ -37,10 +38,8 @@ class BucketFolder(Place):
         if "//" in store.path:
             raise StoreError(f"{self.name}: has nothing between two slashes; leave one out")
         store.is_immutable = immutable
-        upload = Upload(store)
-        upload.begin(self.name, overwrite=overwrite)
-        yield upload
-        upload.finish(self.name)
+        with _upload(self.name, store, overwrite) as upload:
+            yield upload
 
     def open(self) -> Store:
         return self._store(read_only=True)
@@ -49,8 +48,7 @@ class BucketFolder(Place):
         return identity_of_root(self.open())
 
     def changes_under(self, store: Store) -> bool:
-        here = self._store()
-        return isinstance(store, FsspecStore) and (here.fs, here.path) == (store.fs, store.path)
+        return same_objects(self._store(), store)
 
     def _store(self, *, read_only: bool = False) -> BucketStore:
         return BucketStore.from_url(self.name, self._options, read_only=read_only)
@@ -66,10 +64,8 @@ class GivenStore(Place):
 
     @contextlib.contextmanager
     def create(self, *, overwrite: bool = False, immutable: bool = False) -> Iterator[Store]:
-        upload = Upload(self._store)
-        upload.begin(self.name, overwrite=overwrite)
-        yield upload
-        upload.finish(self.name)
+        with _upload(self.name, self._store, overwrite) as upload:
+            yield upload
 
     def open(self) -> Store:
         return self._store
@@ -78,7 +74,15 @@ class GivenStore(Place):
         return identity_of_root(self._store)
 
     def changes_under(self, store: Store) -> bool:
-        return store is self._store
+        return same_objects(self._store, store)
+
+
+@contextlib.contextmanager
+def _upload(name: str, store: Store, overwrite: bool) -> Iterator[Upload]:
+    upload = Upload(store)
+    upload.begin(name, overwrite=overwrite)
+    yield upload
+    upload.finish(name)
 
 
 def identity_of_root(store: Store) -> Hashable | None:

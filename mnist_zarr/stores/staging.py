@@ -1,38 +1,38 @@
-"""Local targets: made in a folder beside their place, and moved there in one step.
+"""Stores in the making: beside their place on a disk, or in a temporary folder.
 
 ::
 
-    data/mnist.zarr             the target: old and whole, or absent
-    data/.mnist.zarr.building/  lock         held by the process that builds
-                                new-1a2b3c/  the new store, until it is complete
+    data/mnist.zarr                the target: old and whole, or absent
+    data/.mnist.zarr.lock          held by the process that builds
+    data/.mnist.zarr.building-k3x/ a scratch folder: random name, closed to other users
+        new/                       the new store, until it is complete
+        old/                       the old one, for a moment, where two names cannot be swapped
 
-The system releases the lock with the process, however that ends, so what a killed build left
-behind is recognised and removed by the next one. Every build has a name of its own for the new
-store: what is still being written for a build that was given up, by a worker of a cluster, never
-gets into the next one.
+Everything is on the disk before a name changes, and the old store is removed last.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import shutil
+import stat
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
-from mnist_zarr.errors import StoreError, TargetBusyError
-from mnist_zarr.files.failures import wrap_os_errors
+from mnist_zarr.errors import StoreError, TargetBusyError, already_exists
+from mnist_zarr.files.output import wrap_os_errors
+from mnist_zarr.files.scratch import is_own, scratch_folder
 from mnist_zarr.stores.place import Place
 
-LOCK, OLD = "lock", "old"
-# The folder may be removed by the build before, between its making and its locking.
+NEW, OLD = "new", "old"
+# The folder may be removed by the build before, between its making and the locking.
 LOCK_ATTEMPTS = 5
 
 
@@ -53,11 +53,16 @@ class LocalPlace(Place):
 
     @abstractmethod
     def _check_is_store(self, place: Path) -> None:
-        """Raise a :class:`StoreError` if what is there is not a store of this kind."""
+        """Raise a :class:`StoreError` if what is there is not a store of this kind, and no more."""
 
     @abstractmethod
     def _move(self, fresh: Path, place: Path) -> None:
         """Put the finished store at its place, in one step where the system can."""
+
+    def _rescue(self, place: Path, scratch: Path) -> None:
+        """Finish what a killed build had begun to move, before its folder is removed."""
+        if (scratch / OLD).exists() and not place.exists():
+            (scratch / OLD).rename(place)
 
     @contextlib.contextmanager
     def create(self, *, overwrite: bool = False, immutable: bool = False) -> Iterator[Store]:
@@ -66,13 +71,13 @@ class LocalPlace(Place):
         with wrap_os_errors(self.name, "built", StoreError):
             place = Path(os.path.realpath(self.path))
             self._check_replaceable(place, overwrite)
-            with _locked(place.with_name(f".{place.name}.building"), self.name) as workshop:
-                old = workshop / OLD
-                if old.exists() and not place.exists():
-                    old.rename(place)  # a killed build had moved it away
-                    self._check_replaceable(place, overwrite)
-                _clear(workshop)
-                fresh = workshop / f"new-{secrets.token_hex(4)}"
+            prefix, rescue = f".{place.name}.building-", partial(self._rescue, place)
+            with (
+                _target_lock(place, self.name),
+                scratch_folder(place.parent, prefix, rescue) as scratch,
+            ):
+                self._check_replaceable(place, overwrite)
+                fresh = scratch / NEW
                 fresh.mkdir()
                 yield LocalStore(fresh)
                 for rest in fresh.rglob("*.partial"):  # of a worker that died while it was writing
@@ -83,7 +88,7 @@ class LocalPlace(Place):
     def _check_replaceable(self, place: Path, overwrite: bool) -> None:
         if os.path.lexists(place):
             if not overwrite:
-                raise self.already_exists()
+                raise already_exists(self.name)
             self._check_is_store(place)
 
 
@@ -94,39 +99,42 @@ class TemporaryStore(LocalStore):
 @contextlib.contextmanager
 def stage() -> Iterator[TemporaryStore]:
     """Open an empty store in a temporary folder, from which it is sent elsewhere."""
-    with tempfile.TemporaryDirectory(prefix="mnist-zarr-") as folder:
-        yield TemporaryStore(folder)
+    with scratch_folder(Path(tempfile.gettempdir()), "mnist-zarr-") as scratch:
+        (scratch / NEW).mkdir()
+        yield TemporaryStore(scratch / NEW)
 
 
 @contextlib.contextmanager
-def _locked(workshop: Path, name: str) -> Iterator[Path]:
-    if workshop.is_symlink():  # what it leads to is not ours to clear
-        raise StoreError(f"{name}: cannot be built while {workshop} is a link; remove the link")
-    made = [parent for parent in workshop.parents if not parent.exists()]
-    lock = _acquire(workshop, name)
+def _target_lock(place: Path, name: str) -> Iterator[None]:
+    """Hold the lock of a target; make the folder that it is in."""
+    made = [parent for parent in place.parents if not parent.exists()]
+    path = place.with_name(f".{place.name}.lock")
+    lock = _acquire(path, name)
     try:
-        yield workshop
+        yield
     finally:
-        try:
-            _clear(workshop)
-            (workshop / LOCK).unlink(missing_ok=True)
-        finally:
-            lock.release()
-            for folder in (workshop, *made):
-                with contextlib.suppress(OSError):  # there is something in it, the store at best
-                    folder.rmdir()
+        path.unlink(missing_ok=True)
+        lock.release()
+        for folder in made:
+            with contextlib.suppress(OSError):  # there is something in it, the store at best
+                folder.rmdir()
 
 
-def _acquire(workshop: Path, name: str) -> FileLock:
+def _acquire(path: Path, name: str) -> FileLock:
     for attempt in range(1, LOCK_ATTEMPTS + 1):
-        workshop.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(workshop / LOCK, blocking=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(path) and not is_own(path, stat.S_ISREG):
+            raise StoreError(
+                f"{name}: cannot be built while {path} is a link or belongs to somebody else; "
+                "remove it"
+            )
+        lock = FileLock(path, blocking=False)
         try:
             lock.acquire()
         except Timeout as error:
             raise TargetBusyError(
-                f"{name}: another build of this target is under way (it holds {workshop / LOCK}); "
-                "wait for it, or choose another name"
+                f"{name}: another build of this target is under way (it holds {path}); wait for "
+                "it, or choose another name"
             ) from error
         except FileNotFoundError:
             if attempt == LOCK_ATTEMPTS:
@@ -134,12 +142,3 @@ def _acquire(workshop: Path, name: str) -> FileLock:
         else:
             break
     return lock
-
-
-def _clear(workshop: Path) -> None:
-    """Remove all but the lock, and what a worker of a build that was given up still writes."""
-    for rest in workshop.iterdir():
-        if rest.is_dir() and not rest.is_symlink():
-            shutil.rmtree(rest, ignore_errors=True)
-        elif rest.name != LOCK:
-            rest.unlink()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import zipfile
 from collections.abc import Hashable, Iterator
 from pathlib import Path
@@ -19,9 +20,9 @@ from fsspec.core import url_to_fs
 from zarr.abc.store import Store
 from zarr.storage import ZipStore
 
-from mnist_zarr.errors import StoreError
-from mnist_zarr.files.failures import name_failures
-from mnist_zarr.files.urls import protocol_of
+from mnist_zarr.errors import StoreError, already_exists
+from mnist_zarr.files.scratch import fsync
+from mnist_zarr.files.urls import name_failures, protocol_of
 from mnist_zarr.stores.bucket import BucketStore, identity_of_object, object_headers
 from mnist_zarr.stores.keys import METADATA_NAMES, sync
 from mnist_zarr.stores.place import Place
@@ -62,9 +63,13 @@ class LocalZip(LocalPlace):
             raise self.not_a_store("folder" if place.is_dir() else "file")
 
     def _move(self, fresh: Path, place: Path) -> None:
-        packed = fresh.with_name("packed")
+        packed = fresh.with_suffix(SUFFIX)
         pack(fresh, packed)
+        if place.exists():
+            packed.chmod(stat.S_IMODE(place.stat().st_mode))
+        fsync(packed)
         packed.replace(place)
+        fsync(place.parent)
 
 
 class RemoteZip(Place):
@@ -82,20 +87,17 @@ class RemoteZip(Place):
         with name_failures(self.name, "read"):
             if fs.exists(path):
                 if not overwrite:
-                    raise self.already_exists()
+                    raise already_exists(self.name)
                 with fs.open(path, "rb") as file:
                     if not holds_store(file):
                         raise self.not_a_store("file")
         with stage() as staged:
             yield staged
-            packed = staged.root.with_name(f"{staged.root.name}{SUFFIX}")
-            try:
-                pack(staged.root, packed)
-                with name_failures(self.name, "written"):
-                    headers = object_headers(fs, "application/zip", is_immutable=immutable)
-                    fs.put_file(os.fspath(packed), path, **headers)
-            finally:
-                packed.unlink(missing_ok=True)
+            packed = staged.root.with_suffix(SUFFIX)
+            pack(staged.root, packed)
+            with name_failures(self.name, "written"):
+                headers = object_headers(fs, "application/zip", is_immutable=immutable)
+                fs.put_file(os.fspath(packed), path, **headers)
 
     def open(self) -> Store:
         # The options go to the outer file system, not to the one that reads zip files.

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gzip
 import hashlib
-import os
-import pty
 import socket
 import ssl
-import struct
 import subprocess
 import sys
-import termios
 import time
 import zipfile
 from collections.abc import Iterator
@@ -24,19 +19,16 @@ import trustme
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from mnist_zarr.catalog.download import ArchiveMember, RemoteFile, cache_folder
+from mnist_zarr.catalog.download import ArchiveMember, CachedFile, RemoteFile, cache_folder
+from mnist_zarr.catalog.entries import CATALOG, EMNIST_ARCHIVE
+from mnist_zarr.catalog.opening import open_entry
 from mnist_zarr.errors import DownloadError, MissingExtraError, OptionError
+from tests.support.commands import shown_on_terminal
+from tests.support.small_copy import SmallCopy, offline
 
 DATA = b"\x1f\x8b" + bytes(range(256)) * 4000
 SHA256 = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
 PAGE = b"<!DOCTYPE html><html><body>Not found</body></html>"
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MNIST_ZARR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("MNIST_ZARR_MIRROR", raising=False)
-    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -353,25 +345,10 @@ def test_a_download_shows_its_progress_on_a_terminal_and_nowhere_else(
     server: HTTPServer, cache: Path
 ) -> None:
     command = [sys.executable, "-c", FETCH, server.url_for("/good/f.gz"), SHA256]
-    controller, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
-    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=terminal, check=True)
-    os.close(terminal)
-    assert "f.gz: 100%" in read_all(controller)
+    assert "f.gz: 100%" in shown_on_terminal(command)
     (cache / "box" / "f.gz").unlink()
     quiet = subprocess.run(command, capture_output=True, check=True)
     assert quiet.stderr == b""
-
-
-def read_all(terminal: int) -> str:
-    shown = b""
-    try:
-        while data := os.read(terminal, 4096):
-            shown += data
-    except OSError:  # Linux reports the end of a terminal as an error
-        pass
-    os.close(terminal)
-    return shown.decode()
 
 
 def test_a_cache_that_cannot_be_written_says_what_to_do(
@@ -443,3 +420,37 @@ class TestArchive:
     def test_a_member_that_is_not_there_is_an_error(self, archive: RemoteFile) -> None:
         with pytest.raises(DownloadError, match=r"There is no item named 'gzip/x\.gz'"):
             ArchiveMember(archive, "gzip/x.gz").fetch()
+
+
+def test_the_variants_of_emnist_share_one_download_of_the_archive(
+    cache: Path, mirror: Path, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = SmallCopy(CATALOG["emnist-mnist"], mirror)
+    archive = (mirror / "emnist" / "gzip.zip").read_bytes()
+    httpserver.expect_request("/emnist/gzip.zip").respond_with_data(archive)
+    monkeypatch.setenv("MNIST_ZARR_MIRROR", httpserver.url_for("/"))
+    for _ in range(2):
+        open_entry(small.entry)
+    assert len(httpserver.log) == 1
+    pinned = [path.name for path in (cache / "emnist").glob("*.sha256")]
+    assert len(pinned) == 4  # nobody published checksums of these members
+    archives = {
+        file.archive
+        for name, entry in CATALOG.items()
+        for file in entry.files
+        if name.startswith("emnist") and isinstance(file, ArchiveMember)
+    }
+    assert archives == {EMNIST_ARCHIVE}
+
+
+@pytest.mark.parametrize("name", [name for name in CATALOG if name != "mnist"])
+def test_files_that_are_not_the_published_ones_are_refused(
+    name: str, mirror: Path, cache: Path
+) -> None:
+    SmallCopy(CATALOG[name], mirror)
+    file = offline(CATALOG[name]).parts[0].images
+    assert isinstance(file, CachedFile)
+    with pytest.raises(DownloadError, match=r"mirror.* bytes instead of ") as caught:
+        file.fetch()
+    assert f"{mirror.as_uri()}/{file.dataset}/" in str(caught.value)
+    assert not [path for path in cache.rglob("*") if path.is_file() and path.name[0] != "."]

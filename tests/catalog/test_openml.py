@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import io
-import socket
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +11,6 @@ import numpy.typing as npt
 import pytest
 import xarray as xr
 from pytest_httpserver import HTTPServer
-from sklearn.datasets import _openml
 from werkzeug import Request, Response
 
 import mnist_zarr
@@ -25,92 +19,12 @@ from mnist_zarr.catalog.openml import open_openml
 from mnist_zarr.dataset.classes import class_names
 from mnist_zarr.dataset.schema import validate
 from mnist_zarr.errors import DownloadError, MissingExtraError, SourceError
-
-DATA_ID = 554
-API = "/api/v1/json/data"
-
-# Addresses in scikit-learn without the host; which ones there are depends on its version.
-OFFICIAL_PATHS = {
-    key: value.partition("openml.org")[2]
-    for key, value in vars(_openml).items()
-    if isinstance(value, str) and value.startswith(("https://www.openml", "https://api.openml"))
-}
-
-
-class OpenmlServer:
-    """What OpenML answers about one data set: JSON, and its table as gzipped ARFF."""
-
-    def __init__(self, server: HTTPServer) -> None:
-        self._server = server
-
-    def offer(
-        self,
-        table: npt.NDArray[Any],
-        labels: Sequence[Any],
-        *,
-        name: str = "mnist_784",
-        label_type: str = "{0,1,2,3,4,5,6,7,8,9}",
-        details: dict[str, Any] | None = None,
-    ) -> None:
-        arff = gzip.compress(arff_bytes(name, table, labels, label_type))
-        pixels = [f"pixel{number}" for number in range(1, table.shape[1] + 1)]
-        features = [feature(index, name, "numeric") for index, name in enumerate(pixels)]
-        kind = "numeric" if label_type == "NUMERIC" else "nominal"
-        features.append(feature(len(pixels), "class", kind, is_target=True))
-        listed = {"did": DATA_ID, "name": name, "version": 1, "status": "active", "format": "ARFF"}
-        described = {
-            "id": str(DATA_ID),
-            "name": name,
-            "version": "1",
-            "status": "active",
-            "format": "ARFF",
-            "description": "Digits.",
-            "url": self._server.url_for("/data/v1/download/52667/digits.arff"),
-            "file_id": "52667",
-            "md5_checksum": hashlib.md5(gzip.decompress(arff)).hexdigest(),
-            **(details or {}),
-        }
-        by_name = f"{API}/list/data_name/{name.lower()}/limit/2/data_version/1"
-        self._answer(by_name, {"data": {"dataset": [listed]}})
-        self._answer(f"{API}/{DATA_ID}", {"data_set_description": described})
-        self._answer(f"{API}/features/{DATA_ID}", {"data_features": {"feature": features}})
-        quality = [{"name": "NumberOfInstances", "value": str(float(len(table)))}]
-        self._answer(f"{API}/qualities/{DATA_ID}", {"data_qualities": {"quality": quality}})
-        self._server.expect_request("/data/v1/download/52667/digits.arff").respond_with_data(
-            arff, headers={"Content-Encoding": "gzip"}
-        )
-
-    def _answer(self, path: str, answer: dict[str, Any]) -> None:
-        self._server.expect_request(path).respond_with_json(answer)
-
-
-def feature(index: int, name: str, data_type: str, *, is_target: bool = False) -> dict[str, Any]:
-    return {
-        "index": str(index),
-        "name": name,
-        "data_type": data_type,
-        "is_target": "true" if is_target else "false",
-        "is_ignore": "false",
-        "is_row_identifier": "false",
-        "number_of_missing_values": "0",
-    }
-
-
-def arff_bytes(name: str, table: npt.NDArray[Any], labels: Sequence[Any], label_type: str) -> bytes:
-    lines = [f"@RELATION {name}"]
-    lines += [f"@ATTRIBUTE pixel{number} REAL" for number in range(1, table.shape[1] + 1)]
-    lines += [f"@ATTRIBUTE class {label_type}", "@DATA"]
-    buffer = io.StringIO()
-    buffer.write("\n".join(lines) + "\n")
-    for row, label in zip(table.tolist(), labels, strict=True):
-        buffer.write(",".join(map(str, row)) + f",{label}\n")
-    return buffer.getvalue().encode()
+from tests.support.openml_server import API, DATA_ID, OpenmlServer, point_to
+from tests.support.servers import free_port
 
 
 @pytest.fixture(autouse=True)
 def openml(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> OpenmlServer:
-    """Send scikit-learn to the loopback server, as its own tests replace its addresses."""
-
     def unknown(_: Request) -> Response:
         # OpenML's answer to a question without a result.
         return Response('{"error": {"code": "372", "message": "No results"}}', status=412)
@@ -123,11 +37,6 @@ def openml(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> OpenmlSer
     ).respond_with_handler(unknown)
     point_to(httpserver.url_for("/"), monkeypatch)
     return OpenmlServer(httpserver)
-
-
-def point_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for key, path in OFFICIAL_PATHS.items():
-        monkeypatch.setattr(_openml, key, address.rstrip("/") + path)
 
 
 @pytest.fixture(scope="module")
@@ -251,10 +160,7 @@ def test_no_network_is_an_error_that_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sklearn.datasets._openml.time.sleep", lambda _: None)
-    with socket.socket() as probe:  # a port that nobody listens on
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    point_to(f"http://127.0.0.1:{port}/", monkeypatch)
+    point_to(f"http://127.0.0.1:{free_port()}/", monkeypatch)
     with pytest.raises(DownloadError, match=r"refused.*'mnist' of the catalog"):
         open_openml(data_home=tmp_path)
 

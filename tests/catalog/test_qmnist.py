@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import xarray as xr
 from hypothesis import given
@@ -22,7 +19,7 @@ from mnist_zarr.catalog.qmnist import join_label_tables, join_writers, read_labe
 from mnist_zarr.dataset.classes import class_names
 from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.errors import DownloadError, SourceError
-from mnist_zarr.formats.idx import write_idx
+from tests.support.files import idx_gz_bytes
 
 SHARED = Path(os.environ.get("MNIST_ZARR_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
 TABLES = sorted((SHARED / "qmnist").glob("qmnist-*-labels-idx2-int.gz"))
@@ -34,11 +31,6 @@ TRAIN[:, 2] = np.where(TRAIN[:, 1] == 4, 2150 + np.arange(60) // 6, np.arange(60
 TEST = TRAIN[:30].copy()
 TEST[:, 2] += 100
 BOTH = np.concatenate([TRAIN, TEST])
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MNIST_ZARR_CACHE", str(tmp_path / "cache"))
 
 
 def made_dataset() -> xr.Dataset:
@@ -117,12 +109,6 @@ def test_another_data_set_of_the_catalog_is_refused_even_if_its_labels_agree() -
     ds = made_dataset().assign_attrs(title=CATALOG["kmnist"].title)
     with pytest.raises(SourceError, match=r"writers are known for MNIST only.*Kuzushiji-MNIST"):
         join_label_tables(ds, [TRAIN, TEST])
-
-
-def idx_gz_bytes(array: npt.NDArray[np.int32]) -> bytes:
-    buffer = io.BytesIO()
-    write_idx(array, buffer)
-    return gzip.compress(buffer.getvalue())
 
 
 def test_a_made_table_from_a_mirror_is_refused_since_it_is_not_the_published_one(

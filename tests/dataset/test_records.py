@@ -3,11 +3,12 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mnist_zarr.dataset.records import content_sha256
+from mnist_zarr.dataset.records import content_sha256, metadata_sha256
 from mnist_zarr.dataset.schema import STRING_DTYPE
 
 
@@ -38,3 +39,23 @@ def test_strings_are_hashed_as_lines_of_utf_8_however_they_are_cut(
 def test_strides_do_not_matter() -> None:
     array = np.arange(24, dtype=">u2").reshape(4, 6)
     assert content_sha256([array.T]) == content_sha256([array.T.copy()])
+
+
+def test_the_hash_of_metadata_is_that_of_what_they_say() -> None:
+    root = b'{"attributes": {"a": 1, "metadata_sha256": "x"}, "consolidated_metadata": {}}'
+    array = b'{"shape": [3]}'
+    sha256 = metadata_sha256({"zarr.json": root, "image/zarr.json": array})
+    same = b'{"attributes":{"a":1}}'
+    assert metadata_sha256({"image/zarr.json": array, "zarr.json": same}) == sha256
+    for other in (b'{"attributes":{"a":2}}', b'{"attributes":{"b":1}}', b"{}"):
+        assert metadata_sha256({"image/zarr.json": array, "zarr.json": other}) != sha256
+    assert metadata_sha256({"image/zarr.json": array}) != sha256
+    with pytest.raises(ValueError, match="Expecting"):
+        metadata_sha256({"zarr.json": b"{"})
+
+
+def test_in_format_2_the_copy_of_all_documents_does_not_count() -> None:
+    documents = {".zattrs": b'{"a": 1, "metadata_sha256": "x"}', "image/.zarray": b"{}"}
+    sha256 = metadata_sha256(documents)
+    assert metadata_sha256(documents | {".zmetadata": b"{}", ".zattrs": b'{"a": 1}'}) == sha256
+    assert metadata_sha256(documents | {".zattrs": b'{"a": 2}'}) != sha256

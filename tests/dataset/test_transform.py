@@ -2,58 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import dask.array
 import numpy as np
 import numpy.typing as npt
 import pytest
 import xarray as xr
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mnist_zarr.builder import build
 from mnist_zarr.catalog.opening import open_dataset
-from mnist_zarr.cli import main
 from mnist_zarr.dataset import transform
-from mnist_zarr.dataset.records import METADATA_SHA256
-from mnist_zarr.dataset.scaling import Scaling
-from mnist_zarr.dataset.schema import STRING_DTYPE, make_dataset
+from mnist_zarr.dataset.schema import STRING_DTYPE
 from mnist_zarr.dataset.transform import rescale, standardize, stratified_split
 from mnist_zarr.errors import MissingExtraError, OptionError, SchemaError
-from mnist_zarr.formats.idx import write_idx
-from mnist_zarr.reading.reader import open_store
 from mnist_zarr.writing.writer import write_zarr
+from tests.support.digits import digits, lazy_digits, tutorial_scaling
 
 BYTES = np.arange(256, dtype=np.uint8)
 
 
-def digits(n_samples: int = 60, seed: int = 0) -> xr.Dataset:
-    rng = np.random.default_rng(seed)
-    return make_dataset(
-        rng.integers(0, 256, (n_samples, 4, 3)).astype(np.uint8),
-        label=rng.integers(0, 3, n_samples).astype(np.uint8),
-        split=np.where(rng.random(n_samples) < 0.7, "train", "test").astype(STRING_DTYPE),
-        source_index=np.arange(n_samples, dtype=np.uint32),
-    )
-
-
-def tutorial(x: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    scaled: npt.NDArray[np.float64] = ((x / 255.0) - 0.5) * 2
-    return scaled
-
-
 def test_every_byte_becomes_what_the_tutorial_computes_bit_for_bit() -> None:
-    assert rescale(BYTES, dtype="float64").tobytes() == tutorial(BYTES).tobytes()
-    assert rescale(BYTES).tobytes() == tutorial(BYTES).astype(np.float32).tobytes()
+    assert rescale(BYTES, dtype="float64").tobytes() == tutorial_scaling(BYTES).tobytes()
+    assert rescale(BYTES).tobytes() == tutorial_scaling(BYTES).astype(np.float32).tobytes()
     assert rescale(BYTES, 0, 1, "float64").tobytes() == (BYTES / 255.0).tobytes()
     two = rescale(BYTES, low=0, high=2, dtype="float64")
     assert two.tobytes() == ((BYTES / 255.0) * 2).tobytes()
@@ -88,7 +62,7 @@ def test_any_integers_are_rescaled_from_the_range_of_their_type(
 )
 def test_many_pixels_are_rescaled_as_few_are(shape: tuple[int, ...], step: int, dtype: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)[::step]
-    expected = tutorial(pixels).astype(dtype)
+    expected = tutorial_scaling(pixels).astype(dtype)
     assert rescale(pixels, dtype=dtype).tobytes() == expected.tobytes()
 
 
@@ -116,63 +90,7 @@ def test_the_attribute_valid_range_goes_before_the_range_of_the_type() -> None:
     assert set(np.unique(rescale(binary))) == {-1, 1}
     floats = rescale(digits().image, 0, 1, "float64")
     again = rescale(floats, -1, 1, "float64")
-    np.testing.assert_array_equal(again, tutorial(digits().image.values))
-
-
-CHANGES: list[Callable[[xr.Dataset], xr.Dataset]] = [
-    rescale,
-    lambda ds: standardize(ds, 33.0, 78.0),
-]
-
-
-def lazy_forms(folder: Path) -> dict[str, xr.Dataset]:
-    write_zarr(digits(), folder / "d.zarr", chunk_bytes=100, overwrite=True)
-    return {
-        "dask": digits().chunk(sample=7),
-        "store": xr.open_zarr(folder / "d.zarr"),
-        "store without dask": xr.open_zarr(folder / "d.zarr", chunks=None),
-        "open_store": open_store(folder / "d.zarr", chunks=None),
-    }
-
-
-def test_what_is_lazy_stays_lazy_and_gives_the_same_values(tmp_path: Path) -> None:
-    for form, ds in lazy_forms(tmp_path).items():
-        for change in CHANGES:
-            expected, changed = change(digits()).image, change(ds).image
-            assert (changed.chunks is None) == (ds.image.chunks is None), form
-            assert not changed.variable._in_memory
-            read_best = ds.image.encoding.get("preferred_chunks")
-            assert changed.encoding.get("preferred_chunks") == read_best
-            for key in (slice(None), slice(3, 50, 4), [5, 1, 59, 1], 8, slice(9, 9)):
-                np.testing.assert_array_equal(changed[key], expected[key], strict=True)
-            np.testing.assert_array_equal(changed[2:9, 1, [2, 0]], expected[2:9, 1, [2, 0]])
-
-
-def test_a_lazy_store_is_not_read_before_values_are_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_zarr(digits(), tmp_path / "d.zarr", chunk_bytes=120)
-    scaled = rescale(open_store(tmp_path / "d.zarr", chunks=None))
-    read = []
-    convert = Scaling.__call__
-
-    def recording(self: Scaling, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        read.append(values.size)
-        return convert(self, values)
-
-    monkeypatch.setattr("mnist_zarr.dataset.scaling.Scaling.__call__", recording)
-    assert not read
-    scaled.image[4:6].load()
-    assert read == [256]  # the table of one block
-
-
-def test_dask_arrays_are_rescaled_lazily_chunk_by_chunk() -> None:
-    array = cast(Any, dask.array).from_array(BYTES.reshape(16, 16), (5, 16))
-    scaled = rescale(array)
-    assert isinstance(scaled, dask.array.Array)
-    assert scaled.chunks == array.chunks
-    assert scaled.dtype == np.float32
-    np.testing.assert_array_equal(scaled, rescale(BYTES.reshape(16, 16)))
+    np.testing.assert_array_equal(again, tutorial_scaling(digits().image.values))
 
 
 @pytest.mark.parametrize(
@@ -218,7 +136,7 @@ def test_mnist_has_the_mean_and_deviation_that_tutorials_give_for_its_255th() ->
 
 def test_mean_and_deviation_are_of_the_training_split_or_else_of_all(tmp_path: Path) -> None:
     train = digits().image.values[digits().split.values == "train"].astype(float)
-    for ds in (digits(), *lazy_forms(tmp_path).values()):
+    for ds in (digits(), *lazy_digits(tmp_path).values()):
         result = standardize(ds, dtype="float64").image
         assert result.attrs["standardized_mean"] == pytest.approx(train.mean(), rel=1e-14)
         assert result.attrs["standardized_std"] == pytest.approx(train.std(), rel=1e-14)
@@ -247,95 +165,6 @@ def test_the_moments_of_pieces_add_up_to_those_of_the_whole(
     assert whole.squares / whole.count == pytest.approx(values.var(), rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize("order", ["source", "label"])
-@pytest.mark.parametrize("zarr_format", [3, 2])
-def test_a_rescaled_store_holds_the_bytes_of_the_raw_one_and_opens_as_floats(
-    tmp_path: Path, order: Any, zarr_format: Any
-) -> None:
-    options: dict[str, Any] = {"order": order, "zarr_format": zarr_format, "chunk_bytes": 100}
-    write_zarr(digits(), tmp_path / "raw.zarr", **options)
-    given = digits()
-    build(tmp_path / "scaled.zarr", given, rescale=(-1, 1), **options)
-    xr.testing.assert_identical(given, digits())
-    raw, scaled = chunks_of(tmp_path / "raw.zarr"), chunks_of(tmp_path / "scaled.zarr")
-    assert len(raw) > 6
-    assert raw == scaled
-    opened = xr.open_zarr(tmp_path / "scaled.zarr")
-    original = xr.open_zarr(tmp_path / "raw.zarr")
-    assert opened.image.dtype == np.float64
-    difference = opened.image.values - tutorial(original.image.values)
-    assert np.abs(difference).max() <= 2.3e-16
-    assert opened.image.attrs["valid_range"] == [-1.0, 1.0]
-    del opened.attrs[METADATA_SHA256], original.attrs[METADATA_SHA256]
-    assert opened.attrs == original.attrs
-    again = rescale(opened, dtype="float64").image.values
-    np.testing.assert_array_equal(again, tutorial(original.image.values))
-    twice = rescale(rescale(opened, 0, 1), 5, 6).image
-    np.testing.assert_allclose(twice, original.image / 255 + 5, atol=1e-6)
-    integers = xr.open_zarr(tmp_path / "scaled.zarr", mask_and_scale=False)
-    np.testing.assert_array_equal(rescale(integers).image, rescale(original).image)
-    assert "scale_factor" not in rescale(integers).image.attrs
-
-
-def chunks_of(store: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(store)): path.read_bytes()
-        for path in store.rglob("*")
-        if path.is_file() and not path.name.startswith(".z") and path.name != "zarr.json"
-    }
-
-
-def test_other_integers_are_packed_into_the_range_too(tmp_path: Path) -> None:
-    image = np.array([-32768, 0, 32767], dtype=np.int16).reshape(3, 1, 1)
-    write_zarr(make_dataset(image), tmp_path / "i.zarr", rescale=(0, 10))
-    opened = xr.open_zarr(tmp_path / "i.zarr").image
-    np.testing.assert_allclose(opened.values.ravel(), rescale(image, 0, 10, "f8").ravel())
-    np.testing.assert_array_equal(rescale(opened, 0, 10), rescale(image, 0, 10))
-
-
-@pytest.mark.parametrize(
-    ("change", "bounds", "error", "message"),
-    [
-        (lambda ds: rescale(ds), (-1, 1), SchemaError, "expected an 'image' of integers"),
-        (lambda ds: ds.drop_vars("image"), (-1, 1), SchemaError, "no 'image'"),
-        (lambda ds: ds, (1, -1), OptionError, "the lower first, got 1 and -1"),
-        (lambda ds: ds, (1, 2, 3), OptionError, r"expected \(low, high\), got \(1, 2, 3\)"),
-    ],
-)
-def test_a_store_that_cannot_be_rescaled_is_not_written(
-    tmp_path: Path, change: Any, bounds: Any, error: type[Exception], message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        write_zarr(change(digits()), tmp_path / "d.zarr", rescale=bounds)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_rescaled_store_is_not_rescaled_again(tmp_path: Path) -> None:
-    write_zarr(digits(), tmp_path / "d.zarr", rescale=(-1, 1))
-    for options in ({}, {"mask_and_scale": False}):
-        opened = xr.open_zarr(tmp_path / "d.zarr", **options)  # type: ignore[arg-type]
-        with pytest.raises(SchemaError, match="has a scale_factor or add_offset already"):
-            write_zarr(opened, tmp_path / "e.zarr", rescale=(-1, 1))
-    assert os.listdir(tmp_path) == ["d.zarr"]
-
-
-def test_values_changed_in_place_are_not_taken_for_packed_ones(tmp_path: Path) -> None:
-    write_zarr(digits(), tmp_path / "d.zarr", rescale=(-1, 1))
-    opened = xr.open_zarr(tmp_path / "d.zarr", chunks=None).load()
-    opened.image.values[3, 2, 1] = 0.123
-    with pytest.raises(SchemaError, match=r"no uint8 of the store stands for the value 0\.123"):
-        rescale(opened)
-
-
-def test_the_command_builds_a_rescaled_store(tmp_path: Path) -> None:
-    write_idx(digits().image.values, tmp_path / "a-images-idx3-ubyte")
-    source = f"--source={tmp_path / 'a-images-idx3-ubyte'}"
-    args = ["build", str(tmp_path / "a.zarr"), source, "--rescale", "-1", "1"]
-    assert CliRunner().invoke(main, args).exit_code == 0
-    opened = xr.open_zarr(tmp_path / "a.zarr").image
-    np.testing.assert_allclose(opened, tutorial(digits().image.values), atol=2.3e-16)
-
-
 @pytest.fixture
 def train_test_split() -> Any:
     reason = "needs the extra 'sklearn'"
@@ -349,7 +178,7 @@ def train_test_split() -> Any:
 def test_the_split_is_that_of_scikit_learn(
     train_test_split: Any, n_samples: int, test_size: float, random_state: int
 ) -> None:
-    ds = digits(n_samples, seed=random_state)
+    ds = digits(n_samples, random_state)
     split = stratified_split(ds, test_size, random_state).split
     train, test = train_test_split(
         np.arange(n_samples), test_size=test_size, random_state=random_state, stratify=ds.label
@@ -404,77 +233,6 @@ def test_without_scikit_learn_the_pip_line_is_told(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "sklearn.model_selection", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'mnist-zarr\[sklearn\]'"):
         stratified_split(digits(), 20)
-
-
-PEAK = """
-import json, sys
-from mnist_zarr import rescale, standardize, write_zarr, open_store
-source, target, what = sys.argv[1:]
-chunks = None if "lazy" in what else "auto"
-ds = open_store(source, chunks=chunks)
-def peak():
-    lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    return int(lines["VmHWM"].split()[0]) * 1024
-before = peak()
-if "standardize" in what:
-    standardize(ds)
-else:
-    write_zarr(rescale(ds), target, order=what.split()[-1], level=1)
-print(json.dumps(peak() - before))
-"""
-
-
-@pytest.fixture(scope="module")
-def large_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """130 MB of pixels, which are half a GB as float32."""
-    n_samples = 165_000
-    numbers = (cast(Any, dask.array).arange(n_samples, chunks=5000) % 251).astype(np.uint8)
-    image = cast(Any, dask.array).broadcast_to(numbers[:, None, None], (n_samples, 28, 28))
-    ds = make_dataset(image, label=(np.arange(n_samples) % 10).astype(np.uint8))
-    place = tmp_path_factory.mktemp("large") / "raw.zarr"
-    write_zarr(ds, place, level=1)
-    return place
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-@pytest.mark.parametrize(
-    ("what", "most_bytes"),
-    [
-        ("standardize", 100e6),
-        ("standardize lazy", 60e6),
-        ("write source", 250e6),
-        ("write label", 250e6),
-        ("write lazy label", 100e6),
-    ],
-)
-def test_memory_stays_bounded_while_half_a_gigabyte_is_made(
-    large_store: Path, tmp_path: Path, what: str, most_bytes: float
-) -> None:
-    command = [sys.executable, "-c", PEAK, str(large_store), str(tmp_path / "t.zarr"), what]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    grown = json.loads(done.stdout)
-    assert grown < most_bytes, f"{what}: {grown / 1e6:.0f} MB"
-
-
-@pytest.mark.parametrize("chunks", [None, "auto"])
-@pytest.mark.parametrize("zarr_format", [2, 3])
-def test_a_rescaled_store_that_is_written_anew_keeps_its_integers(
-    tmp_path: Path, zarr_format: Any, chunks: Any
-) -> None:
-    options: dict[str, Any] = {"zarr_format": zarr_format, "chunk_bytes": 100}
-    build(tmp_path / "scaled.zarr", digits(), rescale=(-1, 1), **options)
-    again, expected = tmp_path / "again.zarr", tmp_path / "expected.zarr"
-    opened = open_store(tmp_path / "scaled.zarr", chunks=chunks)
-    write_zarr(opened, again, order="label", **options)
-    build(expected, digits(), order="label", rescale=(-1, 1), **options)
-    assert chunks_of(again) == chunks_of(expected)
-    xr.testing.assert_identical(
-        xr.open_zarr(again).drop_attrs(), xr.open_zarr(expected).drop_attrs()
-    )
-    assert xr.open_zarr(again).image.attrs == xr.open_zarr(expected).image.attrs
-    write_zarr(opened.assign(image=opened.image / 2), tmp_path / "floats.zarr", **options)
-    assert xr.open_zarr(tmp_path / "floats.zarr", mask_and_scale=False).image.dtype == np.float64
 
 
 @pytest.mark.parametrize(

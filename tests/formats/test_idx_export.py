@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
-from click.testing import CliRunner, Result
 
 from mnist_zarr.builder import build
 from mnist_zarr.catalog.opening import open_dataset
-from mnist_zarr.cli import main
 from mnist_zarr.dataset import blocks
-from mnist_zarr.dataset.schema import STRING_DTYPE, make_dataset
 from mnist_zarr.dataset.selection import select
 from mnist_zarr.dataset.transform import rescale
 from mnist_zarr.errors import IdxTypeError, OptionError, OutputError, SchemaError, TargetExistsError
@@ -32,24 +26,12 @@ from mnist_zarr.formats.idx_engine import open_idx
 from mnist_zarr.formats.idx_export import write_idx_files
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.writing.writer import write_zarr
-
-MD5_OF_ORIGINAL = {
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-}
+from tests.support.commands import run_command
+from tests.support.digits import MNIST_MD5, digits
 
 
-def digits(n_samples: int = 60, seed: int = 0) -> xr.Dataset:
-    """Training, test and validation samples mixed."""
-    rng = np.random.default_rng(seed)
-    return make_dataset(
-        rng.integers(0, 256, (n_samples, 4, 3)).astype(np.uint8),
-        label=rng.integers(0, 3, n_samples).astype(np.uint8),
-        split=rng.choice(["train", "test", "valid"], n_samples).astype(STRING_DTYPE),
-        source_index=np.arange(n_samples, dtype=np.uint32),
-    )
+def three_splits(seed: int = 0) -> xr.Dataset:
+    return digits(60, seed, splits=("train", "test", "valid"))
 
 
 def md5_of_files(folder: Path) -> dict[str, str]:
@@ -59,24 +41,22 @@ def md5_of_files(folder: Path) -> dict[str, str]:
     }
 
 
-def run(*args: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(arg) for arg in args])
-
-
 @pytest.mark.parametrize("order", ["source", "label"])
 def test_a_store_of_mnist_gives_back_the_original_files(tmp_path: Path, order: Any) -> None:
     rescale = (-1, 1) if order == "label" else None
     build(tmp_path / "m.zarr", order=order, level=1, rescale=rescale)
-    result = run("export", tmp_path / "m.zarr", "--to", "idx", "-o", tmp_path / "out" / "idx")
+    result = run_command(
+        "export", tmp_path / "m.zarr", "--to", "idx", "-o", tmp_path / "out" / "idx"
+    )
     assert (result.exit_code, result.output) == (0, "")
-    assert md5_of_files(tmp_path / "out" / "idx") == MD5_OF_ORIGINAL
+    assert md5_of_files(tmp_path / "out" / "idx") == MNIST_MD5
     write_idx_files(open_store(tmp_path / "m.zarr"), tmp_path / "dask")
-    assert md5_of_files(tmp_path / "dask") == MD5_OF_ORIGINAL
+    assert md5_of_files(tmp_path / "dask") == MNIST_MD5
 
 
 def test_mnist_written_straight_from_its_files_is_mnist(tmp_path: Path) -> None:
     write_idx_files(open_dataset("mnist"), tmp_path)
-    assert md5_of_files(tmp_path) == MD5_OF_ORIGINAL
+    assert md5_of_files(tmp_path) == MNIST_MD5
 
 
 @pytest.mark.parametrize("compress", [False, True])
@@ -84,7 +64,7 @@ def test_every_split_has_its_files_and_they_open_as_the_same_dataset(
     tmp_path: Path, compress: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blocks, "SCATTERED_BLOCK_BYTES", 100)
-    write_zarr(digits(), tmp_path / "d.zarr", order="label", chunk_bytes=60)
+    write_zarr(three_splits(), tmp_path / "d.zarr", order="label", chunk_bytes=60)
     write_idx_files(open_store(tmp_path / "d.zarr"), tmp_path / "idx", compress=compress)
     ending = ".gz" if compress else ""
     assert sorted(os.listdir(tmp_path / "idx")) == sorted(
@@ -93,7 +73,7 @@ def test_every_split_has_its_files_and_they_open_as_the_same_dataset(
         for kind in ("images-idx3", "labels-idx1")
     )
     opened = open_idx(tmp_path / "idx")
-    parts = [digits().sel(split=split) for split in ("train", "test", "valid")]
+    parts = [three_splits().sel(split=split) for split in ("train", "test", "valid")]
     expected = xr.concat(parts, "sample").drop_vars("source_index")
     xr.testing.assert_equal(opened.drop_vars("source_index").load(), expected)
     if compress:
@@ -102,20 +82,20 @@ def test_every_split_has_its_files_and_they_open_as_the_same_dataset(
 
 
 def test_without_split_or_labels_there_are_fewer_files(tmp_path: Path) -> None:
-    write_idx_files(digits().drop_vars("split"), tmp_path / "a")
+    write_idx_files(three_splits().drop_vars("split"), tmp_path / "a")
     assert sorted(os.listdir(tmp_path / "a")) == ["images-idx3-ubyte", "labels-idx1-ubyte"]
-    write_idx_files(digits().drop_vars(["split", "label"]), tmp_path / "b")
+    write_idx_files(three_splits().drop_vars(["split", "label"]), tmp_path / "b")
     assert sorted(os.listdir(tmp_path / "b")) == ["images-idx3-ubyte"]
     np.testing.assert_array_equal(
-        read_idx(tmp_path / "b" / "images-idx3-ubyte"), digits().image.values
+        read_idx(tmp_path / "b" / "images-idx3-ubyte"), three_splits().image.values
     )
 
 
 def test_a_selection_is_written_in_source_order(tmp_path: Path) -> None:
-    shuffled = digits().isel(sample=np.random.default_rng(1).permutation(60))
+    shuffled = three_splits().isel(sample=np.random.default_rng(1).permutation(60))
     chosen = select(shuffled, label=[0, 2], split="train")
     write_idx_files(chosen, tmp_path)
-    expected = select(digits(), label=[0, 2], split="train")
+    expected = select(three_splits(), label=[0, 2], split="train")
     assert sorted(os.listdir(tmp_path)) == ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"]
     xr.testing.assert_equal(
         open_idx(tmp_path).drop_vars("source_index").load(), expected.drop_vars("source_index")
@@ -124,7 +104,9 @@ def test_a_selection_is_written_in_source_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["floats", "integers", "memory", "pickled"])
 def test_a_store_that_opens_rescaled_gives_its_integers(tmp_path: Path, form: str) -> None:
-    write_zarr(digits(), tmp_path / "d.zarr", rescale=(-0.3, 0.7), order="label", chunk_bytes=50)
+    write_zarr(
+        three_splits(), tmp_path / "d.zarr", rescale=(-0.3, 0.7), order="label", chunk_bytes=50
+    )
     ds = open_store(tmp_path / "d.zarr", chunks=None if form == "pickled" else "auto")
     if form == "integers":
         ds = xr.open_zarr(tmp_path / "d.zarr", mask_and_scale=False)
@@ -133,17 +115,17 @@ def test_a_store_that_opens_rescaled_gives_its_integers(tmp_path: Path, form: st
     if form == "pickled":
         ds = pickle.loads(pickle.dumps(ds))
     write_idx_files(ds.isel(sample=slice(5, 55)), tmp_path / "out")
-    write_zarr(digits(), tmp_path / "raw.zarr", order="label", chunk_bytes=50)
+    write_zarr(three_splits(), tmp_path / "raw.zarr", order="label", chunk_bytes=50)
     raw = open_store(tmp_path / "raw.zarr").isel(sample=slice(5, 55))
     write_idx_files(raw, tmp_path / "expected")
     assert md5_of_files(tmp_path / "out") == md5_of_files(tmp_path / "expected")
 
 
 def test_other_types_have_their_own_names(tmp_path: Path) -> None:
-    write_idx_files(rescale(digits().drop_vars("split")), tmp_path)
+    write_idx_files(rescale(three_splits().drop_vars("split")), tmp_path)
     assert "images-idx3-float" in os.listdir(tmp_path)
     np.testing.assert_array_equal(
-        read_idx(tmp_path / "images-idx3-float"), rescale(digits()).image, strict=False
+        read_idx(tmp_path / "images-idx3-float"), rescale(three_splits()).image, strict=False
     )
 
 
@@ -151,12 +133,12 @@ def test_existing_files_are_kept_unless_overwriting(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / "valid-labels-idx1-ubyte").write_text("old")
     with pytest.raises(TargetExistsError, match="valid-labels-idx1-ubyte: exists already"):
-        write_idx_files(digits(), tmp_path)
+        write_idx_files(three_splits(), tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["mine.txt", "valid-labels-idx1-ubyte"]
-    write_idx_files(digits(), tmp_path, overwrite=True)
+    write_idx_files(three_splits(), tmp_path, overwrite=True)
     assert len(os.listdir(tmp_path)) == 7
     assert (tmp_path / "mine.txt").read_text() == "mine"
-    valid = digits().sel(split="valid").label
+    valid = three_splits().sel(split="valid").label
     np.testing.assert_array_equal(read_idx(tmp_path / "valid-labels-idx1-ubyte"), valid)
 
 
@@ -171,7 +153,7 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(
 ) -> None:
     folder = tmp_path / "idx"
     if overwrite:
-        write_idx_files(digits(seed=1).sel(split="train"), folder)
+        write_idx_files(three_splits(seed=1).sel(split="train"), folder)
     before = md5_of_files(folder) if overwrite else None
     module, name = (
         (idx_export, "write_blocks") if when == "writing" else (output, "_move_if_absent")
@@ -187,7 +169,7 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(
 
     monkeypatch.setattr(module, name, fails_the_fourth_time)
     with pytest.raises(OutputError, match="no space left on device"):
-        write_idx_files(digits(), folder, overwrite=overwrite)
+        write_idx_files(three_splits(), folder, overwrite=overwrite)
     if overwrite:
         assert md5_of_files(folder) == before
     else:
@@ -226,64 +208,5 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(error, match=message):
-        write_idx_files(change(digits()), folder)
+        write_idx_files(change(three_splits()), folder)
     assert os.listdir(tmp_path) == ["file"]
-
-
-def test_the_command_exports_an_archive_and_keeps_an_existing_one(tmp_path: Path) -> None:
-    write_zarr(digits(), tmp_path / "d.zarr", order="label")
-    args: list[str | Path] = [
-        "export",
-        tmp_path / "d.zarr",
-        "--to",
-        "npz",
-        "-o",
-        tmp_path / "d.npz",
-    ]
-    assert run(*args).exit_code == 0
-    with np.load(tmp_path / "d.npz") as archive:
-        assert archive.files == [f"{x}_{s}" for s in ("train", "test", "valid") for x in "Xy"]
-        assert archive["X_train"].dtype == np.float64
-    refused = run(*args)
-    assert refused.exit_code == 1
-    assert refused.output.startswith(f"Error: {tmp_path / 'd.npz'}: exists already")
-    assert run(*args, "--overwrite").exit_code == 0
-
-
-PEAK = """
-import json, sys
-from mnist_zarr import open_store, write_idx_files
-what, source, target = sys.argv[1:]
-ds = open_store(source, chunks=None if what == "lazy" else "auto")
-write_idx_files  # imported now
-def peak():
-    lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    return int(lines["VmHWM"].split()[0]) * 1024
-before = peak()
-write_idx_files(ds, target)
-print(json.dumps(peak() - before))
-"""
-
-
-@pytest.fixture(scope="module")
-def large_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """235 MB of pixels in label order."""
-    n_samples = 300_000
-    numbers = (np.arange(n_samples) % 251).astype(np.uint8)
-    image = np.broadcast_to(numbers[:, None, None], (n_samples, 28, 28))
-    labels = (np.arange(n_samples) % 10).astype(np.uint8)
-    place = tmp_path_factory.mktemp("large") / "d.zarr"
-    write_zarr(make_dataset(image, label=labels), place, order="label", level=1)
-    return place
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-@pytest.mark.parametrize("what", ["lazy", "dask"])
-def test_memory_stays_bounded(large_store: Path, tmp_path: Path, what: str) -> None:
-    command = [sys.executable, "-c", PEAK, what, str(large_store), str(tmp_path / "idx")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    grown = json.loads(done.stdout)
-    assert grown < 140e6, f"{what}: {grown / 1e6:.0f} MB"
-    images = read_idx(tmp_path / "idx" / "images-idx3-ubyte")
-    np.testing.assert_array_equal(images[:, 27, 3], np.arange(300_000) % 251)

@@ -2,7 +2,7 @@
 
 Coverage-guided by atheris (``pip install '.[fuzz]'``); with ``--seeded`` by a seed alone,
 as the tests do it. Each new kind of failure is printed, its input is written to the folder
-of ``--findings``, and the run goes on. What was mended belongs into ``tests/corpus``.
+of ``--findings``, and the run goes on. What was mended belongs into ``tests/fuzz/corpus``.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from mnist_zarr.errors import MnistZarrError
 
-CORPUS = Path(__file__).parent.parent / "corpus"
+CORPUS = Path(__file__).parent / "corpus"
 BASE_BYTES = 6 << 20
 # What is decoded at once, or less where there is less.
 MAX_STEP_BYTES = 8 << 20

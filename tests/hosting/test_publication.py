@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import subprocess
-import sys
 import tracemalloc
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fsspec
-import mlcroissant
 import numpy as np
 import pytest
 import xarray as xr
@@ -22,107 +14,100 @@ import zarr
 import mnist_zarr
 from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.errors import StoreError, StoreNotFoundError, TargetExistsError
-from mnist_zarr.hosting.cors import cors_rule
-from mnist_zarr.hosting.croissant import CARD, make_address
+from mnist_zarr.hosting.croissant import CARD
 from mnist_zarr.hosting.publication import publish
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import sync
 from mnist_zarr.writing.writer import write_zarr
+from tests.support.bucket_stores import URL, square_digits
 from tests.support.object_server import BUCKET, S3Server
-
-URL = f"s3://{BUCKET}/t.zarr"
-DS = make_dataset(
-    np.random.default_rng(0).integers(0, 256, (100, 4, 4)).astype(np.uint8),
-    label=(np.arange(100) % 10).astype(np.uint8),
-    attrs={"title": "Ten digits", "license": "MIT", "references": "Somebody: Digits. 1998."},
-)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    server = S3Server()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def s3(server: S3Server) -> S3Server:
-    server.reset()
-    return server
-
-
-@pytest.fixture(params=[3, 2])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    write_zarr(DS, tmp_path / "t.zarr", chunk_bytes=160, zarr_format=request.param)
-    return tmp_path / "t.zarr"
 
 
 def header(s3: S3Server, key: str, name: str) -> str:
     fs = BucketStore.from_url(URL, s3.options).fs
 
     async def head() -> Any:
-        return await fs._call_s3("head_object", Bucket=BUCKET, Key=f"t.zarr/{key}")
+        return await fs._call_s3("head_object", Bucket=BUCKET, Key=f"deep/t.zarr/{key}")
 
     return str(sync(head())[name])
 
 
-def test_a_published_store_is_the_same_and_carries_a_card(s3: S3Server, store: Path) -> None:
-    published = publish(store, URL, storage_options=s3.options)
+def test_a_published_store_is_the_same_and_carries_a_card(s3: S3Server, titled_store: Path) -> None:
+    published = publish(titled_store, URL, storage_options=s3.options)
     back = mnist_zarr.open_store(URL, storage_options=s3.options).load()
-    xr.testing.assert_identical(back, mnist_zarr.open_store(store).load())
-    on_disk = {p.relative_to(store).as_posix(): p for p in store.rglob("*") if p.is_file()}
+    xr.testing.assert_identical(back, mnist_zarr.open_store(titled_store).load())
+    on_disk = {
+        p.relative_to(titled_store).as_posix(): p for p in titled_store.rglob("*") if p.is_file()
+    }
     assert published.objects.keys() == on_disk.keys() | {CARD}
     assert {k: o.size for k, o in published.objects.items() if k != CARD} == {
         k: p.stat().st_size for k, p in on_disk.items()
     }
 
 
-def test_the_root_metadata_go_last_and_every_object_is_read_back(s3: S3Server, store: Path) -> None:
-    published = publish(store, URL, storage_options=s3.options)
-    puts = [path.removeprefix(f"/{BUCKET}/t.zarr/") for path in s3.asked("PUT")]
+def test_the_root_metadata_go_last_and_every_object_is_read_back(
+    s3: S3Server, titled_store: Path
+) -> None:
+    published = publish(titled_store, URL, storage_options=s3.options)
+    puts = [path.removeprefix(f"/{BUCKET}/deep/t.zarr/") for path in s3.asked("PUT")]
     assert puts[-1] in ("zarr.json", ".zgroup")
     last_put = max(i for i, (method, _) in enumerate(s3.requests) if method == "PUT")
     read = {path for method, path in s3.requests[last_put:] if method == "GET"}
-    assert {f"/{BUCKET}/t.zarr/{key}" for key in published.objects} <= read
+    assert {f"/{BUCKET}/deep/t.zarr/{key}" for key in published.objects} <= read
 
 
-def test_an_interrupted_publication_goes_on(s3: S3Server, store: Path) -> None:
+def test_an_interrupted_publication_goes_on(s3: S3Server, titled_store: Path) -> None:
     s3.fault = lambda method, path: (
         "503" if method == "PUT" and path in s3.asked("PUT")[8:] else None
     )
     with pytest.raises(StoreError, match="cannot be written"):
-        publish(store, URL, storage_options=s3.options)
+        publish(titled_store, URL, storage_options=s3.options)
     s3.fault = lambda method, path: None
     s3.requests.clear()
-    publish(store, URL, storage_options=s3.options)
-    assert len([path for path in s3.asked("PUT") if path[-1].isdigit()]) <= 12 - 7
+    publish(titled_store, URL, storage_options=s3.options)
+    assert len([path for path in s3.asked("PUT") if path[-1].isdigit()]) <= 13 - 7
     with pytest.raises(TargetExistsError):
-        publish(store, URL, storage_options=s3.options)
-    publish(store, URL, storage_options=s3.options, overwrite=True)
+        publish(titled_store, URL, storage_options=s3.options)
+    publish(titled_store, URL, storage_options=s3.options, overwrite=True)
 
 
-def test_a_store_is_not_published_onto_itself(s3: S3Server, store: Path) -> None:
-    publish(store, URL, storage_options=s3.options)
+def test_a_store_is_not_published_onto_itself(s3: S3Server, titled_store: Path) -> None:
+    publish(titled_store, URL, storage_options=s3.options)
     place = BucketStore.from_url(URL, s3.options)
     for source, target in ((place, URL), (place, place)):
         options = None if target is place else s3.options
         with pytest.raises(StoreError, match=r"t\.zarr.*: is the very store to publish"):
             publish(source, target, storage_options=options, overwrite=True)
     back = mnist_zarr.open_store(URL, storage_options=s3.options).load()
-    xr.testing.assert_identical(back, mnist_zarr.open_store(store).load())
+    xr.testing.assert_identical(back, mnist_zarr.open_store(titled_store).load())
 
 
-def test_a_store_on_a_web_server_is_published(s3: S3Server, store: Path, tmp_path: Path) -> None:
-    published = publish(store, URL, storage_options=s3.options)
-    again = publish(f"{s3.address}/{BUCKET}/t.zarr", tmp_path / "again.zarr")
+def test_a_store_on_a_web_server_is_published(
+    s3: S3Server, titled_store: Path, tmp_path: Path
+) -> None:
+    published = publish(titled_store, URL, storage_options=s3.options)
+    again = publish(f"{s3.address}/{BUCKET}/deep/t.zarr", tmp_path / "again.zarr")
     assert again.objects.keys() == published.objects.keys()
     xr.testing.assert_identical(
-        mnist_zarr.open_store(tmp_path / "again.zarr").load(), mnist_zarr.open_store(store).load()
+        mnist_zarr.open_store(tmp_path / "again.zarr").load(),
+        mnist_zarr.open_store(titled_store).load(),
+    )
+
+
+def test_a_store_in_a_private_bucket_is_published(
+    s3: S3Server, titled_store: Path, tmp_path: Path
+) -> None:
+    publish(titled_store, URL, storage_options=s3.options)
+    publish(URL, tmp_path / "again.zarr", source_options=s3.options)
+    publish(URL, f"{URL}.zip", source_options=s3.options, storage_options=s3.options)
+    xr.testing.assert_identical(
+        mnist_zarr.open_store(tmp_path / "again.zarr").load(),
+        mnist_zarr.open_store(titled_store).load(),
     )
 
 
 def test_what_readers_get_is_compared_with_what_was_sent(
-    s3: S3Server, store: Path, monkeypatch: pytest.MonkeyPatch
+    s3: S3Server, titled_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipe_file = BucketStore.set
 
@@ -133,19 +118,22 @@ def test_what_readers_get_is_compared_with_what_was_sent(
 
     monkeypatch.setattr(BucketStore, "set", set_damaged)
     with pytest.raises(StoreError, match=r"objects are not what was sent, such as 'label/"):
-        publish(store, URL, storage_options=s3.options)
+        publish(titled_store, URL, storage_options=s3.options)
 
 
-def test_the_address_of_readers_is_the_one_that_is_checked(s3: S3Server, store: Path) -> None:
-    public = f"{s3.address}/{BUCKET}/t.zarr"
-    published = publish(store, URL, storage_options=s3.options, public_url=public)
+def test_the_address_of_readers_is_the_one_that_is_checked(
+    s3: S3Server, titled_store: Path
+) -> None:
+    public = f"{s3.address}/{BUCKET}/deep/t.zarr"
+    published = publish(titled_store, URL, storage_options=s3.options, public_url=public)
     assert published.url == public
     xr.testing.assert_equal(
-        xr.open_zarr(public, chunks=None).image.load(), mnist_zarr.open_store(store).image.load()
+        xr.open_zarr(public, chunks=None).image.load(),
+        mnist_zarr.open_store(titled_store).image.load(),
     )
     with pytest.raises(StoreError, match=r"elsewhere"):
         publish(
-            store,
+            titled_store,
             URL,
             storage_options=s3.options,
             public_url=f"{s3.address}/elsewhere/t.zarr",
@@ -155,9 +143,9 @@ def test_the_address_of_readers_is_the_one_that_is_checked(s3: S3Server, store: 
 
 @pytest.mark.parametrize("immutable", [False, True])
 def test_only_who_promises_gets_chunks_that_caches_keep(
-    s3: S3Server, store: Path, immutable: bool
+    s3: S3Server, titled_store: Path, immutable: bool
 ) -> None:
-    published = publish(store, URL, storage_options=s3.options, immutable=immutable)
+    published = publish(titled_store, URL, storage_options=s3.options, immutable=immutable)
     chunk = next(key for key in published.objects if key.startswith("image/") and key[-1] == "0")
     expected = "public, max-age=31536000, immutable" if immutable else "public, no-cache"
     assert header(s3, chunk, "CacheControl") == expected
@@ -166,10 +154,12 @@ def test_only_who_promises_gets_chunks_that_caches_keep(
     assert header(s3, CARD, "ContentType") == "application/json"
 
 
-def test_a_zip_file_gets_its_content_type_and_cache_header(s3: S3Server, store: Path) -> None:
+def test_a_zip_file_gets_its_content_type_and_cache_header(
+    s3: S3Server, titled_store: Path
+) -> None:
     for immutable in (False, True):
         publish(
-            store,
+            titled_store,
             f"{URL}/t.zarr.zip",
             storage_options=s3.options,
             immutable=immutable,
@@ -179,66 +169,10 @@ def test_a_zip_file_gets_its_content_type_and_cache_header(s3: S3Server, store: 
         assert ("immutable" in header(s3, "t.zarr.zip", "CacheControl")) == immutable
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:rdflib")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlcroissant")
-def test_mlcroissant_accepts_the_card_and_it_says_licence_citation_and_hashes(
-    store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    published = publish(store, tmp_path / "published.zarr")
-    card = json.loads((tmp_path / "published.zarr" / CARD).read_text())
-    dataset = mlcroissant.Dataset(jsonld=card)
-    assert not dataset.metadata.issues.errors
-    assert not dataset.metadata.issues.warnings
-    assert caplog.messages == []
-    assert (dataset.metadata.name, dataset.metadata.license) == ("Ten digits", ["MIT"])
-    assert dataset.metadata.cite_as == "Somebody: Digits. 1998."
-    listed = {file.id: file.sha256 for file in dataset.metadata.distribution}
-    assert listed == {k: o.sha256 for k, o in published.objects.items() if k != CARD}
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:rdflib")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlcroissant")
-@pytest.mark.parametrize("attrs", [{}, {"title": "", "license": 5, "references": ["a", "b"]}])
-def test_mlcroissant_accepts_the_card_of_a_store_with_other_attributes(
-    tmp_path: Path, attrs: dict[str, Any]
-) -> None:
-    ds = DS.copy(deep=False)
-    ds.attrs = attrs
-    write_zarr(ds, tmp_path / "t.zarr")
-    publish(tmp_path / "t.zarr", tmp_path / "published.zarr")
-    card = json.loads((tmp_path / "published.zarr" / CARD).read_text())
-    dataset = mlcroissant.Dataset(jsonld=card)
-    assert dataset.metadata.name == "published.zarr"
-    assert not {"license", "citeAs"} & card.keys()
-
-
-@pytest.mark.parametrize("name", ["t.zarr", "t.zarr/", "{t}.zarr", "t.zarr.zip"])
-def test_the_card_has_addresses_from_which_the_objects_are_read(
-    store: Path, tmp_path: Path, name: str
-) -> None:
-    url = f"file://{tmp_path}/published/{name}"
-    publish(store, url)
-    with fsspec.open(make_address(url, CARD)) as file:
-        card = json.load(file)
-    assert card["url"] == url.rstrip("/")
-    for entry in card["distribution"]:
-        with fsspec.open(entry["contentUrl"]) as file:
-            assert hashlib.sha256(file.read()).hexdigest() == entry["sha256"]
-            assert "//" not in entry["contentUrl"].rpartition("://")[2]
-
-
-def test_readers_do_not_see_the_card(store: Path, tmp_path: Path) -> None:
-    publish(store, tmp_path / "published.zarr")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        xr.open_zarr(tmp_path / "published.zarr").load()
-        assert len(list(zarr.open_group(tmp_path / "published.zarr", mode="r").members())) == 3
-
-
 def test_a_store_that_is_not_whole_is_not_published(tmp_path: Path) -> None:
-    write_zarr(DS, tmp_path / "t.zarr", chunk_bytes=160)
+    write_zarr(square_digits(n_samples=100), tmp_path / "t.zarr", chunk_bytes=160)
     (tmp_path / "t.zarr" / "image" / "c" / "3" / "0" / "0").unlink()
-    with pytest.raises(StoreError, match=r"is not whole: it lacks 1 of 12 .* 'image/c/3/0/0'"):
+    with pytest.raises(StoreError, match=r"is not whole: it lacks 1 of 13 .* 'image/c/3/0/0'"):
         publish(tmp_path / "t.zarr", tmp_path / "published.zarr")
     with pytest.raises(StoreNotFoundError):
         publish(tmp_path / "nowhere.zarr", tmp_path / "published.zarr")
@@ -255,7 +189,7 @@ def test_a_store_that_is_not_whole_is_not_published(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["zip", "icechunk"])
 def test_a_zip_file_and_a_repository_are_targets_too(tmp_path: Path, kind: str) -> None:
-    write_zarr(DS, tmp_path / "t.zarr")
+    write_zarr(square_digits(n_samples=100), tmp_path / "t.zarr")
     target = {
         "zip": str(tmp_path / "t.zarr.zip"),
         "icechunk": f"icechunk+file://{tmp_path}/repository",
@@ -265,41 +199,6 @@ def test_a_zip_file_and_a_repository_are_targets_too(tmp_path: Path, kind: str) 
     xr.testing.assert_identical(
         mnist_zarr.open_store(target).load(), mnist_zarr.open_store(tmp_path / "t.zarr").load()
     )
-
-
-def test_s3_takes_the_cors_rule_and_browsers_get_it(s3: S3Server) -> None:
-    command = cors_rule(URL)
-    assert command.startswith(f"aws s3api put-bucket-cors --bucket {BUCKET} ")
-    rule = json.loads(command.partition("--cors-configuration ")[2].strip("'"))
-    fs = BucketStore.from_url(URL, s3.options).fs
-
-    async def put() -> Any:
-        await fs._call_s3("put_bucket_cors", Bucket=BUCKET, CORSConfiguration=rule)
-        return await fs._call_s3("get_bucket_cors", Bucket=BUCKET)
-
-    (kept,) = sync(put())["CORSRules"]
-    assert kept["AllowedHeaders"] == ["Range", "If-Match", "If-None-Match"]
-    assert {"Content-Range", "Accept-Ranges", "ETag"} <= set(kept["ExposeHeaders"])
-
-
-def test_other_servers_get_headers_or_their_own_form() -> None:
-    assert "gs://bucket --cors-file" in cors_rule("gs://bucket/t.zarr")
-    assert cors_rule(f"icechunk+{URL}") == cors_rule(URL)
-    assert "--services b --origins '*' --methods GET HEAD " in cors_rule("az://bucket/t.zarr")
-    assert "Access-Control-Expose-Headers: Content-Length, Content-Range" in cors_rule("t.zarr")
-
-
-def test_the_command_publishes_and_prints_the_rule(s3: S3Server, tmp_path: Path) -> None:
-    write_zarr(DS, tmp_path / "t.zarr")
-    options = [
-        f"--storage-option={name}={json.dumps(value) if isinstance(value, dict) else value}"
-        for name, value in s3.options.items()
-    ]
-    command = [sys.executable, "-m", "mnist_zarr", "publish", str(tmp_path / "t.zarr"), URL]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "t.zarr: 8 objects" in done.stdout
-    assert "put-bucket-cors" in done.stdout
 
 
 def test_memory_holds_a_few_objects(tmp_path: Path) -> None:

@@ -23,21 +23,24 @@ from mnist_zarr.formats.idx_engine import open_idx
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.writing.plan import Order
 from mnist_zarr.writing.writer import write_zarr
+from tests.support.bucket_stores import (
+    CHUNK_BYTES,
+    N_CHUNKS,
+    URL,
+    square_digits,
+)
+from tests.support.clusters import cluster_of_processes
+from tests.support.files import file_contents
+from tests.support.object_server import S3Server
+from tests.support.partners import partner
 
-distributed = pytest.importorskip("distributed", reason="needs the extra 'distributed'")
-psutil = pytest.importorskip("psutil", reason="comes with distributed")
+psutil = partner("psutil")  # which distributed needs
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
-        ) as cluster,
-        # Not the default client: what runs locally below must not find it.
-        distributed.Client(cluster, set_as_default=False) as client,
-    ):
+    with cluster_of_processes() as (_, client):
         yield client
 
 
@@ -57,11 +60,6 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def files_of(folder: Path) -> dict[str, bytes]:
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
-
-
 def pairs(folder: Path) -> list[str | os.PathLike[str]]:
     return [*sorted(folder.glob("*images*"))]
 
@@ -74,7 +72,7 @@ def test_a_build_on_workers_gives_the_same_bytes_as_a_local_one(
     source = pairs(sources / kind)
     build(tmp_path / "local.zarr", source, order=order, chunk_bytes=20_000)
     build(tmp_path / "remote.zarr", source, order=order, chunk_bytes=20_000, client=client)
-    local, remote = files_of(tmp_path / "local.zarr"), files_of(tmp_path / "remote.zarr")
+    local, remote = file_contents(tmp_path / "local.zarr"), file_contents(tmp_path / "remote.zarr")
     assert len(local) > 25
     assert local == remote
 
@@ -88,7 +86,7 @@ def test_rescaling_and_rewriting_on_workers_gives_the_same_bytes(
     scaled = rescale(open_store(tmp_path / "raw.zarr", chunks=chunks))
     write_zarr(scaled, tmp_path / "local.zarr", order=order, chunk_bytes=50_000)
     write_zarr(scaled, tmp_path / "remote.zarr", order=order, chunk_bytes=50_000, client=client)
-    assert files_of(tmp_path / "local.zarr") == files_of(tmp_path / "remote.zarr")
+    assert file_contents(tmp_path / "local.zarr") == file_contents(tmp_path / "remote.zarr")
 
 
 def read_by_workers(client: Any) -> int:
@@ -138,22 +136,39 @@ def test_a_worker_killed_in_the_middle_does_no_harm(
     source = pairs(sources / kind)
     options: dict[str, Any] = {"order": "label", "chunk_bytes": 4_000, "level": 19}
     build(tmp_path / "local.zarr", source, **options)
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=":0"
-        ) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
-    ):
+    with cluster_of_processes() as (cluster, client):
         victim = next(iter(cluster.workers.values())).pid
-        workshop = tmp_path / ".remote.zarr.building"
-        killer = threading.Thread(target=kill_when_some_are_written, args=(victim, workshop))
+        killer = threading.Thread(target=kill_when_some_are_written, args=(victim, tmp_path))
         killer.start()
         build(tmp_path / "remote.zarr", source, client=client, **options)
         killer.join()
-    assert files_of(tmp_path / "local.zarr") == files_of(tmp_path / "remote.zarr")
+    assert file_contents(tmp_path / "local.zarr") == file_contents(tmp_path / "remote.zarr")
 
 
-def kill_when_some_are_written(pid: int, workshop: Path) -> None:
-    while len(list(workshop.glob("new-*/image/c/*"))) < 5:
+def kill_when_some_are_written(pid: int, folder: Path) -> None:
+    while len(list(folder.glob(".remote.zarr.building-*/new/image/c/*"))) < 5:
         time.sleep(0.001)
     os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("target", [URL, URL + ".zip"])
+def test_workers_of_a_cluster_write_into_a_bucket(
+    client: Any, s3: S3Server, tmp_path: Path, target: str
+) -> None:
+    ds = square_digits()
+    write_idx(ds.image.values, tmp_path / "a-images-idx3-ubyte")
+    write_idx(ds.label.values, tmp_path / "a-labels-idx1-ubyte")
+    source = tmp_path / "a-images-idx3-ubyte"
+    for overwrite in (False, True):
+        build(
+            target,
+            source,
+            chunk_bytes=CHUNK_BYTES,
+            storage_options=s3.options,
+            client=client,
+            overwrite=overwrite,
+        )
+        assert len(s3.asked("PUT", "image/c/")) == (N_CHUNKS if target == URL else 0)
+    back = open_store(target, storage_options=s3.options).load()
+    np.testing.assert_array_equal(back.image.values, ds.image.values)
+    np.testing.assert_array_equal(back.label.values, ds.label.values)

@@ -21,7 +21,7 @@ import mnist_zarr
 from mnist_zarr.cli import main
 from mnist_zarr.errors import StoreError, StoreNotFoundError
 from mnist_zarr.writing.writer import write_zarr
-from tests.support.versions import needs_zip_urls
+from tests.support.partners import needs_zip_urls
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 CONFIG = """

@@ -6,6 +6,7 @@ After each the target is the old store, or absent, or the new one, and the next 
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.synchronize
 import os
 import shutil
 import signal
@@ -16,25 +17,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from threading import Event
 from typing import Any
 
-import distributed
 import numpy as np
 import pytest
 import xarray as xr
-from click.testing import CliRunner
 from zarr.storage import ZipStore
 
 from mnist_zarr.builder import build
 from mnist_zarr.catalog.entries import BUNDLED_FILES
 from mnist_zarr.catalog.opening import open_dataset
-from mnist_zarr.cli import main
 from mnist_zarr.errors import (
-    IdxFormatError,
-    MnistZarrError,
     OutputError,
+    SourceError,
     SourceNotFoundError,
     StoreError,
     TargetBusyError,
@@ -45,22 +42,30 @@ from mnist_zarr.formats.idx_export import write_idx_files
 from mnist_zarr.formats.npz import write_npz
 from mnist_zarr.plot import one_per_class, save_figure
 from mnist_zarr.reading.verification import verify
+from mnist_zarr.stores.keys import MARKER
 from mnist_zarr.writing.chunks import ArrayWriter
 from mnist_zarr.writing.plan import Order
 from mnist_zarr.writing.writer import write_zarr
-from tests.support.object_server import BUCKET, S3Server
+from tests.support.bucket_stores import (
+    URL,
+    keys_in_bucket,
+    open_plainly,
+    square_digits,
+)
+from tests.support.clusters import cluster_of_processes
+from tests.support.commands import run_command
+from tests.support.digits import mnist_samples
+from tests.support.object_server import S3Server
+from tests.support.partners import partner
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.test_interruption"])
-OLD, NEW = slice(0, 400), slice(30_000, 31_000)
+FORKS.set_forkserver_preload([__name__])
+# Of MNIST: the first and the last sample but one.
+OLD, NEW, NEWER = (0, 400), (30_000, 31_000), (9_000, 10_000)
 CHUNK_BYTES = 40_000
 STEPS_PER_CASE, MOMENTS_PER_CASE = 12, 5
 # Of Python's audit events, those that change files, or may: ctypes swaps two folders.
 STEPS = ("open", "os.", "shutil.", "ctypes.call_function")
-
-
-def digits(part: slice) -> xr.Dataset:
-    return open_dataset("mnist").isel(sample=part).load()
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ def build_and_say(target: Path, case: Case, kill_at: int | str | None, says: Con
                 os.kill(os.getpid(), signal.SIGKILL)
 
     building = False
-    ds = digits(NEW)
+    ds = mnist_samples(*NEW)
     sys.addaudithook(count)
     says.send(None)
     building = True
@@ -157,7 +162,7 @@ def test_a_killed_build_leaves_the_old_store_or_none_or_the_new_one(
     case: Case, tmp_path: Path
 ) -> None:
     """Killed at steps of the file system, spread over all of them, and at random moments."""
-    old, new = digits(OLD), digits(NEW)
+    old, new = mnist_samples(*OLD), mnist_samples(*NEW)
     target, pristine = tmp_path / "place" / case.name, tmp_path / case.name
     target.parent.mkdir()
     write_zarr(old, pristine, chunk_bytes=CHUNK_BYTES)
@@ -206,8 +211,8 @@ def test_a_killed_build_leaves_the_old_store_or_none_or_the_new_one(
 
 
 def build_on_cluster(target: Path, address: str, says: Connection) -> None:
-    ds = digits(NEW)
-    with distributed.Client(address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
+    ds = mnist_samples(*NEW)
+    with partner("distributed").Client(address, set_as_default=False) as client:
         says.send(None)
         # A level that takes long, so that chunks are still being written when the client dies.
         write_zarr(ds, target, overwrite=True, chunk_bytes=CHUNK_BYTES, level=19, client=client)
@@ -216,15 +221,10 @@ def build_on_cluster(target: Path, address: str, says: Connection) -> None:
 
 @pytest.mark.slow
 def test_what_workers_still_write_for_a_dead_client_harms_nobody(tmp_path: Path) -> None:
-    old, new, newer = digits(OLD), digits(NEW), digits(slice(9_000, 10_000))
+    old, new, newer = mnist_samples(*OLD), mnist_samples(*NEW), mnist_samples(*NEWER)
     target = tmp_path / "place" / "d.zarr"
     found: Counter[str] = Counter()
-    with (
-        distributed.LocalCluster(  # type: ignore[no-untyped-call]
-            n_workers=2, threads_per_worker=1, dashboard_address=":0"
-        ) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,  # type: ignore[no-untyped-call]
-    ):
+    with cluster_of_processes() as (cluster, client):
         address = cluster.scheduler_address
         _, _, seconds = Building(build_on_cluster, target, address).ended()
         for share in np.linspace(0.05, 1, 12):
@@ -244,31 +244,28 @@ def test_what_workers_still_write_for_a_dead_client_harms_nobody(tmp_path: Path)
 # -- a bucket ---------------------------------------------------------------------------
 
 
-def build_in_bucket(url: str, options: dict[str, Any], overwrite: bool, says: Connection) -> None:
-    ds = digits(OLD)
+def build_in_bucket(options: dict[str, Any], overwrite: bool, says: Connection) -> None:
+    ds = mnist_samples(*OLD)
     says.send(None)
-    write_zarr(ds, url, overwrite=overwrite, chunk_bytes=8_000, storage_options=options)
+    write_zarr(ds, URL, overwrite=overwrite, chunk_bytes=8_000, storage_options=options)
     says.send(0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_killed_upload_never_opens_and_is_gone_on_with(overwrite: bool) -> None:
-    server = S3Server()
-    url, new = f"s3://{BUCKET}/d.zarr", digits(OLD)
-    before = digits(NEW).isel(sample=slice(0, 100))
-    options = {"anon": True, "endpoint_url": server.address}
+def test_a_killed_upload_never_opens_and_is_resumed(s3: S3Server, overwrite: bool) -> None:
+    new, before = mnist_samples(*OLD), mnist_samples(30_000, 30_100)
     outcomes: Counter[str] = Counter()
 
     def begin() -> Building:
-        server.reset()
+        s3.reset()
         if overwrite:
-            write_zarr(before, url, chunk_bytes=8_000, storage_options=server.options)
-        return Building(build_in_bucket, url, server.options, overwrite)
+            write_zarr(before, URL, chunk_bytes=8_000, storage_options=s3.options)
+        return Building(build_in_bucket, s3.options, overwrite)
 
     def found() -> str:
         try:
-            ds = xr.open_zarr(url, chunks=None, storage_options=options).load()
+            ds = open_plainly(s3).load()
         except FileNotFoundError:
             return "unreadable"
         return next(n for n, d in (("old", before), ("new", new)) if ds.equals(d))
@@ -279,11 +276,47 @@ def test_a_killed_upload_never_opens_and_is_gone_on_with(overwrite: bool) -> Non
         outcome = found()
         outcomes[outcome] += 1
         again = overwrite or outcome == "new"
-        write_zarr(new, url, overwrite=again, chunk_bytes=8_000, storage_options=server.options)
+        write_zarr(new, URL, overwrite=again, chunk_bytes=8_000, storage_options=s3.options)
         assert found() == "new"
-    server.stop()
     assert outcomes["unreadable"] >= 4
     assert outcomes["old"] == 0 or overwrite
+
+
+@pytest.mark.slow
+def test_a_killed_build_leaves_nothing_that_opens_and_goes_on_later(
+    s3: S3Server, tmp_path: Path
+) -> None:
+    ds = square_digits()
+    write_idx(ds.image.values, tmp_path / "a-images-idx3-ubyte")
+    held, killed = Event(), Event()
+
+    def hold(method: str, path: str) -> None:
+        if path in s3.asked("PUT")[10:]:
+            held.set()
+            killed.wait(60)
+
+    s3.fault = hold
+    options = [
+        f"--storage-option={name}={value}"
+        for name, value in s3.options.items()
+        if name in ("key", "secret", "endpoint_url")
+    ]
+    command = [sys.executable, "-m", "mnist_zarr", "build", URL, "--chunk-bytes=160", *options]
+    command.append(f"--source={tmp_path}/a-images-idx3-ubyte")
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        assert held.wait(60)
+        process.kill()
+        killed.set()
+    with pytest.raises(FileNotFoundError):
+        open_plainly(s3)
+    s3.fault = lambda method, path: None
+    there = keys_in_bucket(s3) - {MARKER}
+    assert there
+    s3.requests.clear()
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert not [path for path in s3.asked("PUT") if path.split("t.zarr/")[1] in there]
+    np.testing.assert_array_equal(open_plainly(s3).image.values, ds.image.values)
 
 
 # -- no space, no permission, no source -------------------------------------------------
@@ -310,7 +343,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_an_error_and_leaves_what_was_there(
     small_disk: Path, name: str, overwrite: bool
 ) -> None:
-    old, target = digits(OLD), small_disk / name
+    old, target = mnist_samples(*OLD), small_disk / name
     if overwrite:
         write_zarr(old, target)
     before = os.listdir(small_disk)
@@ -318,14 +351,14 @@ def test_a_full_disk_is_an_error_and_leaves_what_was_there(
         with pytest.raises(StoreError, match=f"{name}: was not built: .*No space left on device"):
             build(target, order=order, overwrite=overwrite)
         assert os.listdir(small_disk) == before
-    done = CliRunner().invoke(main, ["build", str(target), *["--overwrite"] * overwrite])
+    done = run_command("build", target, *["--overwrite"] * overwrite)
     assert done.exit_code == 1
     assert "No space left on device" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     if overwrite:
         assert what_is_at(target, old, old) == "old"
-    write_zarr(digits(NEW), target, overwrite=overwrite)  # this has room
-    assert what_is_at(target, old, digits(NEW)) == "new"
+    write_zarr(mnist_samples(*NEW), target, overwrite=overwrite)  # this has room
+    assert what_is_at(target, old, mnist_samples(*NEW)) == "new"
 
 
 def test_exports_to_a_full_disk_are_errors_and_leave_nothing(small_disk: Path) -> None:
@@ -346,12 +379,12 @@ def test_exports_to_a_full_disk_are_errors_and_leave_nothing(small_disk: Path) -
 
 
 def test_a_read_only_file_system_is_an_error(small_disk: Path) -> None:
-    write_zarr(digits(OLD), small_disk / "d.zarr")
+    write_zarr(mnist_samples(*OLD), small_disk / "d.zarr")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     for target in (small_disk / "d.zarr", small_disk / "e.zarr", small_disk / "f.zarr.zip"):
         with pytest.raises(StoreError, match=r"was not built: .*Read-only file system"):
-            write_zarr(digits(NEW), target, overwrite=True)
-    assert what_is_at(small_disk / "d.zarr", digits(OLD), digits(NEW)) == "old"
+            write_zarr(mnist_samples(*NEW), target, overwrite=True)
+    assert what_is_at(small_disk / "d.zarr", mnist_samples(*OLD), mnist_samples(*NEW)) == "old"
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
@@ -363,7 +396,7 @@ def test_a_source_that_is_lost_in_the_middle_is_an_error_and_leaves_nothing(
     if ending:
         shutil.copyfile(BUNDLED_FILES / source.name, source)
     else:
-        write_idx(digits(slice(0, 30_000)).image, source)
+        write_idx(mnist_samples(0, 30_000).image, source)
     ds, other = open_idx(source), tmp_path / "other"
     other.write_bytes(b"another file")
     write, n_written = ArrayWriter.write, 0
@@ -378,7 +411,7 @@ def test_a_source_that_is_lost_in_the_middle_is_an_error_and_leaves_nothing(
         write(self, start, rows)
 
     monkeypatch.setattr(ArrayWriter, "write", write_and_lose_the_source)
-    expected = SourceNotFoundError if what == "vanishes" else IdxFormatError
+    expected = SourceNotFoundError if what == "vanishes" else SourceError
     with pytest.raises(expected, match="while it was being read"):
         write_zarr(ds, tmp_path / "d.zarr")
     assert not (tmp_path / "d.zarr").exists()
@@ -388,8 +421,10 @@ def test_a_source_that_is_lost_in_the_middle_is_an_error_and_leaves_nothing(
 # -- two builds at once -----------------------------------------------------------------
 
 
-def build_if_nobody_does(target: Path, part: slice, both: Barrier, says: Connection) -> None:
-    ds = digits(part)
+def build_if_nobody_does(
+    target: Path, part: tuple[int, int], both: multiprocessing.synchronize.Barrier, says: Connection
+) -> None:
+    ds = mnist_samples(*part)
     says.send(None)
     both.wait(60)
     try:
@@ -410,48 +445,8 @@ def test_of_two_builds_at_once_one_wins_whole_and_the_other_says_so(tmp_path: Pa
         done = [building.ended()[1] for building in both]
         assert any(done)
         n_busy += done.count(0)
-        found = what_is_at(target, *map(digits, parts))
+        found = what_is_at(target, *(mnist_samples(*part) for part in parts))
         assert found in ("old", "new")
         assert done[("old", "new").index(found)] == 1
         assert os.listdir(tmp_path) == ["d.zarr"]
     assert n_busy > 0
-
-
-@pytest.mark.parametrize("target", ["/", "\0.zarr", ""])
-def test_what_is_no_name_for_a_store_is_refused(target: str) -> None:
-    with pytest.raises(MnistZarrError, match="is no name for a store"):
-        write_zarr(digits(OLD), target)
-
-
-def test_the_current_folder_is_not_pulled_from_under_oneself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_zarr(digits(OLD), tmp_path / "d.zarr")
-    for here in (tmp_path / "d.zarr", tmp_path / "d.zarr" / "image"):
-        monkeypatch.chdir(here)
-        with pytest.raises(StoreError, match="is the folder that you are in"):
-            write_zarr(digits(NEW), tmp_path / "d.zarr", overwrite=True)
-    assert what_is_at(tmp_path / "d.zarr", digits(OLD), digits(NEW)) == "old"
-
-
-def test_folders_that_a_failed_build_made_are_removed_again(tmp_path: Path) -> None:
-    broken = digits(OLD).assign(time=("sample", np.zeros(400, "datetime64[s]")))
-    with pytest.raises(MnistZarrError, match="expected numbers, booleans or strings"):
-        write_zarr(broken, tmp_path / "a" / "b" / "d.zarr")
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("link", [".d.zarr.building", ".d.zarr.building/new-1"])
-def test_what_links_beside_the_target_lead_to_is_never_removed(tmp_path: Path, link: str) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (elsewhere / "precious").touch()
-    (tmp_path / link).parent.mkdir(exist_ok=True)
-    (tmp_path / link).symlink_to(elsewhere)
-    if "/" in link:
-        write_zarr(digits(OLD), tmp_path / "d.zarr")
-        assert sorted(os.listdir(tmp_path)) == ["d.zarr", "elsewhere"]
-    else:
-        with pytest.raises(StoreError, match="is a link; remove the link"):
-            write_zarr(digits(OLD), tmp_path / "d.zarr")
-    assert os.listdir(elsewhere) == ["precious"]

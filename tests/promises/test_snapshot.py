@@ -13,18 +13,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.errors import StoreError, StoreReplacedError
 from mnist_zarr.reading.reader import open_store
-from mnist_zarr.stores.snapshot import LocalSnapshot
 from mnist_zarr.writing.plan import Order
 from mnist_zarr.writing.writer import write_zarr
+from tests.support.digits import mnist_samples
 
 LAYOUTS: list[dict[str, Any]] = [{}, {"zarr_format": 2}, {"shard_bytes": 100_000}]
-
-
-def digits(n_samples: int = 100) -> xr.Dataset:
-    return open_dataset("mnist").isel(sample=slice(0, n_samples)).load()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -33,11 +28,11 @@ def test_reading_a_store_that_was_replaced_is_an_error(
     tmp_path: Path, layout: dict[str, Any], chunks: Any
 ) -> None:
     target = tmp_path / "d.zarr"
-    write_zarr(digits(), target, chunk_bytes=20_000, **layout)
+    write_zarr(mnist_samples(0, 100), target, chunk_bytes=20_000, **layout)
     old = open_store(target, chunks=chunks)
     assert old.image[:30].values.any()
     there = pickle.loads(pickle.dumps(old))
-    write_zarr(digits(), target, chunk_bytes=20_000, overwrite=True, **layout)
+    write_zarr(mnist_samples(0, 100), target, chunk_bytes=20_000, overwrite=True, **layout)
     for opened in (old, there):
         with pytest.raises(StoreReplacedError, match=r"d\.zarr: the store was replaced"):
             opened.image[50:].load()
@@ -47,7 +42,7 @@ def test_reading_a_store_that_was_replaced_is_an_error(
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_missing_chunk_is_an_error_that_names_it(tmp_path: Path, layout: dict[str, Any]) -> None:
     target = tmp_path / "d.zarr"
-    write_zarr(digits(), target, chunk_bytes=20_000, **layout)
+    write_zarr(mnist_samples(0, 100), target, chunk_bytes=20_000, **layout)
     chunk = max(path for path in (target / "image").rglob("*") if path.name[0].isdigit())
     while chunk.is_dir():
         chunk = max(chunk.iterdir())
@@ -55,17 +50,6 @@ def test_a_missing_chunk_is_an_error_that_names_it(tmp_path: Path, layout: dict[
     chunk.unlink()
     with pytest.raises(StoreError, match=f"{chunk}: this chunk is missing"):
         ds.image.load()
-
-
-def test_it_stays_the_same_version_in_other_hands(tmp_path: Path) -> None:
-    target = tmp_path / "d.zarr"
-    write_zarr(digits(10), target)
-    snapshot = LocalSnapshot(target)
-    write_zarr(digits(10), target, overwrite=True)
-    for same in (snapshot.with_read_only(True), pickle.loads(pickle.dumps(snapshot))):
-        with pytest.raises(StoreReplacedError):
-            same.check_read("zarr.json", is_there=True)
-    LocalSnapshot(target).check_read("zarr.json", is_there=True)
 
 
 # -- readers in other processes, while the store is built anew --------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import http.server
 import json
-import shutil
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -17,25 +16,23 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from click.testing import CliRunner
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
 from mnist_zarr.catalog.entries import BundledFile, CatalogEntry
 from mnist_zarr.catalog.opening import open_dataset
-from mnist_zarr.cli import main
 from mnist_zarr.dataset.blocks import iter_blocks
 from mnist_zarr.dataset.records import DATASET_ID, content_sha256
 from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.dataset.selection import select
 from mnist_zarr.dataset.transform import rescale
 from mnist_zarr.errors import StoreNotFoundError
-from mnist_zarr.reading import stored_samples
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.reading.report import Problem
 from mnist_zarr.reading.verification import verify
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import as_buffer, sync
 from mnist_zarr.writing.writer import write_zarr
+from tests.support.digits import mnist_samples
 from tests.support.object_server import BUCKET, S3Server
 
 LAYOUTS: list[dict[str, Any]] = [
@@ -52,13 +49,9 @@ AS_RECORDED = [
 AS_MNIST = "image, label, equal to the data set 'mnist'"
 
 
-def digits(n_samples: int = 200) -> xr.Dataset:
-    return open_dataset("mnist").isel(sample=slice(0, n_samples)).load()
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    write_zarr(digits(), tmp_path / "d.zarr", chunk_bytes=40_000)
+    write_zarr(mnist_samples(0, 200), tmp_path / "d.zarr", chunk_bytes=40_000)
     return tmp_path / "d.zarr"
 
 
@@ -66,7 +59,7 @@ def store(tmp_path: Path) -> Path:
 def test_a_whole_store_is_confirmed_by_its_records_and_by_the_source(
     tmp_path: Path, layout: dict[str, Any]
 ) -> None:
-    write_zarr(digits(), tmp_path / "d.zarr", chunk_bytes=40_000, **layout)
+    write_zarr(mnist_samples(0, 200), tmp_path / "d.zarr", chunk_bytes=40_000, **layout)
     report = verify(tmp_path / "d.zarr")
     assert report.is_whole
     assert report.problems == []
@@ -104,7 +97,7 @@ def test_all_of_mnist_in_both_orders(tmp_path: Path) -> None:
 def test_what_was_written_of_mnist_is_confirmed_as_far_as_it_can_be(
     tmp_path: Path, make: Any, confirmed: list[str]
 ) -> None:
-    write_zarr(make(digits()), tmp_path / "d.zarr", chunk_bytes=40_000)
+    write_zarr(make(mnist_samples(0, 200)), tmp_path / "d.zarr", chunk_bytes=40_000)
     report = verify(tmp_path / "d.zarr")
     assert report.problems == []
     assert [line for line in confirmed if line not in report.confirmed] == []
@@ -118,14 +111,6 @@ def test_a_store_that_is_written_anew_from_another_has_hashes_of_its_own(store: 
 
 
 # -- where the store is -----------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3Server]:
-    server = S3Server()
-    server.reset()
-    yield server
-    server.stop()
 
 
 @pytest.fixture
@@ -143,7 +128,7 @@ def web_address(tmp_path: Path) -> Iterator[str]:
 
 def test_damage_in_a_bucket_is_named(s3: S3Server) -> None:
     url = f"s3://{BUCKET}/d.zarr"
-    write_zarr(digits(), url, chunk_bytes=40_000, storage_options=s3.options)
+    write_zarr(mnist_samples(0, 200), url, chunk_bytes=40_000, storage_options=s3.options)
     assert verify(url, storage_options=s3.options).is_whole
     sync(BucketStore.from_url(url, s3.options).delete("image/c/1/0/0"))
     report = verify(url, storage_options=s3.options)
@@ -161,7 +146,7 @@ def test_damage_on_a_web_server_is_named(store: Path, web_address: str) -> None:
 
 def test_damage_in_a_zip_file_is_named(store: Path) -> None:
     packed = store.with_name("d.zarr.zip")
-    write_zarr(digits(), packed, chunk_bytes=40_000)
+    write_zarr(mnist_samples(0, 200), packed, chunk_bytes=40_000)
     assert verify(packed).confirmed == [*AS_RECORDED, AS_MNIST]
     without = store.with_name("without.zarr.zip")
     with zipfile.ZipFile(packed) as old, zipfile.ZipFile(without, "w") as new:
@@ -174,7 +159,7 @@ def test_damage_in_a_zip_file_is_named(store: Path) -> None:
 @pytest.mark.parametrize("kind", ["memory://box/d.zarr", "icechunk+file://{folder}/repo"])
 def test_other_targets(tmp_path: Path, kind: str, memory_url: str) -> None:
     target = kind.format(folder=tmp_path)
-    write_zarr(digits(), target, order="label", chunk_bytes=40_000)
+    write_zarr(mnist_samples(0, 200), target, order="label", chunk_bytes=40_000)
     report = verify(target)
     assert report.problems == []
     assert report.confirmed[-2:] == [AS_RECORDED[1], AS_MNIST]
@@ -204,7 +189,7 @@ def flip_a_byte(path: Path) -> None:
 
 def test_every_damaged_object_is_named_once(tmp_path: Path) -> None:
     target = tmp_path / "d.zarr"
-    write_zarr(digits(), target, order="label", chunk_bytes=20_000)
+    write_zarr(mnist_samples(0, 200), target, order="label", chunk_bytes=20_000)
     flip_a_byte(target / "image" / "c" / "3" / "0" / "0")
     flip_a_byte(target / "split" / "c" / "0")
     (target / "image" / "c" / "5" / "0" / "0").write_bytes(b"")
@@ -281,7 +266,7 @@ def test_a_sample_that_is_named_twice_is_found(store: Path) -> None:
 
 
 def test_samples_that_the_data_set_has_not_are_found(tmp_path: Path) -> None:
-    ds = digits().assign_coords(source_index=("sample", np.arange(200) + 69_900))
+    ds = mnist_samples(0, 200).assign_coords(source_index=("sample", np.arange(200) + 69_900))
     write_zarr(ds, tmp_path / "d.zarr")
     problem = Problem("source_index", "has 70000, but 'mnist' has 70,000 samples")
     assert verify(tmp_path / "d.zarr").problems == [problem]
@@ -303,7 +288,7 @@ def test_lengths_that_contradict_each_other_are_found(store: Path) -> None:
 
 
 def test_a_data_set_that_only_claims_to_be_mnist_is_found_out(tmp_path: Path) -> None:
-    ds = digits().assign(image=255 - digits().image)
+    ds = mnist_samples(0, 200).assign(image=255 - mnist_samples(0, 200).image)
     write_zarr(ds, tmp_path / "d.zarr")
     (problem,) = verify(tmp_path / "d.zarr").problems
     assert problem.place == "image"
@@ -330,11 +315,8 @@ def test_a_whole_data_set_is_recognized_by_its_hashes_without_its_files(
     assert report.confirmed[-1] == "image, equal to the data set 'mnist'"
 
 
-def test_a_data_set_whose_files_are_not_here_is_not_downloaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MNIST_ZARR_CACHE", str(tmp_path / "cache"))
-    write_zarr(digits().assign_attrs(id="kmnist"), tmp_path / "d.zarr")
+def test_a_data_set_whose_files_are_not_here_is_not_downloaded(tmp_path: Path) -> None:
+    write_zarr(mnist_samples(0, 200).assign_attrs(id="kmnist"), tmp_path / "d.zarr")
     report = verify(tmp_path / "d.zarr")
     assert report.is_whole
     assert report.unchecked == ["the files of 'kmnist', which are not on this machine"]
@@ -354,7 +336,9 @@ def test_a_store_of_plain_xarray_is_checked_as_far_as_it_can_be(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["offset", "seed"])
 def test_damage_of_a_single_number_is_named(tmp_path: Path, name: str) -> None:
     target = tmp_path / "d.zarr"
-    write_zarr(digits().assign(offset=np.float64(0.5)).assign_coords(seed=np.int64(7)), target)
+    write_zarr(
+        mnist_samples(0, 200).assign(offset=np.float64(0.5)).assign_coords(seed=np.int64(7)), target
+    )
     assert verify(target).problems == []
     (target / name / "c").unlink()
     assert verify(target).problems == [Problem(f"{name}/c", "is missing")]
@@ -408,38 +392,4 @@ def test_groups_inside_a_store_are_not_called_whole() -> None:
 # -- memory and order -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_few_decoded_chunks_at_a_time_are_enough(
-    tmp_path: Path, layout: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stored_samples, "DECODED_BYTES", 80_000)
-    monkeypatch.setattr(stored_samples, "BLOCK_BYTES", 30_000)
-    monkeypatch.setattr(stored_samples, "READ_BYTES", 30_000)
-    monkeypatch.setattr(stored_samples, "SCATTERED_BLOCK_BYTES", 60_000)
-    write_zarr(digits(), tmp_path / "d.zarr", chunk_bytes=20_000, **layout)
-    assert verify(tmp_path / "d.zarr").confirmed == [*AS_RECORDED, AS_MNIST]
-
-
 # -- the command ------------------------------------------------------------------------
-
-
-def test_the_command_tells_by_exit_code_and_text(store: Path) -> None:
-    whole = CliRunner().invoke(main, ["verify", str(store)])
-    assert whole.exit_code == 0
-    assert whole.stdout.splitlines()[0] == f"{store}: whole"
-    (store / "image" / "c" / "1" / "0" / "0").unlink()
-    damaged = CliRunner().invoke(main, ["verify", str(store)])
-    assert damaged.exit_code == 1
-    assert damaged.stdout.splitlines()[0] == f"{store}: DAMAGED OR CHANGED, 1 problem"
-    assert "  image/c/1/0/0: is missing" in damaged.stdout.splitlines()
-    assert damaged.stderr == ""
-
-
-def test_the_command_prints_json(store: Path) -> None:
-    shutil.rmtree(store / "label" / "c")
-    done = CliRunner().invoke(main, ["verify", str(store), "--json"])
-    found = json.loads(done.stdout)
-    assert done.exit_code == 1
-    assert found["is_whole"] is False
-    assert found["problems"] == [{"place": "label/c/0", "what": "is missing"}]
-    assert found["n_samples"] == 200

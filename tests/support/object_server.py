@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.request import Request, urlopen
 
-from moto.core.models import DEFAULT_ACCOUNT_ID
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from moto.s3.models import s3_backends
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from tests.support.partners import partner
 
 KEYS = {"key": "reader", "secret": "secret"}
 BUCKET = "bucket"
@@ -62,7 +61,9 @@ class S3Server:
         # moto asks for some credentials where it calls itself.
         os.environ.setdefault("AWS_ACCESS_KEY_ID", "testing")
         os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "testing")
-        self._moto = DomainDispatcherApplication(create_backend_app)
+        partner("s3fs")
+        app = partner("moto.moto_server.werkzeug_app")
+        self._moto = app.DomainDispatcherApplication(app.create_backend_app)
         self.start()
 
     def reset(self) -> None:
@@ -104,9 +105,15 @@ class S3Server:
             "config_kwargs": {"retries": {"max_attempts": 1}, "connect_timeout": 5},
         }
 
+    @property
+    def public_options(self) -> dict[str, Any]:
+        """What s3fs needs to read as anybody."""
+        return {"anon": True, "endpoint_url": self.address}
+
     def holds(self, key: str) -> bool:
         """Whether there is such an object, without a request."""
-        return key in s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets[BUCKET].keys
+        account = partner("moto.core.models").DEFAULT_ACCOUNT_ID
+        return key in partner("moto.s3.models").s3_backends[account]["aws"].buckets[BUCKET].keys
 
     def asked(self, method: str, part: str = "") -> list[str]:
         """Return the paths of requests of this method with ``part`` in them."""

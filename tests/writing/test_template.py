@@ -1,38 +1,40 @@
+"""Metadata: what they say of every array, and when they are written."""
+
 from __future__ import annotations
 
-import numcodecs
+from pathlib import Path
+from typing import Any
+
 import numpy as np
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import xarray as xr
+from zarr.storage import MemoryStore
 
-from mnist_zarr.dataset.records import metadata_sha256
-from mnist_zarr.dataset.schema import STRING_DTYPE
-from mnist_zarr.writing.chunks import vlen_utf8
-
-
-@given(st.lists(st.sampled_from(["train", "test", "", "früh", "a\n"]) | st.text(max_size=5)))
-def test_strings_are_encoded_as_numcodecs_does_it(words: list[str]) -> None:
-    expected = numcodecs.VLenUTF8().encode(np.array([*words, None], dtype=object)[:-1])
-    for dtype in (STRING_DTYPE, object):
-        assert vlen_utf8(np.array(words, dtype=dtype)) == bytes(expected)
+from mnist_zarr.dataset.schema import make_dataset
+from mnist_zarr.writing.writer import write_zarr
+from tests.support.digits import digits
 
 
-def test_the_hash_of_metadata_is_that_of_what_they_say() -> None:
-    root = b'{"attributes": {"a": 1, "metadata_sha256": "x"}, "consolidated_metadata": {}}'
-    array = b'{"shape": [3]}'
-    sha256 = metadata_sha256({"zarr.json": root, "image/zarr.json": array})
-    same = b'{"attributes":{"a":1}}'
-    assert metadata_sha256({"image/zarr.json": array, "zarr.json": same}) == sha256
-    for other in (b'{"attributes":{"a":2}}', b'{"attributes":{"b":1}}', b"{}"):
-        assert metadata_sha256({"image/zarr.json": array, "zarr.json": other}) != sha256
-    assert metadata_sha256({"image/zarr.json": array}) != sha256
-    with pytest.raises(ValueError, match="Expecting"):
-        metadata_sha256({"zarr.json": b"{"})
+def test_real_zeros_do_not_become_missing_values_in_format_2(tmp_path: Path) -> None:
+    write_zarr(make_dataset(np.zeros((3, 2, 2), np.uint8)), tmp_path / "z.zarr", zarr_format=2)
+    back = xr.open_zarr(tmp_path / "z.zarr")
+    assert back.image.dtype == np.uint8
+    assert not back.image.values.any()
 
 
-def test_in_format_2_the_copy_of_all_documents_does_not_count() -> None:
-    documents = {".zattrs": b'{"a": 1, "metadata_sha256": "x"}', "image/.zarray": b"{}"}
-    sha256 = metadata_sha256(documents)
-    assert metadata_sha256(documents | {".zmetadata": b"{}", ".zattrs": b'{"a": 1}'}) == sha256
-    assert metadata_sha256(documents | {".zattrs": b'{"a": 2}'}) != sha256
+def test_metadata_is_written_after_all_chunks_and_the_root_last() -> None:
+    written: list[str] = []
+
+    class Recording(MemoryStore):
+        async def set(self, key: str, value: Any, byte_range: Any = None) -> None:
+            written.append(key)
+            await super().set(key, value, byte_range)
+
+    for zarr_format, root in ((3, "zarr.json"), (2, ".zgroup")):
+        written.clear()
+        write_zarr(digits(50), Recording(), zarr_format=zarr_format, chunk_bytes=100)  # type: ignore[arg-type]
+        is_metadata = [
+            key.endswith((".json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"))
+            for key in written
+        ]
+        assert is_metadata == sorted(is_metadata)
+        assert written[-1] == root

@@ -30,9 +30,12 @@ SCENARIO = """
 import fsspec, json, sys
 import numpy as np, xarray as xr
 import mnist_zarr
-from mnist_zarr.bucket import BucketStore, Upload, copy_objects, keys_of
+from mnist_zarr.stores.bucket import BucketStore
+from mnist_zarr.stores.keys import copy_objects, keys_of
+from mnist_zarr.stores.targets import parse_target
+from mnist_zarr.stores.upload import Upload
 from mnist_zarr.errors import StoreError, StoreNotFoundError, TargetExistsError
-from mnist_zarr.schema import make_dataset
+from mnist_zarr.dataset.schema import make_dataset
 
 protocol, folder, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 url = f"{protocol}://box/t.zarr"
@@ -50,10 +53,10 @@ ds = make_dataset(np.arange(180, dtype=np.uint8).reshape(20, 3, 3), label=np.ara
 mnist_zarr.write_zarr(ds, f"{folder}/t.zarr", chunk_bytes=18)
 local = mnist_zarr.open_store(f"{folder}/t.zarr").load()
 
-# An upload that ended half-way is not there, and is gone on with.
+# An upload that ended half-way is not there, and is resumed.
 upload = Upload(BucketStore.from_url(url, options))
 upload.begin(url, overwrite=False)
-source = mnist_zarr.storage.readable(f"{folder}/t.zarr")
+source = parse_target(f"{folder}/t.zarr").open()
 copy_objects(source, upload, [key for key in keys_of(source) if "/c/1" in key])
 expect(StoreNotFoundError, mnist_zarr.open_store, url)
 mnist_zarr.write_zarr(ds, url, chunk_bytes=18, storage_options=options)
@@ -63,8 +66,12 @@ xr.testing.assert_equal(plain.load(), local)
 
 expect(TargetExistsError, mnist_zarr.write_zarr, ds, url)
 half = ds.isel(sample=slice(10))
+before = parse_target(url, options).identity()
+assert before is not None and before == parse_target(url, options).identity()
 mnist_zarr.write_zarr(half, url, chunk_bytes=18, storage_options=options, overwrite=True)
 assert mnist_zarr.open_store(url, storage_options=options).sizes["sample"] == 10
+assert before != parse_target(url, options).identity()
+assert parse_target(f"{protocol}://box/nothing.zarr", options).identity() is None
 assert "image/c/7/0/0" not in keys_of(BucketStore.from_url(url, options))
 published = f"{protocol}://box/published.zarr"
 assert len(mnist_zarr.publish(f"{folder}/t.zarr", published, storage_options=options).objects) == 17

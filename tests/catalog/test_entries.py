@@ -1,0 +1,67 @@
+"""What the catalog says of its data sets, against what is published."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from mnist_zarr.catalog.download import ArchiveMember, RemoteFile
+from mnist_zarr.catalog.entries import CATALOG, EMNIST_ARCHIVE
+
+SHARED = Path(os.environ.get("MNIST_ZARR_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
+
+
+def test_every_file_on_the_web_has_an_https_mirror_and_a_checksum() -> None:
+    files = [file for entry in CATALOG.values() for file in entry.files]
+    remote = [file for file in files if isinstance(file, RemoteFile)] + [EMNIST_ARCHIVE]
+    assert len(remote) == 17
+    assert all(url.startswith("https://") for file in remote for url in file.mirrors)
+    assert all(file.mirrors and file.checksum and file.size for file in remote)
+    unchecked = {
+        file.name for file in files if isinstance(file, ArchiveMember) and file.checksum is None
+    }
+    assert len(unchecked) == 4
+    assert all(name.startswith("emnist-mnist-") for name in unchecked)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the list of published checksums is not here")
+def test_sizes_and_checksums_are_the_published_ones() -> None:
+    with open(SHARED / "checksums.tsv", encoding="utf-8") as listed:
+        rows = list(csv.DictReader(listed, delimiter="\t"))
+    known = {
+        checksum for row in rows for checksum in (f"md5:{row['md5']}", f"sha256:{row['sha256']}")
+    }
+    sizes = {row["file"]: row["size"] for row in rows if row["dataset"] in ("QMNIST", "K49")}
+    for entry in CATALOG.values():
+        for file in entry.files:
+            if isinstance(file, RemoteFile | ArchiveMember) and file.checksum:
+                assert file.checksum in known
+            if isinstance(file, RemoteFile) and file.name in sizes:
+                assert file.size == int(sizes[file.name])
+
+
+def test_hiragana_stand_in_the_order_of_unicode() -> None:
+    romaji = CATALOG["k49"].class_names
+    of_ten = [romaji.index(name) for name in CATALOG["kmnist"].class_names]
+    assert all(a < b for a, b in pairwise(of_ten))
+    assert len(set(romaji)) == 49
+
+
+def test_the_merged_classes_of_emnist_are_47() -> None:
+    for name in ("emnist-balanced", "emnist-bymerge"):
+        assert len(set(CATALOG[name].class_names)) == 47
+    assert len(set(CATALOG["emnist-byclass"].class_names)) == 62
+
+
+def test_readme_lists_the_same_data_sets_with_the_same_figures() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    listed = re.findall(r"^\| `([\w-]+)` \| ([\d,]+) \| (\d+) \|", readme, re.MULTILINE)
+    assert listed == [
+        (entry.name, f"{entry.n_samples:,}", str(len(entry.class_names)))
+        for entry in CATALOG.values()
+    ]

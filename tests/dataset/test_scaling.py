@@ -1,0 +1,118 @@
+"""Integers that a store keeps packed and that open as floats."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from mnist_zarr.builder import build
+from mnist_zarr.dataset.records import METADATA_SHA256
+from mnist_zarr.dataset.schema import make_dataset
+from mnist_zarr.dataset.transform import rescale
+from mnist_zarr.errors import OptionError, SchemaError
+from mnist_zarr.reading.reader import open_store
+from mnist_zarr.stores.keys import is_document
+from mnist_zarr.writing.writer import write_zarr
+from tests.support.digits import digits, tutorial_scaling
+from tests.support.files import file_contents
+
+
+def chunks_of(store: Path) -> dict[str, bytes]:
+    return {k: data for k, data in file_contents(store).items() if not is_document(k)}
+
+
+@pytest.mark.parametrize("order", ["source", "label"])
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_a_rescaled_store_holds_the_bytes_of_the_raw_one_and_opens_as_floats(
+    tmp_path: Path, order: Any, zarr_format: Any
+) -> None:
+    options: dict[str, Any] = {"order": order, "zarr_format": zarr_format, "chunk_bytes": 100}
+    write_zarr(digits(), tmp_path / "raw.zarr", **options)
+    given = digits()
+    build(tmp_path / "scaled.zarr", given, rescale=(-1, 1), **options)
+    xr.testing.assert_identical(given, digits())
+    raw, scaled = chunks_of(tmp_path / "raw.zarr"), chunks_of(tmp_path / "scaled.zarr")
+    assert len(raw) > 6
+    assert raw == scaled
+    opened = xr.open_zarr(tmp_path / "scaled.zarr")
+    original = xr.open_zarr(tmp_path / "raw.zarr")
+    assert opened.image.dtype == np.float64
+    difference = opened.image.values - tutorial_scaling(original.image.values)
+    assert np.abs(difference).max() <= 2.3e-16
+    assert opened.image.attrs["valid_range"] == [-1.0, 1.0]
+    del opened.attrs[METADATA_SHA256], original.attrs[METADATA_SHA256]
+    assert opened.attrs == original.attrs
+    again = rescale(opened, dtype="float64").image.values
+    np.testing.assert_array_equal(again, tutorial_scaling(original.image.values))
+    twice = rescale(rescale(opened, 0, 1), 5, 6).image
+    np.testing.assert_allclose(twice, original.image / 255 + 5, atol=1e-6)
+    integers = xr.open_zarr(tmp_path / "scaled.zarr", mask_and_scale=False)
+    np.testing.assert_array_equal(rescale(integers).image, rescale(original).image)
+    assert "scale_factor" not in rescale(integers).image.attrs
+
+
+def test_other_integers_are_packed_into_the_range_too(tmp_path: Path) -> None:
+    image = np.array([-32768, 0, 32767], dtype=np.int16).reshape(3, 1, 1)
+    write_zarr(make_dataset(image), tmp_path / "i.zarr", rescale=(0, 10))
+    opened = xr.open_zarr(tmp_path / "i.zarr").image
+    np.testing.assert_allclose(opened.values.ravel(), rescale(image, 0, 10, "f8").ravel())
+    np.testing.assert_array_equal(rescale(opened, 0, 10), rescale(image, 0, 10))
+
+
+@pytest.mark.parametrize(
+    ("change", "bounds", "error", "message"),
+    [
+        (lambda ds: rescale(ds), (-1, 1), SchemaError, "expected an 'image' of integers"),
+        (lambda ds: ds.drop_vars("image"), (-1, 1), SchemaError, "no 'image'"),
+        (lambda ds: ds, (1, -1), OptionError, "the lower first, got 1 and -1"),
+        (lambda ds: ds, (1, 2, 3), OptionError, r"expected \(low, high\), got \(1, 2, 3\)"),
+    ],
+)
+def test_a_store_that_cannot_be_rescaled_is_not_written(
+    tmp_path: Path, change: Any, bounds: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        write_zarr(change(digits()), tmp_path / "d.zarr", rescale=bounds)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rescaled_store_is_not_rescaled_again(tmp_path: Path) -> None:
+    write_zarr(digits(), tmp_path / "d.zarr", rescale=(-1, 1))
+    for options in ({}, {"mask_and_scale": False}):
+        opened = xr.open_zarr(tmp_path / "d.zarr", **options)  # type: ignore[arg-type]
+        with pytest.raises(SchemaError, match="has a scale_factor or add_offset already"):
+            write_zarr(opened, tmp_path / "e.zarr", rescale=(-1, 1))
+    assert os.listdir(tmp_path) == ["d.zarr"]
+
+
+def test_values_changed_in_place_are_not_taken_for_packed_ones(tmp_path: Path) -> None:
+    write_zarr(digits(), tmp_path / "d.zarr", rescale=(-1, 1))
+    opened = xr.open_zarr(tmp_path / "d.zarr", chunks=None).load()
+    opened.image.values[3, 2, 1] = 0.123
+    with pytest.raises(SchemaError, match=r"no uint8 of the store stands for the value 0\.123"):
+        rescale(opened)
+
+
+@pytest.mark.parametrize("chunks", [None, "auto"])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_rescaled_store_that_is_written_anew_keeps_its_integers(
+    tmp_path: Path, zarr_format: Any, chunks: Any
+) -> None:
+    options: dict[str, Any] = {"zarr_format": zarr_format, "chunk_bytes": 100}
+    build(tmp_path / "scaled.zarr", digits(), rescale=(-1, 1), **options)
+    again, expected = tmp_path / "again.zarr", tmp_path / "expected.zarr"
+    opened = open_store(tmp_path / "scaled.zarr", chunks=chunks)
+    write_zarr(opened, again, order="label", **options)
+    build(expected, digits(), order="label", rescale=(-1, 1), **options)
+    assert chunks_of(again) == chunks_of(expected)
+    xr.testing.assert_identical(
+        xr.open_zarr(again).drop_attrs(), xr.open_zarr(expected).drop_attrs()
+    )
+    assert xr.open_zarr(again).image.attrs == xr.open_zarr(expected).image.attrs
+    write_zarr(opened.assign(image=opened.image / 2), tmp_path / "floats.zarr", **options)
+    assert xr.open_zarr(tmp_path / "floats.zarr", mask_and_scale=False).image.dtype == np.float64

@@ -1,0 +1,28 @@
+"""What every source of bytes does with whatever is below it."""
+
+from __future__ import annotations
+
+import hashlib
+import tracemalloc
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnist_zarr.files.sources import open_bytes
+from tests.support.files import PACKED, CountingSource
+
+if TYPE_CHECKING:
+    pass
+
+
+def test_the_hash_is_of_the_bytes_as_stored(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(PACKED)
+    assert open_bytes(tmp_path / "x").sha256() == hashlib.sha256(PACKED).hexdigest()
+
+
+def test_memory_grows_with_what_is_there_and_not_with_what_is_asked_for() -> None:
+    tracemalloc.start()
+    try:
+        assert CountingSource(b"abc").read(0, 1 << 40) == b"abc"
+        assert tracemalloc.get_traced_memory()[1] < 40_000_000
+    finally:
+        tracemalloc.stop()

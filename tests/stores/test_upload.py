@@ -1,0 +1,248 @@
+"""Uploads: complete or unreadable, resumed, and never over what is somebody else's."""
+
+from __future__ import annotations
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, BrokenBarrierError, Event
+from typing import Any
+
+import pytest
+import xarray as xr
+from zarr.buffer import default_buffer_prototype
+from zarr.storage import MemoryStore, ObjectStore
+
+import mnist_zarr
+from mnist_zarr.errors import (
+    StoreError,
+    StoreNotFoundError,
+    TargetExistsError,
+)
+from mnist_zarr.stores.bucket import BucketStore
+from mnist_zarr.stores.keys import MARKER, copy_objects, is_document, keys_of, sync
+from mnist_zarr.stores.upload import Upload
+from mnist_zarr.writing.writer import write_zarr
+from tests.support.bucket_stores import (
+    N_CHUNKS,
+    URL,
+    keys_in_bucket,
+    open_plainly,
+    square_digits,
+    write_to_bucket,
+)
+from tests.support.object_server import BUCKET, KEYS, S3Server
+
+
+def fail_after(n_puts: int, s3: S3Server, answer: str = "403") -> None:
+    s3.fault = lambda method, path: (
+        answer if method == "PUT" and path in s3.asked("PUT")[n_puts:] else None
+    )
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_the_root_metadata_are_written_when_everything_else_is_there(
+    s3: S3Server, zarr_format: Any
+) -> None:
+    write_to_bucket(s3, zarr_format=zarr_format)
+    puts = [path.removeprefix(f"/{BUCKET}/deep/t.zarr/") for path in s3.asked("PUT")]
+    assert puts[0] == MARKER
+    roots = {3: ["zarr.json"], 2: [".zattrs", ".zgroup", ".zmetadata"]}[zarr_format]
+    assert sorted(puts[-len(roots) :]) == roots
+    assert puts[-1] in ("zarr.json", ".zgroup")
+    assert all(is_document(key) for key in puts[-len(roots) - 4 :])
+    assert not any(is_document(key) for key in puts[: -len(roots) - 4 * (4 - zarr_format)])
+
+
+def test_chunks_are_sent_at_the_same_time(s3: S3Server) -> None:
+    together = Barrier(N_CHUNKS // 2)
+
+    def wait_for_others(method: str, path: str) -> None:
+        if method == "PUT" and "image/c/" in path:
+            with contextlib.suppress(BrokenBarrierError):
+                together.wait(timeout=10)
+
+    s3.fault = wait_for_others
+    write_to_bucket(s3)
+    assert not together.broken
+
+
+def test_no_reader_opens_a_store_that_is_being_written(s3: S3Server) -> None:
+    fail_after(12, s3)
+    with pytest.raises(StoreError):
+        write_to_bucket(s3)
+    assert 10 <= len(keys_in_bucket(s3)) <= 12
+    with pytest.raises(StoreNotFoundError):
+        mnist_zarr.open_store(URL, storage_options=s3.options)
+    with pytest.raises(FileNotFoundError):
+        open_plainly(s3)
+
+
+def test_an_interrupted_upload_goes_on_without_sending_twice(s3: S3Server) -> None:
+    fail_after(12, s3)
+    with pytest.raises(StoreError):
+        write_to_bucket(s3)
+    there = keys_in_bucket(s3) - {MARKER}
+    s3.fault = lambda method, path: None
+    s3.requests.clear()
+    write_to_bucket(s3)
+    sent = s3.asked("PUT")
+    assert not [path for path in sent if path.removeprefix(f"/{BUCKET}/deep/t.zarr/") in there]
+    assert len([path for path in sent if "/c/" in path]) == N_CHUNKS + 3 - len(there)
+    assert not s3.asked("GET", "/c/")
+    xr.testing.assert_equal(open_plainly(s3), square_digits())
+
+
+def test_a_wrong_object_of_an_interrupted_upload_is_sent_again(s3: S3Server) -> None:
+    fail_after(12, s3)
+    with pytest.raises(StoreError):
+        write_to_bucket(s3)
+    s3.fault = lambda method, path: None
+    store = BucketStore.from_url(URL, s3.options)
+    for key in keys_in_bucket(s3) - {MARKER}:
+        data = sync(store.get(key, default_buffer_prototype()))
+        assert data is not None
+        damaged = bytes([data.to_bytes()[0] ^ 1]) + data.to_bytes()[1:]
+        sync(store.set(key, default_buffer_prototype().buffer.from_bytes(damaged)))
+    write_to_bucket(s3)
+    xr.testing.assert_equal(open_plainly(s3), square_digits())
+
+
+def test_an_existing_store_is_refused_and_untouched(s3: S3Server) -> None:
+    write_to_bucket(s3)
+    s3.requests.clear()
+    with pytest.raises(TargetExistsError, match=r"s3://bucket/deep/t\.zarr: exists already"):
+        write_to_bucket(s3, square_digits(1))
+    assert not s3.asked("PUT")
+    assert not s3.asked("POST")
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_nothing_opens_before_the_last_object_is_there(s3: S3Server, zarr_format: Any) -> None:
+    last = {3: "t.zarr/zarr.json", 2: "t.zarr/.zgroup"}[zarr_format]
+    s3.fault = lambda method, path: "403" if method == "PUT" and path.endswith(last) else None
+    with pytest.raises(StoreError):
+        write_to_bucket(s3, zarr_format=zarr_format)
+    with pytest.raises(FileNotFoundError):
+        open_plainly(s3)
+    s3.fault = lambda method, path: None
+    write_to_bucket(s3, zarr_format=zarr_format)
+    assert open_plainly(s3).sizes["sample"] == 200
+
+
+def test_a_store_is_kept_when_overwriting_it_ended_before_it_began(s3: S3Server) -> None:
+    write_to_bucket(s3)
+    s3.fault = lambda method, path: "403" if method == "POST" else None
+    with pytest.raises(StoreError, match="cannot be removed"):
+        write_to_bucket(s3, square_digits(1), overwrite=True)
+    s3.fault = lambda method, path: None
+    assert MARKER in keys_in_bucket(s3)
+    with pytest.raises(TargetExistsError):
+        write_to_bucket(s3, square_digits(1))
+    xr.testing.assert_equal(open_plainly(s3), square_digits())
+
+
+def test_overwriting_makes_the_old_store_unreadable_before_its_first_chunk_changes(
+    s3: S3Server,
+) -> None:
+    write_to_bucket(s3)
+    s3.requests.clear()
+    openable: list[bool] = []
+
+    def look(method: str, path: str) -> None:
+        if method == "PUT" and "/c/" in path:
+            openable.append(s3.holds("deep/t.zarr/zarr.json"))
+
+    s3.fault = look
+    write_to_bucket(s3, square_digits(1), overwrite=True)
+    assert len(openable) >= N_CHUNKS
+    assert not any(openable)
+    xr.testing.assert_equal(open_plainly(s3), square_digits(1))
+
+
+def test_chunks_of_another_layout_do_not_stay(s3: S3Server) -> None:
+    write_to_bucket(s3)
+    write_to_bucket(s3, square_digits(1, n_samples=50), chunk_bytes=400, overwrite=True)
+    keys = keys_in_bucket(s3)
+    assert len([key for key in keys if key.startswith("image/c/")]) == 2
+    write_to_bucket(s3, square_digits(1), zarr_format=2, overwrite=True)
+    assert "zarr.json" not in keys_in_bucket(s3)
+    assert open_plainly(s3).sizes["sample"] == 200
+
+
+def test_shards_take_the_place_of_chunks_and_of_older_shards_without_reading_them(
+    s3: S3Server,
+) -> None:
+    write_to_bucket(s3)
+    for seed in (1, 2):  # 190 samples: the last shard is not full
+        write_to_bucket(s3, square_digits(seed, n_samples=190), shard_bytes=640, overwrite=True)
+        ds = open_plainly(s3).load()
+        xr.testing.assert_equal(ds, square_digits(seed, n_samples=190))
+        s3.requests.clear()
+    write_to_bucket(s3, square_digits(3), shard_bytes=640, overwrite=True)
+    assert not s3.asked("GET", "image/c/")
+
+
+def test_other_peoples_objects_are_left_alone_even_when_overwriting(s3: S3Server) -> None:
+    store = BucketStore.from_url(URL, s3.options)
+    sync(store.set("thesis.txt", default_buffer_prototype().buffer.from_bytes(b"ten years")))
+    with pytest.raises(StoreError, match=r"has objects, such as 'thesis\.txt', but is not a Zarr"):
+        write_to_bucket(s3, overwrite=True)
+    assert keys_in_bucket(s3) == {"thesis.txt"}
+
+
+def test_an_object_that_vanished_meanwhile_keeps_the_store_closed(s3: S3Server) -> None:
+    upload = Upload(MemoryStore())
+    upload.begin("t.zarr", overwrite=False)
+    source = MemoryStore()
+    write_zarr(square_digits(), source, chunk_bytes=160)
+    lost = "image/c/3/0/0"
+    copy_objects(source, upload, keys_of(source) - {lost})
+    with pytest.raises(StoreError, match="1 of 23 chunks, such as 'image/c/3/0/0', did not"):
+        upload.finish("t.zarr")
+
+
+def test_a_store_of_obstore_is_a_target_with_the_same_guarantees(s3: S3Server) -> None:
+    obstore = pytest.importorskip("obstore.store", reason="needs the extra 'obstore'")
+    place = obstore.S3Store(
+        BUCKET,
+        prefix="deep/t.zarr",
+        endpoint=s3.address,
+        region="us-east-1",
+        access_key_id=KEYS["key"],
+        secret_access_key=KEYS["secret"],
+        client_options={"allow_http": True},
+        virtual_hosted_style_request=False,
+    )
+    s3.fault = lambda method, path: "403" if method == "PUT" and "/c/" in path else None
+    with pytest.raises(StoreError, match=r"^object_store.*cannot be written: .*403 Forbidden: ?$"):
+        write_zarr(square_digits(), ObjectStore(place), chunk_bytes=160)
+    s3.fault = lambda method, path: None
+    write_zarr(square_digits(), ObjectStore(place), chunk_bytes=160)
+    assert s3.asked("PUT")[-1].endswith("t.zarr/zarr.json")
+    with pytest.raises(TargetExistsError):
+        write_zarr(square_digits(), ObjectStore(place))
+    xr.testing.assert_equal(open_plainly(s3), square_digits())
+
+
+def test_a_server_killed_half_way_is_an_error_and_the_build_goes_on_later(s3: S3Server) -> None:
+    reached = Event()
+
+    def watch(method: str, path: str) -> str | None:
+        if path in s3.asked("PUT")[10:]:
+            reached.set()
+            return "503"
+        return None
+
+    s3.fault = watch
+    with ThreadPoolExecutor(1) as threads:
+        build = threads.submit(write_to_bucket, s3)
+        assert reached.wait(30)
+        s3.stop()
+        with pytest.raises(StoreError, match="cannot be written"):
+            build.result()
+    s3.fault = lambda method, path: None
+    s3.start()
+    s3.requests.clear()
+    write_to_bucket(s3)
+    assert len([path for path in s3.asked("PUT") if "/c/" in path]) < N_CHUNKS + 3
+    xr.testing.assert_equal(open_plainly(s3), square_digits())

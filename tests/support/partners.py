@@ -1,0 +1,36 @@
+"""Packages that only some tests need.
+
+Where one is missing, as in an environment of the core alone, those tests are skipped with
+the reason; with ``pytest --strict-partners``, which CI gives where all are installed, they fail.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import fsspec
+import pytest
+from packaging.version import Version
+
+STRICT_OPTION = "--strict-partners"
+_is_strict = False
+
+
+def set_strict(strict: bool) -> None:
+    """Let a missing partner fail instead of skip."""
+    global _is_strict
+    _is_strict = strict
+
+
+def partner(name: str) -> Any:
+    """Import a package, or skip the module or test that asks for it."""
+    if _is_strict:
+        return importlib.import_module(name)
+    return pytest.importorskip(name, reason=f"needs {name}, which the extra 'test' installs")
+
+
+needs_zip_urls = pytest.mark.skipif(
+    Version(fsspec.__version__) < Version("2026.9"),
+    reason="fsspec lets Zarr read zip files behind a URL since 2026.9",
+)
