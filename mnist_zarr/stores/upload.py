@@ -42,6 +42,8 @@ from mnist_zarr.stores.keys import (
 MARKER_TEXT = (
     "A Zarr store is being written here; it is complete when this object is gone.\nBuild {}\n"
 )
+# Bytes and MD5 of each object that was sent.
+Receipt = dict[str, tuple[int, str]]
 # How long a build believes that the place is still its own.
 TRUST_SECONDS = 1.0
 
@@ -65,7 +67,7 @@ class Upload(WrapperStore[Store]):
         self._own_keys: set[str] = set()  # of the store that is replaced
         self._documents: dict[str, Buffer] = {}
         self._beside: set[str] = set()
-        self._sent: dict[str, tuple[int, str]] = {}  # bytes and MD5
+        self._sent: Receipt = {}
         self._restart()
 
     def _restart(self) -> None:
@@ -146,6 +148,14 @@ class Upload(WrapperStore[Store]):
             if not (self._may_be_there and await self._is_there(key, data)):
                 await self._store.set(key, value)
 
+    def receipt(self, keys: Iterable[str]) -> Receipt:
+        """Return what was sent under these keys."""
+        return {key: self._sent[key] for key in keys}
+
+    def add_receipt(self, receipt: Receipt) -> None:
+        """Take note of what a copy of this upload has sent in another process."""
+        self._sent.update(receipt)
+
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         # By way of `set`: a WrapperStore passes this on to the target, documents too.
         await Store.set_if_not_exists(self, key, value)
@@ -188,7 +198,9 @@ class Upload(WrapperStore[Store]):
         """Return the keys of objects that the store does not need any more."""
         sizes = {key: info["size"] for key, info in infos.items()}
         inventory = Inventory(tuple(arrays_in(open_documents(self._documents))), sizes)
-        if missing := inventory.describe_missing():
+        # What lies under a name that this build has not sent is of another one.
+        sent = Inventory(inventory.arrays, {key: sizes.get(key, 0) for key in self._sent})
+        if missing := sent.describe_missing():
             raise StoreError(f"{name}: {missing}, did not arrive; run the same command again")
         changed = [key for key, sent in self._sent.items() if _differs(infos.get(key), *sent)]
         if changed:

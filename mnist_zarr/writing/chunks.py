@@ -10,13 +10,14 @@ import numpy.typing as npt
 import zarr
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
-from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore, StorePath
 
 from mnist_zarr.dataset.records import run_lengths
 from mnist_zarr.dataset.schema import STRING_DTYPE, is_string
 from mnist_zarr.errors import SchemaError
-from mnist_zarr.stores.keys import sync
+from mnist_zarr.stores.inventory import chunk_key
+from mnist_zarr.stores.keys import as_buffer, sync
+from mnist_zarr.stores.upload import Receipt, Upload
 from mnist_zarr.writing.layout import Compression
 
 
@@ -35,23 +36,31 @@ class ArrayWriter:
     array: zarr.Array[Any]
     compression: Compression
 
-    def write(self, start: int, samples: npt.NDArray[Any]) -> None:
+    def write(self, start: int, samples: npt.NDArray[Any]) -> Receipt:
         """Write the samples from ``start`` on: exactly one object along the first dimension.
+
+        Returns
+        -------
+        dict
+            What an upload has sent, for the process that began it.
 
         Raises
         ------
         SchemaError
             If there is an object that is no string among strings.
         """
-        samples = self._without_objects(samples)
+        store, objects = self.array.store, self._encode(start, self._without_objects(samples))
+        for key, value in objects.items():
+            sync(store.set(key, value))
+        return store.receipt(objects) if isinstance(store, Upload) else {}
+
+    def _encode(self, start: int, samples: npt.NDArray[Any]) -> dict[str, Buffer]:
         if self.array.shards is not None:
             # zarr.Array reads what is there before it writes the shard at the edge: here nothing.
             shard: dict[str, Buffer] = {}
             alone = bind_array(self.array.metadata, MemoryStore(shard), self.array.path)
             alone[start : start + len(samples)] = samples
-            for key, value in shard.items():
-                sync(self.array.store.set(key, value))
-            return
+            return shard
         # Not through zarr.Array: that encodes in threads of its own, whose memory adds up,
         # and whose number is not for us to choose.
         missing = self.array.chunks[0] - len(samples)
@@ -59,10 +68,8 @@ class ArrayWriter:
             padding = np.zeros((missing, *samples.shape[1:]), samples.dtype)
             samples = np.concatenate([samples, padding])
         encoded = self.compression.encode(_serialized(samples))
-        number = start // self.array.chunks[0]
-        key = self.array.metadata.encode_chunk_key((number,) + (0,) * (samples.ndim - 1))
-        buffer = default_buffer_prototype().buffer.from_bytes(encoded)
-        sync((self.array.store_path / key).set(buffer))
+        index = (start // self.array.chunks[0],) + (0,) * (samples.ndim - 1)
+        return {chunk_key(self.array, index): as_buffer(encoded)}
 
     def write_whole(self, values: npt.NDArray[Any]) -> None:
         """Write all values of a small array; raises as :meth:`write` does."""

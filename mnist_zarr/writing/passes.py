@@ -22,6 +22,7 @@ from dask.base import optimize
 
 from mnist_zarr.dataset.blocks import block_bounds, bytes_per_sample, iter_blocks
 from mnist_zarr.pool import Pool
+from mnist_zarr.stores.upload import Receipt
 from mnist_zarr.writing.chunks import ArrayWriter
 from mnist_zarr.writing.plan import Chunking, Positions, SampleOrder, SourceOrder, scatter_passes
 
@@ -147,7 +148,7 @@ class _OpenObjects:
             self._pool.submit(self._transfer.array.write, start, buffer)
 
 
-def _copy_object(array: ArrayWriter, start: int, samples: xr.Variable) -> None:
+def _copy_object(array: ArrayWriter, start: int, samples: xr.Variable) -> Receipt:
     # The thread of a worker must not wait for tasks that need threads of workers.
     with dask.config.set(scheduler="synchronous"):
-        array.write(start, samples.values)
+        return array.write(start, samples.values)

@@ -25,9 +25,11 @@ from mnist_zarr.dataset.records import (
 )
 from mnist_zarr.dataset.scaling import pack, stay_packed
 from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SOURCE_INDEX, SPLIT
-from mnist_zarr.errors import SchemaError
+from mnist_zarr.errors import SchemaError, StoreError
 from mnist_zarr.pool import Pool, active_client, open_pool
 from mnist_zarr.stores.keys import PARALLEL_REQUESTS
+from mnist_zarr.stores.lineage import stores_behind
+from mnist_zarr.stores.place import Place
 from mnist_zarr.stores.targets import Target, parse_target
 from mnist_zarr.stores.upload import Upload
 from mnist_zarr.terminal import sample_bar
@@ -145,6 +147,7 @@ def write_zarr(
     ds = stay_packed(ds) if rescale is None else pack(ds, rescale)
     layout = Layout(order, chunk_bytes, shard_bytes, Compression(codec, level), zarr_format)
     place = parse_target(target, storage_options)
+    _check_is_no_source_of(ds, place)
     workers = client or active_client() if place.is_shared else None
     # Before the target is touched: what cannot be written leaves an old store as it is.
     plan = _plan_store(ds, layout)
@@ -153,10 +156,15 @@ def write_zarr(
         template.add(name, variable, plan.chunkings.get(name), plan.array_attrs[name])
     with place.create(overwrite=overwrite) as store:
         # Objects that go over a network wait for it most of the time.
-        n_threads = PARALLEL_REQUESTS if isinstance(store, Upload) else None
+        upload = store if isinstance(store, Upload) else None
         with (
             ThreadPoolExecutor(1) as beside,
-            open_pool(plan.waiting_tasks, workers, n_threads=n_threads) as pool,
+            open_pool(
+                plan.waiting_tasks,
+                workers,
+                n_threads=PARALLEL_REQUESTS if upload else None,
+                on_result=upload.add_receipt if upload else None,
+            ) as pool,
         ):
             files = ds.encoding.get("source_files", ())
             sources = beside.map(lambda file: source_line(file.sha256(), file.name), files)
@@ -164,6 +172,17 @@ def write_zarr(
         records = content_records(plan.content_order, hashes)
         attrs = root_attrs(plan.attrs, order, records, plan.coordinates, list(sources))
         template.write_metadata(store, attrs)
+        place.check_complete(store)
+
+
+def _check_is_no_source_of(ds: xr.Dataset, place: Place) -> None:
+    """Check that samples which are still to be read are not overwritten meanwhile."""
+    for store in stores_behind(ds.variables.values()):
+        if place.changes_under(store):
+            raise StoreError(
+                f"{place.name}: the Dataset is read from this very store, whose objects would be "
+                "overwritten one by one; load it first, or write to another place"
+            )
 
 
 @dataclass(frozen=True)
