@@ -18,6 +18,7 @@ from tqdm import tqdm
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 
+from mnist_zarr.catalog.download import is_here
 from mnist_zarr.catalog.entries import CATALOG, CatalogEntry
 from mnist_zarr.catalog.opening import open_entry
 from mnist_zarr.dataset.blocks import iter_blocks_at
@@ -324,7 +325,7 @@ def _compare_with_catalog(
     names = [name for name in (IMAGE, LABEL) if name in hashes]
     equal = []
     if len(source_index) == entry.n_samples and (np.diff(source_index) == 1).all():
-        equal = [name for name in names if hashes[name] == getattr(entry, sha256_name(name), None)]
+        equal = [name for name in names if hashes[name] == getattr(entry, sha256_name(name))]
     others = [name for name in names if name not in equal]
     if others:
         equal += _equal_to_files(
@@ -343,10 +344,10 @@ def _equal_to_files(
 ) -> list[str]:
     """Return the variables that are equal to the same samples in the files of a data set."""
     try:
-        is_here = all(file.is_here() for file in entry.files)
+        is_complete = all(map(is_here, entry.files))
     except MissingExtraError:
-        is_here = False
-    if not is_here:
+        is_complete = False
+    if not is_complete:
         report.unchecked.append(f"the files of {entry.name!r}, which are not on this machine")
         return []
     source = open_entry(entry)

@@ -81,7 +81,11 @@ class GivenStore(Place):
 def _upload(name: str, store: Store, overwrite: bool) -> Iterator[Upload]:
     upload = Upload(store)
     upload.begin(name, overwrite=overwrite)
-    yield upload
+    try:
+        yield upload
+    except BaseException:
+        upload.give_up()
+        raise
     upload.finish(name)
 
 

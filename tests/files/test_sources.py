@@ -21,7 +21,6 @@ from werkzeug import Request, Response
 from mnist_zarr.errors import SourceError, SourceNotFoundError
 from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.sources import FileObjectSource, open_bytes
-from mnist_zarr.files.urls import identity_of
 from mnist_zarr.files.zip_source import zip_members
 from tests.support.object_server import BUCKET, S3Server
 
@@ -238,23 +237,6 @@ def test_another_process_reads_the_version_that_was_opened_or_none(place: Place)
     place.write(b"new version")
     with pytest.raises(SourceError, match=r"x: the file was changed while it was being read"):
         pickle.loads(opened).read(0, 3)
-
-
-def test_a_listing_tells_the_same_identity(s3: S3Server, tmp_path: Path, memory_url: str) -> None:
-    for folder, options in (
-        (f"s3://{BUCKET}", s3.options),
-        (f"file://{tmp_path}", {}),
-        (memory_url, {}),
-    ):
-        fs, path = fsspec.core.url_to_fs(f"{folder}/y", **options)
-        fs.pipe(path, b"there")
-        fs.invalidate_cache()
-        info = fs.info(path)
-        fs.invalidate_cache()
-        (listed,) = (
-            entry for entry in fs.ls(fs._parent(path), detail=True) if entry["name"].endswith("/y")
-        )
-        assert identity_of(listed) == identity_of(info)
 
 
 def test_an_outdated_listing_does_not_tell_the_identity(s3: S3Server) -> None:
