@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zarr
+from packaging.version import Version
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 from zarr.buffer import default_buffer_prototype
@@ -18,9 +20,10 @@ from zarr.buffer.cpu import Buffer as CpuBuffer
 from zarr.storage import LocalStore, MemoryStore
 from zarr.testing.store import StoreTests
 
-from mnist_zarr.errors import StoreError
+from mnist_zarr.errors import StoreError, TargetBusyError
+from mnist_zarr.reading.threaded_pipeline import FUSED_PIPELINE, FUSED_SINCE
 from mnist_zarr.stores.bucket import BucketStore
-from mnist_zarr.stores.keys import as_buffer, sync
+from mnist_zarr.stores.keys import MARKER, as_buffer, sync
 from mnist_zarr.stores.snapshot import LocalSnapshot, root_identity
 from mnist_zarr.stores.staging import TemporaryStore
 from mnist_zarr.stores.upload import Upload
@@ -183,6 +186,12 @@ class TestUpload(Contract):
     def open_kwargs(self) -> dict[str, Any]:
         return {"store_cls": MemoryStore}
 
+    @pytest.fixture
+    def store(self, store_kwargs: dict[str, Any]) -> Upload:
+        upload = Upload(**store_kwargs)
+        upload.begin("t.zarr", overwrite=False)
+        return upload
+
     async def set(self, store: Upload, key: str, value: Buffer) -> None:
         await store._store.set(key, value)
 
@@ -196,7 +205,43 @@ class TestUpload(Contract):
         await store.set("zarr.json", VALUE)
         await store.set_if_not_exists("foo/zarr.json", VALUE)
         await store._set_many([("c/0", VALUE), ("bar/zarr.json", VALUE)])
-        assert [key async for key in store.list()] == ["c/0"]
+        assert {key async for key in store.list()} == {"c/0", MARKER}
+
+    @pytest.mark.skipif(Version(zarr.__version__) < FUSED_SINCE, reason="there is none")
+    def test_zarrs_pipeline_of_threads_does_not_write_past_it(self, store: Upload) -> None:
+        with zarr.config.set({"codec_pipeline.path": FUSED_PIPELINE}):
+            array = zarr.create_array(store, shape=(4,), dtype="u1", zarr_format=3)
+        sync(store._store.delete(MARKER))
+        with pytest.raises(TargetBusyError):
+            array[:] = 1
+
+    async def test_set_not_open(self, store_not_open: Upload) -> None:
+        """Nothing is written to a place that is not marked."""
+        with pytest.raises(TargetBusyError):
+            await store_not_open.set("c/0", VALUE)
+        assert [key async for key in store_not_open.list()] == []
+
+    async def test_is_empty(self, store: Upload) -> None:
+        """The marker is there from the beginning."""
+        assert not await store.is_empty("")
+        assert await store.is_empty("fo")
+        await self.set(store, "foo/bar", VALUE)
+        assert not await store.is_empty("foo")
+
+    async def test_a_copy_to_read_from_writes_nothing(self, store: Upload) -> None:
+        """The suite does not begin the upload."""
+        reader = store.with_read_only(True)
+        for write in (reader.set("c/0", VALUE), reader.set("zarr.json", VALUE), reader.delete("c")):
+            with pytest.raises(ValueError, match="read-only"):
+                await write
+        await reader.with_read_only(False).set("c/0", VALUE)
+        assert await store.exists("c/0")
+
+    def test_a_pickled_one_goes_on(self, store: Upload) -> None:
+        """Memory is not shared with other processes."""
+        there = pickle.loads(pickle.dumps(store))
+        sync(there.set("c/0", VALUE))
+        assert sync(self.get(there, "c/0")).to_bytes() == VALUE.to_bytes()
 
 
 def keys_in(folder: Path) -> set[str]:
@@ -224,3 +269,5 @@ override(
     "set set_many exists delete delete_dir list list_prefix list_empty_path list_dir",
     TestUpload.test_documents_are_held_back,
 )
+override(TestUpload, "with_read_only_store", TestUpload.test_a_copy_to_read_from_writes_nothing)
+override(TestUpload, "serializable_store", TestUpload.test_a_pickled_one_goes_on)
