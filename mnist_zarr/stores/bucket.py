@@ -128,7 +128,14 @@ class BucketStore(FsspecStore):
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         with self._reported("listed", prefix):
+            self.fs.invalidate_cache()
             async for key in super().list_prefix(prefix):
+                yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        with self._reported("listed", prefix):
+            self.fs.invalidate_cache()
+            async for key in super().list_dir(prefix):
                 yield key
 
     async def getsize(self, key: str) -> int:

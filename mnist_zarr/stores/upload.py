@@ -15,7 +15,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Set
-from typing import Any
+from typing import Any, Self
 
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
@@ -60,6 +60,9 @@ class Upload(WrapperStore[Store]):
         The target.
     """
 
+    # Else, since zarr 3.4, a pipeline of threads writes to the target itself, past `set`.
+    _supports_sync_io = False
+
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self._marker = MARKER_TEXT.format(secrets.token_hex(8)).encode()
@@ -69,6 +72,11 @@ class Upload(WrapperStore[Store]):
         self._beside: set[str] = set()
         self._sent: Receipt = {}
         self._restart()
+
+    def _with_store(self, store: Store) -> Self:
+        same = type(self)(store)
+        same.__dict__.update(self.__dict__, _store=store)
+        return same
 
     def _restart(self) -> None:
         self._lock = asyncio.Lock()
