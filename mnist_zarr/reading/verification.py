@@ -36,7 +36,7 @@ from mnist_zarr.errors import MissingExtraError, StoreError, StoreNotFoundError,
 from mnist_zarr.reading.reader import MISSING_IS_AN_ERROR, zarr_config
 from mnist_zarr.reading.report import Problem, Verification
 from mnist_zarr.reading.stored_samples import Positions, find_damage, iter_samples, one_line
-from mnist_zarr.reading.threaded_pipeline import local_config
+from mnist_zarr.reading.threaded_pipeline import pipeline_config
 from mnist_zarr.stores.inventory import (
     chunk_keys,
     consolidated_copies,
@@ -131,7 +131,7 @@ def _check_metadata(store: Store, report: Verification) -> tuple[Mapping[str, An
     try:
         copies = consolidated_copies(root)
         documents = read_documents(store, root)
-        with zarr_config(MISSING_IS_AN_ERROR | local_config(store)):
+        with zarr_config(MISSING_IS_AN_ERROR | pipeline_config(store)):
             group = zarr.open_group(store, mode="r", zarr_format=3 if "zarr.json" in root else 2)
             arrays, attrs = dict(group.arrays()), group.attrs.asdict()
     except StoreError:

@@ -25,6 +25,7 @@ from mnist_zarr.stores.keys import (
     run_on_objects,
     sync,
 )
+from mnist_zarr.stores.lineage import innermost
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def list_sizes(store: Store) -> dict[str, int]:
 
 def list_infos(store: Store) -> dict[str, Mapping[str, Any]]:
     """Return what the listing of a store says of every object, by key; at least its ``size``."""
+    store = innermost(store)
     if not isinstance(store, FsspecStore):
         sizes = _walk(store.root) if isinstance(store, LocalStore) else _ask_all(store)
         return {key: {"size": size} for key, size in sizes}
