@@ -19,12 +19,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from mnist_zarr.files.urls import name_failures
-from mnist_zarr.stores.keys import (
-    is_document,
-    keys_of,
-    run_on_objects,
-    sync,
-)
+from mnist_zarr.stores.keys import is_document, keys_of, run_on_objects, sync
 
 
 @dataclass(frozen=True)
@@ -92,6 +87,7 @@ def list_infos(store: Store) -> dict[str, Mapping[str, Any]]:
         return {key: {"size": size} for key, size in sizes}
     with name_failures(store.fs.unstrip_protocol(store.path), "listed"):
         store.fs.invalidate_cache()
+        # In fsspec an underscore marks what is asynchronous, not what is private.
         found = sync(store.fs._find(store.path, detail=True))
     folder = f"{store.path}/"
     return {path.removeprefix(folder): info for path, info in found.items()}

@@ -10,13 +10,13 @@ import numpy.typing as npt
 import zarr
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
-from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore, StorePath
 
 from mnist_zarr.dataset.records import run_lengths
 from mnist_zarr.dataset.schema import STRING_DTYPE, is_string
 from mnist_zarr.errors import SchemaError
-from mnist_zarr.stores.keys import sync
+from mnist_zarr.stores.inventory import chunk_key
+from mnist_zarr.stores.keys import as_buffer, sync
 from mnist_zarr.writing.layout import Compression
 
 
@@ -59,10 +59,8 @@ class ArrayWriter:
             padding = np.zeros((missing, *samples.shape[1:]), samples.dtype)
             samples = np.concatenate([samples, padding])
         encoded = self.compression.encode(_serialized(samples))
-        number = start // self.array.chunks[0]
-        key = self.array.metadata.encode_chunk_key((number,) + (0,) * (samples.ndim - 1))
-        buffer = default_buffer_prototype().buffer.from_bytes(encoded)
-        sync((self.array.store_path / key).set(buffer))
+        index = (start // self.array.chunks[0],) + (0,) * (samples.ndim - 1)
+        sync(self.array.store.set(chunk_key(self.array, index), as_buffer(encoded)))
 
     def write_whole(self, values: npt.NDArray[Any]) -> None:
         """Write all values of a small array; raises as :meth:`write` does."""
