@@ -265,7 +265,7 @@ def _mean_and_std(variable: xr.Variable) -> tuple[float, float]:
         moments_of = cast(Any, delayed)(_Moments.of)
         chunks = variable.data.to_delayed().flat
         parts = list(cast(Any, compute)(*(moments_of(chunk) for chunk in chunks)))
-    moments = sum(parts, start=_Moments(0, 0.0, 0.0))
+    moments = sum(parts, start=_Moments())
     if not moments.count:
         raise SchemaError("image: no values to compute mean and std of; give both")
     if not np.isfinite(moments.squares):
@@ -279,49 +279,40 @@ def _mean_and_std(variable: xr.Variable) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class _Moments:
-    """Count, mean, and sum of squared differences from the mean, of some values."""
+    """Count and sum of some values, and the sum of their squared differences from their mean."""
 
-    count: int
-    mean: float
-    squares: float
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count
 
     @classmethod
     def of(cls, values: npt.NDArray[Any]) -> _Moments:
         """Return the moments of an array, of which a piece at a time becomes float64."""
         flat = values.reshape(-1)
         pieces = (flat[start : start + PIECE_VALUES] for start in range(0, flat.size, PIECE_VALUES))
-        if values.dtype == np.uint8:
-            counts = np.zeros(256)
-            for piece in pieces:
-                counts += np.bincount(piece, minlength=256)
-            return cls._of_distinct(np.arange(256.0), counts)
-        return sum(
-            (cls._of_distinct(piece.astype(np.float64), np.ones(piece.size)) for piece in pieces),
-            cls(0, 0.0, 0.0),
-        )
+        with np.errstate(invalid="ignore", over="ignore"):  # of what is not finite: see squares
+            return sum(map(cls._of_piece, pieces), start=cls())
 
     @classmethod
-    def _of_distinct(
-        cls, values: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]
-    ) -> _Moments:
-        count = int(counts.sum())
-        if not count:
-            return cls(0, 0.0, 0.0)
-        mean = float(counts @ values) / count
-        return cls(count, mean, float(counts @ (values - mean) ** 2))
+    def _of_piece(cls, piece: npt.NDArray[Any]) -> _Moments:
+        values = piece.astype(np.float64)
+        total = float(values.sum())
+        values -= total / values.size
+        return cls(values.size, total, float(np.square(values, out=values).sum()))
 
     def __add__(self, other: _Moments) -> _Moments:
         # T. F. Chan, G. H. Golub, R. J. LeVeque: Updating formulae and a pairwise algorithm for
         # computing sample variances. Stanford STAN-CS-79-773, 1979, equation 2.1.
+        if not (self.count and other.count):
+            return self if self.count else other
         count = self.count + other.count
-        if not count:
-            return self
         difference = other.mean - self.mean
-        return _Moments(
-            count,
-            self.mean + difference * (other.count / count),
-            self.squares + other.squares + difference**2 * (self.count / count) * other.count,
-        )
+        between = difference * difference * (self.count / count) * other.count
+        return _Moments(count, self.total + other.total, self.squares + other.squares + between)
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,8 @@ def test_the_attribute_valid_range_goes_before_the_range_of_the_type() -> None:
         (lambda: standardize(BYTES * 0), SchemaError, "all values are 0.* deviation is 0"),
         (lambda: standardize(BYTES[:0]), SchemaError, "no values"),
         (lambda: standardize(BYTES / np.nan), SchemaError, "not all finite"),
+        (lambda: standardize(np.array([1.0, np.inf])), SchemaError, "not all finite"),
+        (lambda: standardize(np.array([1e308, 1e308, -1e308])), SchemaError, "not all finite"),
         (lambda: standardize(xr.Dataset()), SchemaError, "expected a Dataset with 'image'"),
         (
             lambda: standardize(digits().isel(sample=digits().split.values == "test")),
@@ -159,7 +161,7 @@ def test_the_moments_of_pieces_add_up_to_those_of_the_whole(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transform, "PIECE_VALUES", piece)
         parts = [transform._Moments.of(values[i : i + chunk]) for i in range(0, 300, chunk)]
-        whole = sum(parts, start=transform._Moments(0, 0.0, 0.0))
+        whole = sum(parts, start=transform._Moments())
     assert whole.count == len(values)
     assert whole.mean == pytest.approx(values.mean(), rel=1e-9, abs=1e-9)
     assert whole.squares / whole.count == pytest.approx(values.var(), rel=1e-9, abs=1e-9)
