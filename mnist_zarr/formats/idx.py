@@ -193,10 +193,10 @@ class IdxFile:
     def __init__(
         self, source: PathOrFile, *, storage_options: dict[str, Any] | None = None
     ) -> None:
-        self._bytes: ByteSource = open_bytes(source, storage_options=storage_options)
-        self.name = self._bytes.name
-        self.seeks_cheaply = self._bytes.seeks_cheaply
-        self.header = parse_header(bytes(self._bytes.read(0, 4 + 4 * MAX_RANK)), self.name)
+        self.bytes: ByteSource = open_bytes(source, storage_options=storage_options)
+        self.name = self.bytes.name
+        self.seeks_cheaply = self.bytes.seeks_cheaply
+        self.header = parse_header(bytes(self.bytes.read(0, 4 + 4 * MAX_RANK)), self.name)
         self._check_length()
         self._check_numpy_can_hold_it()
 
@@ -216,11 +216,7 @@ class IdxFile:
     @property
     def identity(self) -> str | None:
         """What tells this version of the file from any other, as far as that is known."""
-        return self._bytes.identity
-
-    def sha256(self) -> str:
-        """Return the SHA-256 of the file as stored (gzip or raw), in hexadecimal digits."""
-        return self._bytes.sha256()
+        return self.bytes.identity
 
     def read(self) -> npt.NDArray[Any]:
         """Return the whole array, writable, in native byte order."""
@@ -274,19 +270,19 @@ class IdxFile:
         return array.byteswap(inplace=True).view(header.dtype)
 
     def _read_bytes(self, offset: int, count: int) -> bytearray | npt.NDArray[np.uint8]:
-        if self._bytes.size is None:
-            data: bytearray | npt.NDArray[np.uint8] = self._bytes.read(offset, count)
+        if self.bytes.size is None:
+            data: bytearray | npt.NDArray[np.uint8] = self.bytes.read(offset, count)
             got = len(data)
         else:  # the length is known to be right, so one allocation will do
             data = np.empty(count, dtype=np.uint8)
-            got = self._bytes.read_into(offset, data.data)
+            got = self.bytes.read_into(offset, data.data)
         if got < count:
             raise self._short_data(offset + got)
         return data
 
     def _check_length(self) -> None:
         expected = self.header.header_bytes + self.header.data_bytes
-        size, limit = self._bytes.size, self._bytes.size_limit
+        size, limit = self.bytes.size, self.bytes.size_limit
         if size is not None and size > expected:
             raise self._trailing_bytes(size - expected)
         if size is not None and size < expected:
@@ -314,13 +310,13 @@ class IdxFile:
     def _check_end(self) -> None:
         """Look one byte past the end: this also checks the checksum of gzip data."""
         expected = self.header.header_bytes + self.header.data_bytes
-        if self._bytes.size is None and self._bytes.read(expected, 1):
+        if self.bytes.size is None and self.bytes.read(expected, 1):
             raise self._trailing_bytes(None)
 
     def _short_data(self, size: int) -> IdxFormatError:
         expected = self.header.header_bytes + self.header.data_bytes
         return IdxFormatError(
-            f"{self.name}: {self._bytes.where(size)}: the data end here; shape "
+            f"{self.name}: {self.bytes.where(size)}: the data end here; shape "
             f"{_show(self.shape)} of {self.dtype} needs {expected:,} bytes, got {size:,}; "
             "the file is truncated: fetch it again"
         )
@@ -328,7 +324,7 @@ class IdxFile:
     def _trailing_bytes(self, count: int | None) -> IdxFormatError:
         expected = self.header.header_bytes + self.header.data_bytes
         return IdxFormatError(
-            f"{self.name}: {self._bytes.where(expected)}: the data of shape {_show(self.shape)} "
+            f"{self.name}: {self.bytes.where(expected)}: the data of shape {_show(self.shape)} "
             f"of {self.dtype} end here, but {'more' if count is None else f'{count:,}'} "
             "bytes follow; expected the end of the file"
         )

@@ -1,7 +1,6 @@
 """IDX files as lazy xarray Datasets: the engine ``"idx"`` and ``open_idx``.
 
-Several files are one array here: the rows of the first, then those of the
-second, and so on. Nothing but headers is read before values are asked for.
+Nothing but headers is read before values are asked for.
 """
 
 from __future__ import annotations
@@ -12,16 +11,14 @@ from typing import Any, cast
 
 import xarray as xr
 from xarray.backends import BackendEntrypoint
-from xarray.core import indexing
 
-from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.errors import SourceError
 from mnist_zarr.files.sources import PathOrFile, describe
 from mnist_zarr.files.urls import is_url
 from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.formats.idx_names import IdxPair, find_labels, find_pairs, is_folder, parse_name
 from mnist_zarr.formats.source import Source
-from mnist_zarr.formats.stacked import StackedFiles, dataset_of_files
+from mnist_zarr.formats.stacked import as_opened, dataset_of_files, dataset_of_labels
 
 Files = PathOrFile | Sequence[str | os.PathLike[str] | IdxPair]
 
@@ -53,14 +50,12 @@ class IdxBackendEntrypoint(BackendEntrypoint):
     ) -> xr.Dataset:
         """Open IDX files as a lazy Dataset; see :func:`open_idx`."""
         if _is_label_file(filename_or_obj) and labels is None:
-            ds = _open_labels(cast(PathOrFile, filename_or_obj), storage_options)
+            file = IdxFile(cast(PathOrFile, filename_or_obj), storage_options=storage_options)
+            ds, files = dataset_of_labels(file), [file]
         else:
             pairs = _pairs_of(filename_or_obj, labels, storage_options)
-            ds = _open_pairs(pairs, transposed, storage_options)
-        dropped = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
-        ds = ds.drop_vars(dropped, errors="ignore")
-        ds.set_close(_close_nothing)
-        return ds
+            ds, files = _open_pairs(pairs, transposed, storage_options)
+        return as_opened(ds, [file.bytes for file in files], drop_variables)
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Whether the name, or a name in the folder, is that of an IDX file."""
@@ -130,9 +125,8 @@ def open_idx(
     >>> ds.label[:5].values
     array([7, 2, 1, 0, 4], dtype=uint8)
     """
-    path = os.fspath(source) if isinstance(source, os.PathLike) else source
     return xr.open_dataset(
-        cast(Any, path),
+        cast(Any, source),
         engine=cast(Any, IdxBackendEntrypoint),
         chunks=chunks,
         labels=labels,
@@ -141,23 +135,11 @@ def open_idx(
     )
 
 
-def _close_nothing() -> None:
-    """Stand where xarray.open_mfdataset expects a closer: no file is open."""
-
-
 def _is_label_file(source: Files) -> bool:
     if not isinstance(source, str | os.PathLike):
         return False
     name = parse_name(source)
     return name is not None and name.role == "labels"
-
-
-def _open_labels(source: PathOrFile, storage_options: dict[str, Any] | None) -> xr.Dataset:
-    file = IdxFile(source, storage_options=storage_options)
-    label = indexing.LazilyIndexedArray(StackedFiles([file]).as_lazy_samples())
-    ds = make_dataset(None, label=label, attrs={"source": _file_names([file])})
-    ds.encoding["source_files"] = (file,)
-    return ds
 
 
 def _pairs_of(
@@ -190,7 +172,7 @@ def _open_pairs(
     pairs: Sequence[tuple[PathOrFile, PathOrFile | None, str | None]],
     transposed: bool,
     storage_options: dict[str, Any] | None,
-) -> xr.Dataset:
+) -> tuple[xr.Dataset, list[IdxFile]]:
     images = [IdxFile(image, storage_options=storage_options) for image, _, _ in pairs]
     labels = [
         IdxFile(label, storage_options=storage_options)
@@ -201,14 +183,7 @@ def _open_pairs(
         alone = next(describe(image) for image, label, _ in pairs if label is None)
         raise SourceError(f"{alone}: no label file found beside it, while other sources have one")
     splits = [split for _, _, split in pairs]
-    ds = dataset_of_files(images, labels, splits, transposed=transposed)
-    ds.attrs["source"] = _file_names(images + labels)
-    ds.encoding["source_files"] = (*images, *labels)
-    return ds
-
-
-def _file_names(files: Iterable[IdxFile]) -> str:
-    return ", ".join(os.path.basename(file.name) for file in files)
+    return dataset_of_files(images, labels, splits, transposed=transposed), images + labels
 
 
 class IdxSource(Source):

@@ -88,9 +88,9 @@ class NpyFile:
     def __repr__(self) -> str:
         return f"<NpyFile {self.name!r} {self.dtype} {self.shape}>"
 
-    def reshape_rows(self, row_shape: tuple[int, ...]) -> None:
-        """Give rows in another shape of as many elements from now on."""
-        self.shape = (self.shape[0], *row_shape)
+    def reshape_samples(self, sample_shape: tuple[int, ...]) -> None:
+        """Give samples another shape of as many elements from now on."""
+        self.shape = (self.shape[0], *sample_shape)
 
     def read(self) -> npt.NDArray[Any]:
         """Return the whole array."""

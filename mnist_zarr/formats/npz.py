@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from xarray.backends import BackendEntrypoint
-from xarray.core import indexing
 
 from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.blocks import block_bounds, bytes_per_sample, iter_blocks_at
 from mnist_zarr.dataset.lazy import map_values
 from mnist_zarr.dataset.scaling import scaling_of, unpack
-from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SPLIT_ORDER, make_dataset
+from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SPLIT_ORDER
 from mnist_zarr.dataset.selection import splits_in_source_order
 from mnist_zarr.errors import NpzFormatError, SchemaError, SourceError
 from mnist_zarr.files.byte_source import ByteSource
@@ -30,7 +29,7 @@ from mnist_zarr.files.zip_source import ZIP_MAGIC, zip_members
 from mnist_zarr.formats.idx_names import IdxPair
 from mnist_zarr.formats.npy import NpyFile, npy_header
 from mnist_zarr.formats.source import Source
-from mnist_zarr.formats.stacked import StackedFiles, dataset_of_files
+from mnist_zarr.formats.stacked import as_opened, dataset_of_files, dataset_of_labels
 from mnist_zarr.terminal import sample_bar
 
 # X_train of scikit-learn's users, x_train of Keras; X and y without a split.
@@ -99,9 +98,8 @@ def open_npz(
     >>> dict(open_npz(file).sizes)
     {'sample': 2, 'row': 28, 'col': 28}
     """
-    path = os.fspath(source) if isinstance(source, os.PathLike) else source
     return xr.open_dataset(
-        cast(Any, path),
+        cast(Any, source),
         engine=cast(Any, _NpzBackendEntrypoint),
         chunks=chunks,
         labels=labels,
@@ -124,17 +122,18 @@ class _NpzBackendEntrypoint(BackendEntrypoint):
             images = [_Archive(pair.images, storage_options) for pair in filename_or_obj]
             labels_of = [pair.labels for pair in filename_or_obj if pair.labels]
             tables = [_Archive(path, storage_options) for path in labels_of]
-            ds = _dataset_of_pairs(images, tables, [pair.split for pair in filename_or_obj])
+            ds = _dataset_of_arrays(
+                [archive.only_array() for archive in images],
+                [archive.only_array() for archive in tables],
+                [pair.split for pair in filename_or_obj],
+            )
             archives = images + tables
         else:
             archives = [_Archive(filename_or_obj, storage_options)]
             if labels is not None:
                 archives.append(_Archive(labels, storage_options))
             ds = _dataset_of(*archives)
-        ds.attrs["source"] = ", ".join(os.path.basename(archive.name) for archive in archives)
-        ds.encoding["source_files"] = tuple(archive.bytes for archive in archives)
-        dropped = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
-        return ds.drop_vars(dropped, errors="ignore")
+        return as_opened(ds, [archive.bytes for archive in archives], drop_variables)
 
 
 class _Archive:
@@ -179,7 +178,8 @@ def _dataset_of(archive: _Archive, label_archive: _Archive | None = None) -> xr.
     if not images and not labels:
         only = archive.only_array()
         if label_archive is None and len(only.shape) == 1:
-            return _dataset_of_labels(only)
+            _check_labels(only)
+            return dataset_of_labels(only)
         images = {None: only}
     if label_archive is not None:
         if labels:
@@ -190,34 +190,22 @@ def _dataset_of(archive: _Archive, label_archive: _Archive | None = None) -> xr.
             f"{archive.name}: images and labels of different splits: images of "
             f"{_show(images)}, labels of {_show(labels)}"
         )
-    for image in images.values():
-        _make_square(image)
-    for label in labels.values():
-        _check_labels(label)
     splits = sorted(images, key=lambda split: (SPLIT_ORDER.get(split or "", 2), split or ""))
-    return dataset_of_files(
+    return _dataset_of_arrays(
         [images[split] for split in splits],
         [labels[split] for split in splits if labels],
         splits,
     )
 
 
-def _dataset_of_pairs(
-    images: Sequence[_Archive], labels: Sequence[_Archive], splits: Sequence[str | None]
+def _dataset_of_arrays(
+    images: Sequence[NpyFile], labels: Sequence[NpyFile], splits: Sequence[str | None]
 ) -> xr.Dataset:
-    image_files = [archive.only_array() for archive in images]
-    label_files = [archive.only_array() for archive in labels]
-    for image in image_files:
+    for image in images:
         _make_square(image)
-    for label in label_files:
+    for label in labels:
         _check_labels(label)
-    return dataset_of_files(image_files, label_files, splits)
-
-
-def _dataset_of_labels(file: NpyFile) -> xr.Dataset:
-    _check_labels(file)
-    rows = StackedFiles([file]).as_lazy_samples()
-    return make_dataset(None, label=indexing.LazilyIndexedArray(rows))
+    return dataset_of_files(images, labels, splits)
 
 
 def _show(arrays: dict[str | None, NpyFile]) -> str:
@@ -232,7 +220,7 @@ def _make_square(image: NpyFile) -> None:
         )
     side = math.isqrt(image.shape[1])
     if len(image.shape) == 2 and side * side == image.shape[1]:
-        image.reshape_rows((side, side))
+        image.reshape_samples((side, side))
 
 
 def _check_labels(label: NpyFile) -> None:
