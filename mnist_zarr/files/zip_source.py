@@ -29,14 +29,16 @@ GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 def zip_members(archive: ByteSource) -> dict[str, ByteSource]:
     """Return the files of an archive by name, stored or deflated.
 
-    Nothing but the directory is read. The checksum of a member is checked when
-    its end is reached.
+    Only the directory and the header of each member are read. The checksum of
+    a member is checked when its end is reached.
 
     Raises
     ------
     FileFormatError
         If it is not a whole zip archive, or a member is encrypted or
         compressed in another way.
+    SourceError
+        If the archive is read from a pipe, or is itself compressed.
     """
     if archive.size is None:
         raise SourceError(
@@ -45,13 +47,13 @@ def zip_members(archive: ByteSource) -> dict[str, ByteSource]:
         )
     try:
         with zipfile.ZipFile(io.BufferedReader(_SourceFile(archive))) as directory:
-            infos, directory_offset = directory.infolist(), directory.start_dir
+            infos = directory.infolist()
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         raise FileFormatError(
             f"{archive.name}: not a whole zip archive ({error}); if it was downloaded, fetch it "
             "again"
         ) from error
-    _check_places(archive.name, infos, directory_offset)
+    _check_places(archive.name, infos, archive.size)
     members: dict[str, ByteSource] = {}
     for info in infos:
         if info.filename in members:
@@ -63,17 +65,17 @@ def zip_members(archive: ByteSource) -> dict[str, ByteSource]:
     return members
 
 
-def _check_places(name: str, infos: list[zipfile.ZipInfo], directory_offset: int) -> None:
-    """Check that every member has bytes of its own, so that none is larger than the archive."""
+def _check_places(name: str, infos: list[zipfile.ZipInfo], archive_bytes: int) -> None:
+    """Check that no two members share bytes: together they are no larger than the archive."""
     ordered = sorted(infos, key=lambda info: info.header_offset)
-    ends = [*(info.header_offset for info in ordered[1:]), directory_offset]
+    ends = [*(info.header_offset for info in ordered[1:]), archive_bytes]
     for info, end in zip(ordered, ends, strict=False):
         least_end = info.header_offset + LOCAL_HEADER_BYTES + info.compress_size
         if info.header_offset < 0 or least_end > end:
             raise FileFormatError(
                 f"{name}: {info.filename}: the directory of the archive says bytes "
-                f"{info.header_offset:,} to {least_end:,} or more, but other contents begin at "
-                f"byte {end:,}; the directory is damaged"
+                f"{info.header_offset:,} to {least_end:,} or more, but this member ends by byte "
+                f"{end:,}; the directory is damaged"
             )
 
 
