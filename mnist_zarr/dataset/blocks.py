@@ -1,4 +1,4 @@
-"""The rows of a variable, a few megabytes at a time."""
+"""The samples of a variable, a few megabytes at a time."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def block_bounds(n_samples: int, sample_bytes: int) -> Iterator[tuple[int, int]]
 
 
 def iter_blocks(variable: xr.Variable) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """Yield the first position and the rows of each block, in order.
+    """Yield the first position and the samples of each block, in order.
 
     Every dask chunk is computed once; so memory holds one of them, or one block.
     """
     sample_bytes = bytes_per_sample(variable)
     for start, stop in _reads(variable, sample_bytes):
-        rows = variable[start:stop].values
-        for first, last in block_bounds(len(rows), sample_bytes):
-            yield start + first, rows[first:last]
+        samples = variable[start:stop].values
+        for first, last in block_bounds(len(samples), sample_bytes):
+            yield start + first, samples[first:last]
 
 
 def _reads(variable: xr.Variable, sample_bytes: int) -> Iterator[tuple[int, int]]:
@@ -65,7 +65,7 @@ def _reads(variable: xr.Variable, sample_bytes: int) -> Iterator[tuple[int, int]
 def iter_blocks_at(
     variable: xr.Variable, positions: npt.NDArray[np.int64]
 ) -> Iterator[npt.NDArray[Any]]:
-    """Yield the rows at these positions, in their order, some at a time.
+    """Yield the samples at these positions, in their order, some at a time.
 
     The chunks of a store in another order than the positions are read once for
     every block that has samples of theirs.

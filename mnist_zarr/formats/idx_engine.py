@@ -26,8 +26,8 @@ Files = PathOrFile | Sequence[str | os.PathLike[str] | IdxPair]
 class IdxBackendEntrypoint(BackendEntrypoint):
     """xarray's entry point for IDX files, raw or gzip.
 
-    ``xr.open_dataset(path)`` finds it by itself where the name is a usual one
-    (``train-images-idx3-ubyte.gz``); for others give ``engine="idx"``.
+    ``xr.open_dataset(path)`` finds it where the file name is a usual one
+    (``train-images-idx3-ubyte.gz``); for other names give ``engine="idx"``.
     """
 
     description = "Open IDX files (the format of MNIST) and folders of them"
@@ -58,7 +58,7 @@ class IdxBackendEntrypoint(BackendEntrypoint):
         return as_opened(ds, [file.bytes for file in files], drop_variables)
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
-        """Whether the name, or a name in the folder, is that of an IDX file."""
+        """Whether the name, or a name in the folder, is a usual one of IDX files."""
         if not isinstance(filename_or_obj, str | os.PathLike):
             return False
         path = os.fspath(filename_or_obj)
@@ -77,22 +77,23 @@ def open_idx(
 ) -> xr.Dataset:
     """Open IDX files as one lazy, labelled Dataset.
 
-    The same as ``xr.open_dataset(source, engine="idx")``; beside that, several
-    sources are accepted.
+    The same as ``xr.open_dataset(source, engine="idx")``, but it also accepts
+    several sources.
 
     Parameters
     ----------
     source : path, URL, open binary file, or a list of paths and URLs
         An image file, a folder with one pair of files per split, or several
-        of these, which are then concatenated in the order given. A list may
-        also have :class:`~mnist_zarr.formats.idx_names.IdxPair`, which names both files.
+        of these, which are concatenated in the order given. A list may also
+        contain :class:`~mnist_zarr.formats.idx_names.IdxPair`, which names both
+        files.
     labels : path, URL or open binary file, optional
-        The label file of a single image file. By default the file that lies
-        beside it and has the matching name, if there is one.
+        The label file of a single image file. By default the file of the
+        matching name in the same folder, if there is one.
     transposed : bool
-        Whether the files hold each image with rows and columns swapped, as
-        EMNIST's do. The Dataset has them upright, and ``source_dims`` of
-        ``image`` says so.
+        Whether rows and columns of each image are swapped in the files, as in
+        EMNIST's. The Dataset has the images upright; the attribute
+        ``source_dims`` of ``image`` records it.
     chunks : optional
         As in :func:`xarray.open_dataset`: ``None`` for plain lazy arrays,
         ``{}`` for dask arrays.
@@ -103,20 +104,25 @@ def open_idx(
     -------
     xarray.Dataset
         ``image`` (sample, row, col) in the file's type, with the coordinates
-        ``label`` (where there are labels), ``split`` (where the names tell
-        it) and ``source_index``. A file of another rank than 3 has the
-        dimensions ``sample, dim_1, ...``. Of a label table of rank 2 (as in
-        QMNIST) column 0 is ``label``.
+        ``label`` (if there are labels), ``split`` (if the names tell it) and
+        ``source_index``. A file of another rank than 3 has the dimensions
+        ``sample, dim_1, ...``. Column 0 of a label table of rank 2 (as in
+        QMNIST) is ``label``.
 
     Raises
     ------
     IdxFormatError
-        If a file is not a whole IDX file.
+        If a file is not a whole IDX file; also when values are read.
+    FileFormatError
+        If gzip data are damaged; also when values are read.
     SourceError
-        If images and labels differ in number, or the files do not fit
-        together.
+        If images and labels differ in number, the files do not fit together, a
+        folder holds no IDX files or more than one data set, or a file cannot be
+        read or changes while it is read.
     SourceNotFoundError
         If there is no such file or folder.
+    MissingExtraError
+        If the package that knows the URL is not installed.
 
     Examples
     --------
@@ -145,7 +151,7 @@ def _is_label_file(source: Files) -> bool:
 def _pairs_of(
     source: Files | IdxPair, labels: PathOrFile | None, storage_options: dict[str, Any] | None
 ) -> list[tuple[PathOrFile, PathOrFile | None, str | None]]:
-    """Return image file, label file and split of every pair that the source names."""
+    """Return image file, label file and split of every pair of files."""
     if isinstance(source, Sequence) and not isinstance(source, str):
         if labels is not None:
             raise SourceError("labels: cannot be given for several sources; name folders instead")
@@ -181,7 +187,7 @@ def _open_pairs(
     ]
     if labels and len(labels) < len(images):
         alone = next(describe(image) for image, label, _ in pairs if label is None)
-        raise SourceError(f"{alone}: no label file found beside it, while other sources have one")
+        raise SourceError(f"{alone}: has no label file beside it, unlike other sources")
     splits = [split for _, _, split in pairs]
     return dataset_of_files(images, labels, splits, transposed=transposed), images + labels
 

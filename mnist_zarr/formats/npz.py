@@ -60,11 +60,11 @@ def open_npz(
     Parameters
     ----------
     source : path, URL, open binary file, or list of IdxPair
-        An archive with ``X_train``, ``y_train``, ``X_test`` and ``y_test``, as
-        :func:`write_npz` makes it; the same names in small letters, as Keras'
-        ``mnist.npz`` has them; ``X`` and ``y`` without a split; or a single
-        array, ``arr_0``, as in the files of KMNIST. Several splits whose images
-        and labels are archives of one array each are a list of
+        An archive with the arrays ``X_train``, ``y_train``, ``X_test`` and
+        ``y_test``, as written by :func:`write_npz`; the same in lower case, as
+        in Keras' ``mnist.npz``; ``X`` and ``y``, without splits; or a single
+        array, ``arr_0``, as in the files of KMNIST. Where images and labels of
+        each split are archives of one array, give a list of
         :class:`~mnist_zarr.formats.idx_names.IdxPair`.
     labels : path, URL or open binary file, optional
         The archive of the labels, where ``source`` has only images.
@@ -77,17 +77,23 @@ def open_npz(
     Returns
     -------
     xarray.Dataset
-        As :func:`open_idx` returns it. Rows of 784 values, or of another
-        square, become images of 28 by 28. Nothing is ever unpickled.
+        As :func:`open_idx` returns it. Samples of 784 values, or of another
+        square number, become images of 28 by 28. Nothing is ever unpickled.
 
     Raises
     ------
     NpzFormatError
-        If it is not a whole .npz archive of numbers with such names.
+        If the archive does not hold arrays of numbers with such names.
+    FileFormatError
+        If it is not a whole zip archive, or its data are damaged; also when
+        values are read.
     SourceError
-        If images and labels do not fit together.
+        If images and labels do not fit together, or a file cannot be read or
+        changes while it is read.
     SourceNotFoundError
         If there is no such file.
+    MissingExtraError
+        If the package that knows the URL is not installed.
 
     Examples
     --------
@@ -157,17 +163,17 @@ class _Archive:
                 split = match["split"]
                 if split in found:
                     raise NpzFormatError(
-                        f"{member.name}: the same as {found[split].name!r} but for the case of "
-                        "its letters; expected one of them"
+                        f"{member.name}: differs from {found[split].name!r} in the case of its "
+                        "letters only; expected one of them"
                     )
                 found[split] = NpyFile(member)
         return found
 
     def only_array(self) -> NpyFile:
-        """Return the one array of an archive without telling names."""
+        """Return the array of an archive that has no other."""
         if len(self._members) != 1:
             raise NpzFormatError(
-                f"{self.name}: expected arrays {KNOWN_NAMES}; it holds "
+                f"{self.name}: expected arrays {KNOWN_NAMES}; got "
                 f"{', '.join(self._members) or 'no array; extract it if it holds IDX files'}"
             )
         return NpyFile(next(iter(self._members.values())))
@@ -261,14 +267,14 @@ def write_npz(
     ----------
     ds : xarray.Dataset
         With ``image``, and ``label`` if there are labels; lazy or in memory.
-        Of a store that opens rescaled the stored integers are taken.
+        From a store that opens rescaled, the stored integers are taken.
     path : str or os.PathLike
-        Path or URL of the archive, which appears when it is complete.
+        Path or URL of the archive, which appears only when it is complete.
     scaled : bool
-        Whether the pixels are float64 between -1 and 1, for uint8
-        ``((x / 255.) - .5) * 2`` bit for bit; or as they are.
+        Whether to map the pixels onto float64 from -1 to 1, those of uint8 bit
+        for bit as ``((x / 255.) - .5) * 2`` does; or to leave them as they are.
     flat : bool
-        Whether a sample is one row of shape ``(784,)``, or ``(28, 28)``.
+        Whether samples have the shape ``(784,)``, or ``(28, 28)``.
     overwrite : bool
         Whether to replace an existing file.
     progress : bool, optional
@@ -277,10 +283,15 @@ def write_npz(
     Raises
     ------
     SchemaError
-        If ``ds`` is not of the data model, has no image, or the range of its
-        pixels is not known.
+        If ``ds`` is not of the data model, has no image or labels that are not
+        integers; if a split has a name that no file can have; if the range of
+        the pixels is not known, or values of a rescaled store were changed.
     TargetExistsError
         If the file exists and ``overwrite`` is false.
+    OutputError
+        If it cannot be written.
+    MissingExtraError
+        If the package that knows the URL is not installed.
 
     Examples
     --------
@@ -305,11 +316,11 @@ def write_npz(
         scaling = scaling_of(image, -1, 1)
         dtype = np.dtype(np.float64)
 
-        def convert(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            variable = xr.Variable(image.dims, rows)
+        def convert(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            variable = xr.Variable(image.dims, samples)
             return np.asarray(map_values(variable, scaling, dtype).values)
 
-    row_shape = (math.prod(image.shape[1:]),) if flat else image.shape[1:]
+    sample_shape = (math.prod(image.shape[1:]),) if flat else image.shape[1:]
     with (
         create_file(path, overwrite=overwrite) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
@@ -320,7 +331,7 @@ def write_npz(
             _write_array(
                 archive,
                 f"X{ending}",
-                npy_header(dtype, (len(positions), *row_shape)),
+                npy_header(dtype, (len(positions), *sample_shape)),
                 _pieces(image, positions, convert, bar.update),
             )
             if label is not None:
@@ -332,8 +343,8 @@ def write_npz(
                 )
 
 
-def _unchanged(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return rows
+def _unchanged(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return samples
 
 
 def _pieces(
@@ -342,7 +353,7 @@ def _pieces(
     convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
     advance: Callable[[int], Any],
 ) -> Iterator[npt.NDArray[Any]]:
-    # As many bytes as float64 has for each byte of uint8.
+    # In float64, a byte of uint8 becomes eight.
     sample_bytes = bytes_per_sample(image) * np.dtype(np.float64).itemsize
     for block in iter_blocks_at(image, positions):
         for start, stop in block_bounds(len(block), sample_bytes):
@@ -353,7 +364,7 @@ def _pieces(
 def _write_array(
     archive: zipfile.ZipFile, name: str, header: bytes, pieces: Iterable[npt.NDArray[Any]]
 ) -> None:
-    # A member opened by name has no time of its own: equal data give equal files.
+    # A member that is opened by name carries no time: equal data give equal files.
     with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
         member.write(header)
         for piece in pieces:

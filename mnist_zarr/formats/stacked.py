@@ -73,7 +73,7 @@ class SampleFile(Protocol):
 
 
 class StackedFiles:
-    """The samples of files of equal type and sample shape, one file after the other.
+    """The samples of files of one type and sample shape, one file after the other.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def dataset_of_files(
     *,
     transposed: bool = False,
 ) -> xr.Dataset:
-    """Make the lazy Dataset of image files, one after the other.
+    """Make the lazy Dataset of image files, concatenated, and of their labels.
 
     Parameters
     ----------
