@@ -82,11 +82,11 @@ def _check_places(name: str, infos: list[zipfile.ZipInfo], archive_bytes: int) -
 def _member(archive: ByteSource, info: zipfile.ZipInfo) -> ByteSource:
     name = f"{archive.name}: {info.filename}"
     if info.flag_bits & UNREADABLE_FLAGS:
-        raise FileFormatError(f"{name}: encrypted or a patch; expected a member that can be read")
+        raise FileFormatError(f"{name}: encrypted or a patch; expected plain data")
     if info.compress_type == zipfile.ZIP_STORED:
         if info.file_size != info.compress_size:
             raise FileFormatError(
-                f"{name}: stored as it is, {info.file_size:,} bytes in {info.compress_size:,}; "
+                f"{name}: stored uncompressed, {info.file_size:,} bytes in {info.compress_size:,}; "
                 "the directory of the archive is damaged"
             )
         return _StoredMember(archive, info)
@@ -98,7 +98,7 @@ def _member(archive: ByteSource, info: zipfile.ZipInfo) -> ByteSource:
 
 
 def _data_offset(archive: ByteSource, info: zipfile.ZipInfo) -> int:
-    """Return where the data of a member begin, behind its local header."""
+    """Return where the data of a member begin, after its local header."""
     header = archive.read(info.header_offset, LOCAL_HEADER_BYTES)
     if len(header) < LOCAL_HEADER_BYTES or header[:4] != ZIP_MAGIC:
         raise FileFormatError(
@@ -110,10 +110,10 @@ def _data_offset(archive: ByteSource, info: zipfile.ZipInfo) -> int:
 
 
 class _StoredMember(ByteSource):
-    """A member that stands in the archive as it is.
+    """A member that is stored in the archive without compression.
 
-    Its checksum is that of the whole: it is checked when the bytes have been
-    read in order up to the end.
+    Its checksum covers all its bytes: it is checked once they have been read in
+    order up to the end.
     """
 
     def __init__(self, archive: ByteSource, info: zipfile.ZipInfo) -> None:
@@ -160,7 +160,7 @@ class _StoredMember(ByteSource):
 
 
 class _DeflatedMember(GzipSource):
-    """A deflated member: between a header and a trailer it is a gzip file."""
+    """A deflated member, read as a gzip file."""
 
     ENCODING = "deflate"
 
@@ -182,7 +182,7 @@ class _DeflatedMember(GzipSource):
 
 
 class _GzipFrame(ByteSource):
-    """A deflated member as a gzip file, whose trailer has the checksum and the length."""
+    """A deflated member with the header and trailer that make it a gzip file."""
 
     def __init__(self, archive: ByteSource, info: zipfile.ZipInfo) -> None:
         self.name = f"{archive.name}: {info.filename}"
@@ -223,7 +223,7 @@ def _copy(data: bytes, buffer: memoryview) -> int:
 
 
 class _SourceFile(io.RawIOBase):
-    """A source as the file that the standard library wants."""
+    """A source as a file, for the standard library."""
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source

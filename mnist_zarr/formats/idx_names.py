@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from fsspec.core import url_to_fs
 
-from mnist_zarr.dataset.schema import SPLIT_ORDER
+from mnist_zarr.dataset.schema import split_order
 from mnist_zarr.errors import SourceError, SourceNotFoundError
 from mnist_zarr.files.urls import is_url
 
@@ -142,7 +142,7 @@ def find_pairs(
             f"{place}: expected IDX image files such as 'train-images-idx3-ubyte.gz', got none "
             f"among {len(names)} files"
         )
-    pairs.sort(key=lambda pair: (SPLIT_ORDER.get(pair.split or "", 2), pair.images))
+    pairs.sort(key=lambda pair: (split_order(pair.split), pair.images))
     _check_one_of_each(place, pairs)
     return pairs
 

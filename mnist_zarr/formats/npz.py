@@ -18,7 +18,7 @@ from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.blocks import block_bounds, bytes_per_sample, iter_blocks_at
 from mnist_zarr.dataset.lazy import map_values
 from mnist_zarr.dataset.scaling import scaling_of, unpack
-from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SPLIT_ORDER
+from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, split_order
 from mnist_zarr.dataset.selection import splits_in_source_order
 from mnist_zarr.errors import NpzFormatError, SchemaError, SourceError
 from mnist_zarr.files.byte_source import ByteSource
@@ -196,7 +196,7 @@ def _dataset_of(archive: _Archive, label_archive: _Archive | None = None) -> xr.
             f"{archive.name}: images and labels of different splits: images of "
             f"{_show(images)}, labels of {_show(labels)}"
         )
-    splits = sorted(images, key=lambda split: (SPLIT_ORDER.get(split or "", 2), split or ""))
+    splits = sorted(images, key=split_order)
     return _dataset_of_arrays(
         [images[split] for split in splits],
         [labels[split] for split in splits if labels],
@@ -310,7 +310,7 @@ def write_npz(
     label = ds[LABEL].variable if LABEL in ds.variables else None
     if label is not None and label.dtype.kind not in "iu":
         raise SchemaError(f"label: expected integers, got {label.dtype}")
-    parts = splits_in_source_order(ds)
+    splits = splits_in_source_order(ds)
     dtype, convert = image.dtype.newbyteorder("="), _unchanged
     if scaled:
         scaling = scaling_of(image, -1, 1)
@@ -326,7 +326,7 @@ def write_npz(
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
         sample_bar(ds.sizes[SAMPLE], progress) as bar,
     ):
-        for split, positions in parts:
+        for split, positions in splits:
             ending = f"_{split}" if split else ""
             _write_array(
                 archive,

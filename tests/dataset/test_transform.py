@@ -109,7 +109,7 @@ def test_the_attribute_valid_range_goes_before_the_range_of_the_type() -> None:
             SchemaError,
             r"valid_range: expected two finite numbers, the lower first, got \[3, 3\]",
         ),
-        (lambda: standardize(BYTES, mean=3), OptionError, "give both, or none"),
+        (lambda: standardize(BYTES, mean=3), OptionError, "give both, or neither"),
         (lambda: standardize(BYTES, 3, 0), OptionError, "std above 0, got 3 and 0"),
         (lambda: standardize(BYTES, np.nan, 1), OptionError, "expected finite numbers"),
         (lambda: standardize(BYTES * 0), SchemaError, "all values are 0.* deviation is 0"),
@@ -220,7 +220,7 @@ def test_mnist_is_split_as_the_tutorial_splits_it_and_no_image_is_read(
             lambda ds: ds.isel(sample=np.sort(np.unique(ds.label.values, return_index=True)[1])),
             {"test_size": 1},
             SchemaError,
-            "label 0: only one sample",
+            "label 0: has only one sample",
         ),
     ],
 )

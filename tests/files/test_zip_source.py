@@ -69,7 +69,7 @@ def set_in_directory(data: bytes, offset: int, value: int) -> bytes:
         ),
         (
             two_members(lambda data: set_in_directory(data, 24, 2**31)),
-            r"X\.npy: stored as it is, 2,147,483,648 bytes in 208",
+            r"X\.npy: stored uncompressed, 2,147,483,648 bytes in 208",
         ),
         (
             two_members(lambda data: set_in_directory(data, 8, 1 << 5)),
