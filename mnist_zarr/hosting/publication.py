@@ -14,7 +14,7 @@ from tqdm import tqdm
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 
-from mnist_zarr.errors import StoreError, StoreNotFoundError
+from mnist_zarr.errors import StoreError, StoreNotFoundError, StoreReplacedError
 from mnist_zarr.files.urls import name_failures
 from mnist_zarr.hosting.cors import cors_rule
 from mnist_zarr.hosting.croissant import CARD, StoredObject, make_card
@@ -127,6 +127,7 @@ def publish(
     source = origin.open()
     if place.changes_under(source):
         raise StoreError(f"{place.name}: is the very store to publish; choose another place")
+    version = origin.identity()
     documents, attrs, inventory = _inspect(source, origin.name)
     url = public_url or place.name
     with tqdm(
@@ -141,6 +142,11 @@ def publish(
                 card = json.dumps(make_card(url, attrs, objects), indent=1, ensure_ascii=False)
                 objects[CARD] = _summarize(card.encode())
                 sync(fresh.set(CARD, as_buffer(card.encode())))
+            if origin.identity() != version:
+                raise StoreReplacedError(
+                    f"{origin.name}: the store was replaced while it was being copied; publish it "
+                    "again"
+                )
         reader = (parse_target(public_url) if public_url else place).open()
         _compare(reader, url, objects, bar)
     return Publication(url, dict(sorted(objects.items())), cors_rule(place.name))

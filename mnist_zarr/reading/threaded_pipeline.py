@@ -1,9 +1,9 @@
 """Decoding the chunks of local stores on plain threads.
 
-zarr-python hands every chunk from its event loop to a thread and back, once to
-read it and once for each codec. For chunks of some hundred kilobytes that takes
-as long as to decode them. Here a few threads read, decode and copy, chunk after
-chunk.
+By default zarr-python hands every chunk from its event loop to a thread and back, once to read it
+and once for each codec. For chunks of some hundred kilobytes that takes as long as to decode them.
+Its ``FusedCodecPipeline`` does not; where that is missing, :class:`ThreadedPipeline` reads, decodes
+and copies chunk after chunk in a few threads.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 import numcodecs
 import numpy as np
 import numpy.typing as npt
+import zarr
+from packaging.version import Version
 from zarr.abc.store import Store
 from zarr.codecs import BytesCodec, GzipCodec, ZstdCodec
 from zarr.core.codec_pipeline import BatchedCodecPipeline
@@ -23,11 +25,17 @@ from zarr.registry import register_pipeline
 
 from mnist_zarr.stores.snapshot import LocalSnapshot
 
+# Zarr documents this value of its option. In earlier versions a process that is forked after
+# something was read waits for ever.
+FUSED_PIPELINE = "zarr.core.codec_pipeline.FusedCodecPipeline"
+FUSED_SINCE = Version("3.4.2")
 # What zarr tells a pipeline of one chunk: where it is, its shape and type, which of its
 # elements are wanted, and where they go.
 ChunkInfo = tuple[Any, ...]
 
 
+# Zarr does not call its pipelines public. This one goes with Python 3.11, for which no version of
+# Zarr has the fused one.
 class ThreadedPipeline(BatchedCodecPipeline):
     """zarr-python's codecs; chunks that one codec has compressed are decoded as said above."""
 
@@ -81,7 +89,9 @@ register_pipeline(ThreadedPipeline)
 
 
 def local_config(store: Store) -> dict[str, str]:
-    """Return the Zarr configuration under which the arrays of a store are decoded."""
+    """Return the Zarr configuration under which the arrays of a store are opened."""
     if not isinstance(store, LocalSnapshot):
         return {}
+    if Version(zarr.__version__) >= FUSED_SINCE:
+        return {"codec_pipeline.path": FUSED_PIPELINE}
     return {"codec_pipeline.path": f"{ThreadedPipeline.__module__}.{ThreadedPipeline.__name__}"}

@@ -325,7 +325,8 @@ def _compare_with_catalog(
     names = [name for name in (IMAGE, LABEL) if name in hashes]
     equal = []
     if len(source_index) == entry.n_samples and (np.diff(source_index) == 1).all():
-        equal = [name for name in names if hashes[name] == getattr(entry, sha256_name(name))]
+        known = {IMAGE: entry.image_sha256, LABEL: entry.label_sha256}
+        equal = [name for name in names if hashes[name] == known[name]]
     others = [name for name in names if name not in equal]
     if others:
         equal += _equal_to_files(

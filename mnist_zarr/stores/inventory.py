@@ -47,9 +47,13 @@ class Inventory:
         """Return the number of chunks, or shards, that there should be."""
         return sum(math.prod(stored_grid(array)) for array in self.arrays)
 
+    def promised(self) -> Iterator[str]:
+        """Yield the key of each chunk, or shard, that should be there."""
+        return chunk_keys(self.arrays)
+
     def missing(self) -> Iterator[str]:
         """Yield the key of each chunk, or shard, that is not there or empty."""
-        return (key for key in chunk_keys(self.arrays) if not self.sizes.get(key))
+        return (key for key in self.promised() if not self.sizes.get(key))
 
     def describe_missing(self) -> str | None:
         """Return how many promised objects are missing and the first of them; None if none is."""
@@ -78,15 +82,23 @@ def take_inventory(arrays: Iterable[zarr.Array[Any]], store: Store) -> Inventory
 
 def list_sizes(store: Store) -> dict[str, int]:
     """Return the bytes of every object of a store, by key; of most kinds from the listing alone."""
-    if isinstance(store, LocalStore):
-        return dict(_walk(store.root))
+    return {key: info["size"] for key, info in list_infos(store).items()}
+
+
+def list_infos(store: Store) -> dict[str, Mapping[str, Any]]:
+    """Return what the listing of a store says of every object, by key; at least its ``size``."""
     if not isinstance(store, FsspecStore):
-        return _ask_sizes(store, keys_of(store))
+        sizes = _walk(store.root) if isinstance(store, LocalStore) else _ask_all(store)
+        return {key: {"size": size} for key, size in sizes}
     with name_failures(store.fs.unstrip_protocol(store.path), "listed"):
         store.fs.invalidate_cache()
         found = sync(store.fs._find(store.path, detail=True))
     folder = f"{store.path}/"
-    return {path.removeprefix(folder): info["size"] for path, info in found.items()}
+    return {path.removeprefix(folder): info for path, info in found.items()}
+
+
+def _ask_all(store: Store) -> Iterable[tuple[str, int]]:
+    return _ask_sizes(store, keys_of(store)).items()
 
 
 def _walk(root: Path) -> Iterator[tuple[str, int]]:

@@ -8,7 +8,6 @@ look after each read whether the root document is still the one that was opened.
 
 from __future__ import annotations
 
-import copy
 import os
 from pathlib import Path
 from typing import Self
@@ -41,7 +40,9 @@ class LocalSnapshot(LocalStore):
             raise NotImplementedError(
                 f"with_read_only is not implemented for the {type(self)} store type."
             )
-        return copy.copy(self)
+        same = type(self)(self.root)
+        same._identity = self._identity
+        return same
 
     async def get(
         self,

@@ -109,14 +109,14 @@ def test_a_store_in_a_private_bucket_is_published(
 def test_what_readers_get_is_compared_with_what_was_sent(
     s3: S3Server, titled_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipe_file = BucketStore.set
+    get = BucketStore.get
 
-    async def set_damaged(self: Any, key: str, value: Any) -> None:
-        if key.startswith("label/"):
-            value = type(value).from_bytes(value.to_bytes()[:-1] + b"?")
-        await pipe_file(self, key, value)
+    async def get_out_of_an_old_cache(self: Any, key: str, *args: Any) -> Any:
+        value: Any = await get(self, key, *args)
+        is_old = self.read_only and key in ("label/c/0", "label/0")
+        return type(value).from_bytes(value.to_bytes()[:-1] + b"?") if is_old else value
 
-    monkeypatch.setattr(BucketStore, "set", set_damaged)
+    monkeypatch.setattr(BucketStore, "get", get_out_of_an_old_cache)
     with pytest.raises(StoreError, match=r"objects are not what was sent, such as 'label/"):
         publish(titled_store, URL, storage_options=s3.options)
 
