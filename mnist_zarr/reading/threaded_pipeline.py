@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numcodecs
 import numpy as np
@@ -23,7 +23,7 @@ from zarr.codecs import BytesCodec, GzipCodec, ZstdCodec
 from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarr.registry import register_pipeline
 
-from mnist_zarr.stores.snapshot import LocalSnapshot
+from mnist_zarr.stores.snapshot import LocalSnapshot, OneVersion
 
 # Zarr documents this value of its option. In earlier versions a process that is forked after
 # something was read waits for ever.
@@ -85,13 +85,38 @@ class ThreadedPipeline(BatchedCodecPipeline):
             destination[place] = values[wanted]
 
 
+class OneVersionPipeline(BatchedCodecPipeline):
+    """zarr-python's codecs; what was read is of the version that was opened, or an error."""
+
+    async def read(
+        self, batch_info: Iterable[ChunkInfo], out: Any, drop_axes: tuple[int, ...] = ()
+    ) -> Any:
+        """Read chunks into ``out``.
+
+        Raises
+        ------
+        StoreReplacedError
+            If another version of the store has taken its place.
+        """
+        chunks = list(batch_info)
+        results = await cast(Any, super()).read(chunks, out, drop_axes)
+        for store in {id(chunk.store): chunk.store for chunk, *_ in chunks}.values():
+            if isinstance(store, OneVersion):
+                await store.check_version()
+        return results
+
+
 register_pipeline(ThreadedPipeline)
+register_pipeline(OneVersionPipeline)
 
 
-def local_config(store: Store) -> dict[str, str]:
+def pipeline_config(store: Store) -> dict[str, str]:
     """Return the Zarr configuration under which the arrays of a store are opened."""
-    if not isinstance(store, LocalSnapshot):
-        return {}
-    if Version(zarr.__version__) >= FUSED_SINCE:
-        return {"codec_pipeline.path": FUSED_PIPELINE}
-    return {"codec_pipeline.path": f"{ThreadedPipeline.__module__}.{ThreadedPipeline.__name__}"}
+    pipeline: str | None = None
+    if isinstance(store, OneVersion):
+        pipeline = f"{__name__}.{OneVersionPipeline.__name__}"
+    elif isinstance(store, LocalSnapshot) and Version(zarr.__version__) >= FUSED_SINCE:
+        pipeline = FUSED_PIPELINE
+    elif isinstance(store, LocalSnapshot):
+        pipeline = f"{__name__}.{ThreadedPipeline.__name__}"
+    return {"codec_pipeline.path": pipeline} if pipeline else {}

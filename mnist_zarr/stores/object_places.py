@@ -24,6 +24,8 @@ from mnist_zarr.stores.upload import Upload
 class ObjectPlace(Place):
     """A place whose objects are written one by one."""
 
+    opens_one_version = False
+
     def check_complete(self, store: Store) -> None:
         """Leave it to the end of the upload, which lists the objects anyway."""
 

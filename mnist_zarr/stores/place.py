@@ -29,11 +29,14 @@ class Place(ABC):
         Whether the workers of a cluster can write into a store that is created here.
     holds_zarr_only : bool
         Whether no other object, such as a dataset card, can lie beside the store.
+    opens_one_version : bool
+        Whether what :meth:`open` returns never reads objects of a later version.
     """
 
     name: str
     is_shared: bool = True
     holds_zarr_only: bool = False
+    opens_one_version: bool = True
 
     @abstractmethod
     def create(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,3 +115,20 @@ def test_a_source_that_is_replaced_while_it_is_published_is_an_error(
     with pytest.raises(StoreReplacedError, match="was replaced while it was being copied"):
         publish(named[0], tmp_path / "published.zarr", source_options=named[1])
     assert not (tmp_path / "published.zarr").exists()
+
+
+@pytest.mark.parametrize("chunks", [None, "auto"])
+def test_what_open_store_reads_is_of_one_version(named: Named, chunks: Any) -> None:
+    old = opened(named, chunks)
+    travelled = pickle.loads(pickle.dumps(old)) if isinstance(named[0], str | Path) else old
+    assert old.image[:3].values.any()
+    write_zarr(
+        digits(90, seed=2), named[0], chunk_bytes=200, overwrite=True, storage_options=named[1]
+    )
+    for ds in (old, travelled):
+        if str(named[0]).startswith("icechunk+"):  # the commit that was opened is still there
+            np.testing.assert_array_equal(ds.image.values, digits(90, seed=1).image.values)
+        else:
+            with pytest.raises(StoreReplacedError, match="was replaced while it was being read"):
+                ds.image.load()
+    np.testing.assert_array_equal(opened(named).image.values, digits(90, seed=2).image.values)

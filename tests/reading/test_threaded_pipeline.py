@@ -21,7 +21,7 @@ from zarr.core.codec_pipeline import BatchedCodecPipeline
 from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.errors import StoreError
 from mnist_zarr.reading.reader import open_store
-from mnist_zarr.reading.threaded_pipeline import local_config
+from mnist_zarr.reading.threaded_pipeline import pipeline_config
 from mnist_zarr.stores.snapshot import LocalSnapshot
 from mnist_zarr.writing.writer import write_zarr
 
@@ -70,7 +70,7 @@ def test_numbers_of_either_byte_order_are_read(endian: Any, tmp_path: Path) -> N
         compressors=ZstdCodec(),
     )
     store = LocalSnapshot(tmp_path / "t")
-    with zarr.config.set(local_config(store)):
+    with zarr.config.set(pipeline_config(store)):
         array = zarr.open_array(store, mode="r")
     with mock.patch.object(BatchedCodecPipeline, "read_batch", side_effect=AssertionError):
         assert np.asarray(array[...]).tolist() == numbers.tolist()
@@ -115,7 +115,7 @@ def test_zarrs_own_pipeline_of_threads_is_used_as_soon_as_it_is_safe_after_a_for
 ) -> None:
     """When Zarr decodes so by default, this module can go."""
     store = write_digits(tmp_path / "t.zarr")
-    with zarr.config.set(local_config(LocalSnapshot(store))):
+    with zarr.config.set(pipeline_config(LocalSnapshot(store))):
         array = zarr.open_group(store, mode="r")["image"]
     assert isinstance(array, zarr.Array)
     has_fused_pipeline = Version(zarr.__version__) >= Version("3.4.2")
