@@ -9,8 +9,8 @@ split          sample             string    "train", "test"
 source_index   sample             uint32    position in the source files, concatenated
 ============== ================== ========= ==========================================
 
-``label``, ``split`` and ``source_index`` are coordinates without an index: to
-open a store must not load an array that grows with the data. The attributes
+``label``, ``split`` and ``source_index`` are coordinates without an index, so
+that opening a store loads no array that grows with the data. The attributes
 follow CF 1.11 (section 3.5 for the flags) and ACDD 1.3.
 """
 
@@ -50,7 +50,7 @@ def image_dims(rank: int) -> tuple[str, ...]:
 
 
 def source_index_dtype(n_samples: int) -> np.dtype[Any]:
-    """Return the type that holds every position: uint32 as long as that is enough."""
+    """Return the type that holds every position: uint32, or uint64 if that is too small."""
     return np.dtype(np.uint32 if n_samples <= 2**32 else np.uint64)
 
 
@@ -71,7 +71,7 @@ def make_dataset(
     label_attrs: Mapping[str, Any] | None = None,
     attrs: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
-    """Make a labelled Dataset from arrays, lazy ones included.
+    """Make a labelled Dataset from arrays, which may be lazy.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def make_dataset(
         Shape ``(sample, row, col)``; another rank gets dimensions
         ``sample, dim_1, ...``.
     label : array, optional
-        Shape ``(sample,)``; of shape ``(sample, column)`` column 0 is taken.
+        Shape ``(sample,)``, or ``(sample, column)``, of which column 0 is used.
     split, source_index : array, optional
         Shape ``(sample,)``.
     label_attrs : mapping, optional
@@ -90,7 +90,7 @@ def make_dataset(
     Raises
     ------
     SourceError
-        If the arrays differ in length.
+        If the arrays differ in length, or ``label`` has another shape.
     """
     data_vars: dict[str, xr.Variable] = {}
     coords: dict[str, xr.Variable] = {}
@@ -114,7 +114,7 @@ def make_dataset(
     }
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{count:,} samples in {name!r}" for name, count in lengths.items())
-        raise SourceError(f"arrays of different length: {counts}")
+        raise SourceError(f"arrays differ in length: {counts}")
     return xr.Dataset(data_vars, coords, {"Conventions": CONVENTIONS, **(attrs or {})})
 
 
@@ -130,15 +130,15 @@ def _label_variable(label: npt.ArrayLike | Any) -> xr.Variable:
 
 
 def validate(ds: xr.Dataset) -> None:
-    """Check that a Dataset is of the data model.
+    """Check that a Dataset follows the data model.
 
     Raises
     ------
     SchemaError
-        If it is not a Dataset, has no dimension ``sample``, a variable has
-        ``sample`` elsewhere than first, ``label``, ``split`` or
-        ``source_index`` is not one-dimensional, or ``source_index`` is not of
-        integers.
+        If ``ds`` is not a Dataset or has no dimension ``sample``, ``sample`` is
+        not the first dimension of a variable that has it, ``label``, ``split``
+        or ``source_index`` is not one-dimensional, or ``source_index`` does not
+        hold integers.
     """
     given: object = ds
     if isinstance(given, xr.DataArray):

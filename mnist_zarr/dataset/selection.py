@@ -1,4 +1,4 @@
-"""Selecting samples by label, split or another coordinate, as people type it."""
+"""Selecting samples by label, split or another coordinate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mnist_zarr.dataset.classes import class_names
 from mnist_zarr.dataset.schema import LABEL, SAMPLE, SOURCE_INDEX, SPLIT, SPLIT_ORDER
 from mnist_zarr.errors import SchemaError, SelectionError
 
-# A message that lists more choices than this is not read.
+# Nobody reads a message that lists more choices than this.
 MAX_CHOICES_SHOWN = 70
 
 
@@ -23,17 +23,17 @@ def select(
 ) -> xr.Dataset:
     """Select samples by the values of their coordinates, lazily.
 
-    Beyond ``ds.sel`` it takes several values, several coordinates at once,
-    and class names.
+    Unlike ``ds.sel``, it takes several values, several coordinates at once, and
+    class names.
 
     Parameters
     ----------
     ds : xarray.Dataset
         With dimension ``sample``; whole or already a selection.
     label : int, str, list or slice, optional
-        A label, a class name (small and capital letters are told apart where
-        the classes need it), several of these, or a range with both ends
-        included, as labels are sliced in xarray.
+        A label, a class name (case matters only for names that differ in
+        nothing else), a list of these, or a slice, which includes both ends as
+        label slices do in xarray.
     split : str or list, optional
         ``"train"``, ``"test"``.
     **coordinates
@@ -43,13 +43,15 @@ def select(
     -------
     xarray.Dataset
         The samples that meet all conditions, in the order of ``ds``; the
-        dimension ``sample`` stays.
+        dimension ``sample`` is kept.
 
     Raises
     ------
     SelectionError
-        If there is no such coordinate, or no sample has one of the values:
-        the message names the choices.
+        If there is no such coordinate, no sample has one of the values, or the
+        values cannot be compared; the message lists the choices.
+    SchemaError
+        If ``flag_values`` and ``flag_meanings`` differ in length.
 
     Examples
     --------
@@ -67,25 +69,25 @@ def select(
             chosen &= _matches(ds, name, value)
     positions = np.flatnonzero(chosen)
     if len(positions) and positions[-1] - positions[0] + 1 == len(positions):
-        # One range: reading it is a plain slice of the store.
+        # A contiguous range is read as one slice of the store.
         return ds.isel({SAMPLE: slice(int(positions[0]), int(positions[-1]) + 1)})
     return ds.isel({SAMPLE: positions})
 
 
 def splits_in_source_order(ds: xr.Dataset) -> list[tuple[str | None, npt.NDArray[np.int64]]]:
-    """Return each split with the positions of its samples, ascending in ``source_index``.
+    """Return the positions of the samples of each split, by ascending ``source_index``.
 
     Returns
     -------
     list of (str or None, numpy.ndarray)
-        Training samples first, then test samples, then other splits by name;
-        one part without a name where the Dataset has no ``split``. Without
-        ``source_index`` the samples are in the order of ``ds``.
+        The training split first, then the test split, then others by name; one
+        without a name if the Dataset has no ``split``. Without ``source_index``
+        the samples are in the order of ``ds``.
 
     Raises
     ------
     SchemaError
-        If the name of a split is none that a file can have.
+        If the name of a split cannot be part of a file name.
 
     Examples
     --------
@@ -127,8 +129,7 @@ def _matches(ds: xr.Dataset, name: str, wanted: Any) -> npt.NDArray[np.bool_]:
     items = [wanted.start, wanted.stop] if is_range else _as_list(name, wanted)
     if values.dtype != bool and any(isinstance(item, bool | np.bool_) for item in items):
         raise SelectionError(
-            f"{name}: expected values, got booleans; by a mask, samples are selected with "
-            "ds.isel(sample=mask)"
+            f"{name}: expected values, got booleans; to select by a mask, use ds.isel(sample=mask)"
         )
     if is_range:
         return _between(name, wanted, values, names)
@@ -145,7 +146,7 @@ def _as_list(name: str, wanted: Any) -> list[Any]:
     array = np.asarray(wanted)
     if array.ndim > 1:
         raise SelectionError(
-            f"{name}: expected a list of values, got one of {array.ndim} dimensions"
+            f"{name}: expected a list of values, got an array of {array.ndim} dimensions"
         )
     return np.atleast_1d(array).tolist()  # type: ignore[no-any-return]
 
@@ -154,7 +155,7 @@ def _between(
     name: str, wanted: slice, values: npt.NDArray[Any], names: dict[int, str]
 ) -> npt.NDArray[np.bool_]:
     if wanted.step is not None:
-        raise SelectionError(f"{name}: a range has no step, got {wanted}; give a list of values")
+        raise SelectionError(f"{name}: a range takes no step, got {wanted}; give a list of values")
     inside = np.ones(len(values), dtype=bool)
     try:
         if wanted.start is not None:

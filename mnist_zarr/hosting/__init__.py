@@ -1,4 +1,5 @@
-"""Finished stores, put where others read them.
+"""Publishing: finished stores are copied to where others read them.
 
-May import `stores` and `files`; must never know file formats, the catalog or how a store is built.
+May import `stores` and `files`; must not know about file formats, the catalog, or how stores are
+built.
 """
