@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -99,3 +102,18 @@ def serve(httpserver: HTTPServer) -> Serve:
         return httpserver.url_for(path)
 
     return add
+
+
+@pytest.fixture
+def web_address(tmp_path: Path) -> Iterator[str]:
+    """The URL of a web server that shows the folder of the test, and lists nothing for Zarr."""
+
+    class Silent(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: Any) -> None:
+            """Say nothing."""
+
+    handler = functools.partial(Silent, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()

@@ -12,7 +12,7 @@ import xarray as xr
 from mnist_zarr.dataset.schema import LABEL, SPLIT
 from mnist_zarr.errors import SchemaError
 
-# Labels with more values than this are numbers rather than classes.
+# Labels with more values than this are numbers, not classes.
 MAX_CLASSES = 256
 
 
@@ -104,5 +104,5 @@ def count_samples(ds: xr.Dataset) -> ClassCounts:
     counts = table[:, appearance].tolist()
     return ClassCounts(
         tuple(str(split) for split in splits[appearance]),
-        {value: tuple(row) for value, row in zip(values.tolist(), counts, strict=True)},
+        {value: tuple(count) for value, count in zip(values.tolist(), counts, strict=True)},
     )

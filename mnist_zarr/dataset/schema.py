@@ -31,8 +31,13 @@ CONVENTIONS = "CF-1.11 ACDD-1.3"
 STRING_DTYPE = np.dtypes.StringDType()
 
 
+def split_order(split: str | None) -> tuple[int, str]:
+    """Return the sort key of a split: train, then test, then others by name."""
+    return {"train": 0, "test": 1}.get(split or "", 2), split or ""
+
+
 def is_string(dtype: np.dtype[Any]) -> bool:
-    """Whether elements are strings: of variable or fixed length, or Python objects."""
+    """Whether the elements are strings: of variable or fixed length, or Python objects."""
     return dtype.kind in "TUO"
 
 
@@ -163,6 +168,3 @@ def validate(ds: xr.Dataset) -> None:
             raise SchemaError(f"{name!r}: expected dimensions ('sample',), got {ds[name].dims}")
     if SOURCE_INDEX in ds.variables and ds[SOURCE_INDEX].dtype.kind not in "iu":
         raise SchemaError(f"{SOURCE_INDEX!r}: expected integers, got {ds[SOURCE_INDEX].dtype}")
-
-
-SPLIT_ORDER = {"train": 0, "test": 1}

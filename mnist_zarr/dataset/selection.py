@@ -11,7 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from mnist_zarr.dataset.classes import class_names
-from mnist_zarr.dataset.schema import LABEL, SAMPLE, SOURCE_INDEX, SPLIT, SPLIT_ORDER
+from mnist_zarr.dataset.schema import LABEL, SAMPLE, SOURCE_INDEX, SPLIT, split_order
 from mnist_zarr.errors import SchemaError, SelectionError
 
 # Nobody reads a message that lists more choices than this.
@@ -29,7 +29,7 @@ def select(
     Parameters
     ----------
     ds : xarray.Dataset
-        With dimension ``sample``; whole or already a selection.
+        With dimension ``sample``.
     label : int, str, list or slice, optional
         A label, a class name (case matters only for names that differ in
         nothing else), a list of these, or a slice, which includes both ends as
@@ -48,10 +48,12 @@ def select(
     Raises
     ------
     SelectionError
-        If there is no such coordinate, no sample has one of the values, or the
-        values cannot be compared; the message lists the choices.
+        If there is no such coordinate, or no sample has one of the values
+        (the message lists the choices), or a range has a step or cannot be
+        compared with the values.
     SchemaError
-        If ``flag_values`` and ``flag_meanings`` differ in length.
+        If ``flag_values`` and ``flag_meanings`` of a coordinate differ in
+        length.
 
     Examples
     --------
@@ -98,23 +100,23 @@ def splits_in_source_order(ds: xr.Dataset) -> list[tuple[str | None, npt.NDArray
     >>> splits_in_source_order(ds)
     [('train', array([2, 1])), ('test', array([0]))]
     """
-    parts: dict[str | None, npt.NDArray[np.int64]]
+    splits: dict[str | None, npt.NDArray[np.int64]]
     if SPLIT in ds.variables:
         values = ds[SPLIT].values
-        names = sorted(map(str, np.unique(values)), key=lambda n: (SPLIT_ORDER.get(n, 2), n))
+        names = sorted(map(str, np.unique(values)), key=split_order)
         for name in names:
             if not re.fullmatch(r"[\w.-]+", name):
                 raise SchemaError(f"split: {name!r} cannot be part of a file name; rename it")
-        parts = {name: np.flatnonzero(values == name) for name in names}
+        splits = {name: np.flatnonzero(values == name) for name in names}
     else:
-        parts = {None: np.arange(ds.sizes[SAMPLE])}
+        splits = {None: np.arange(ds.sizes[SAMPLE])}
     if SOURCE_INDEX in ds.variables:
         source_index = ds[SOURCE_INDEX].values
-        parts = {
+        splits = {
             name: positions[np.argsort(source_index[positions], kind="stable")]
-            for name, positions in parts.items()
+            for name, positions in splits.items()
         }
-    return list(parts.items())
+    return list(splits.items())
 
 
 def _matches(ds: xr.Dataset, name: str, wanted: Any) -> npt.NDArray[np.bool_]:

@@ -33,7 +33,7 @@ def test_a_bundled_file_is_the_original_byte_for_byte(name: str) -> None:
     assert (
         hashlib.sha256((BUNDLED_FILES / name).read_bytes()).hexdigest() == MNIST_GZIP_SHA256[name]
     )
-    assert IdxFile(BUNDLED_FILES / name).sha256() == MNIST_GZIP_SHA256[name]
+    assert IdxFile(BUNDLED_FILES / name).bytes.sha256() == MNIST_GZIP_SHA256[name]
 
 
 def test_mnist_has_70000_images_of_28_by_28_pixels(mnist: xr.Dataset) -> None:

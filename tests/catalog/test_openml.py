@@ -161,7 +161,7 @@ def test_no_network_is_an_error_that_says_what_to_do(
 ) -> None:
     monkeypatch.setattr("sklearn.datasets._openml.time.sleep", lambda _: None)
     point_to(f"http://127.0.0.1:{free_port()}/", monkeypatch)
-    with pytest.raises(DownloadError, match=r"refused.*'mnist' of the catalog"):
+    with pytest.raises(DownloadError, match=r"refused.*open_dataset\('mnist'\)"):
         open_openml(data_home=tmp_path)
 
 

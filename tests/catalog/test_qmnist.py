@@ -107,7 +107,7 @@ def test_a_dataset_with_more_samples_is_refused() -> None:
 
 def test_another_data_set_of_the_catalog_is_refused_even_if_its_labels_agree() -> None:
     ds = made_dataset().assign_attrs(title=CATALOG["kmnist"].title)
-    with pytest.raises(SourceError, match=r"writers are known for MNIST only.*Kuzushiji-MNIST"):
+    with pytest.raises(SourceError, match=r"writers are known only of MNIST.*Kuzushiji-MNIST"):
         join_label_tables(ds, [TRAIN, TEST])
 
 

@@ -109,12 +109,14 @@ def test_the_attribute_valid_range_goes_before_the_range_of_the_type() -> None:
             SchemaError,
             r"valid_range: expected two finite numbers, the lower first, got \[3, 3\]",
         ),
-        (lambda: standardize(BYTES, mean=3), OptionError, "give both, or none"),
+        (lambda: standardize(BYTES, mean=3), OptionError, "give both, or neither"),
         (lambda: standardize(BYTES, 3, 0), OptionError, "std above 0, got 3 and 0"),
         (lambda: standardize(BYTES, np.nan, 1), OptionError, "expected finite numbers"),
         (lambda: standardize(BYTES * 0), SchemaError, "all values are 0.* deviation is 0"),
         (lambda: standardize(BYTES[:0]), SchemaError, "no values"),
         (lambda: standardize(BYTES / np.nan), SchemaError, "not all finite"),
+        (lambda: standardize(np.array([1.0, np.inf])), SchemaError, "not all finite"),
+        (lambda: standardize(np.array([1e308, 1e308, -1e308])), SchemaError, "not all finite"),
         (lambda: standardize(xr.Dataset()), SchemaError, "expected a Dataset with 'image'"),
         (
             lambda: standardize(digits().isel(sample=digits().split.values == "test")),
@@ -159,7 +161,7 @@ def test_the_moments_of_pieces_add_up_to_those_of_the_whole(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transform, "PIECE_VALUES", piece)
         parts = [transform._Moments.of(values[i : i + chunk]) for i in range(0, 300, chunk)]
-        whole = sum(parts, start=transform._Moments(0, 0.0, 0.0))
+        whole = sum(parts, start=transform._Moments())
     assert whole.count == len(values)
     assert whole.mean == pytest.approx(values.mean(), rel=1e-9, abs=1e-9)
     assert whole.squares / whole.count == pytest.approx(values.var(), rel=1e-9, abs=1e-9)
@@ -218,7 +220,7 @@ def test_mnist_is_split_as_the_tutorial_splits_it_and_no_image_is_read(
             lambda ds: ds.isel(sample=np.sort(np.unique(ds.label.values, return_index=True)[1])),
             {"test_size": 1},
             SchemaError,
-            "label 0: only one sample",
+            "label 0: has only one sample",
         ),
     ],
 )

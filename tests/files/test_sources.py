@@ -161,7 +161,7 @@ def test_a_file_that_changes_or_vanishes_while_it_is_read_is_an_error(tmp_path: 
     with pytest.raises(SourceError, match=r"x: the file was changed while it was being read"):
         opened.read(0, 10)
     path.unlink()
-    with pytest.raises(SourceNotFoundError, match=r"x: the file has vanished"):
+    with pytest.raises(SourceNotFoundError, match=r"x: the file vanished"):
         opened.read(0, 10)
 
 

@@ -347,8 +347,8 @@ def test_lengths_must_agree_file_by_file_and_not_only_in_sum(tmp_path: Path) -> 
         (pixels(2, 4, 3), pixels(2, 4, 4), ("(4, 3)", "(4, 4)")),
         (pixels(2, 4, 3), pixels(2, 4), ("(4, 3)", "(4,)")),
         (pixels(2, 4, 3), pixels(2, 4, 3, dtype="int8"), ("uint8", "int8")),
-        (pixels(2), pixels(), ("uint8 rows of shape ()", "no rows (rank 0)")),
-        (pixels(), pixels(), ("no rows (rank 0)",)),
+        (pixels(2), pixels(), ("uint8 samples of shape ()", "no samples (rank 0)")),
+        (pixels(), pixels(), ("no samples (rank 0)",)),
     ],
 )
 def test_files_that_do_not_fit_together_are_an_error_that_says_why(
@@ -367,7 +367,9 @@ def test_files_that_do_not_fit_together_are_an_error_that_says_why(
 def test_labels_for_some_sources_only_are_an_error_that_names_the_other(tmp_path: Path) -> None:
     put_pair(tmp_path, "train", pixels(2, 4, 3), pixels(2))
     alone = put_pair(tmp_path, "t10k", pixels(2, 4, 3), None)
-    with pytest.raises(SourceError, match="no label file found beside it") as caught:
+    with pytest.raises(
+        SourceError, match="has no label file beside it, unlike other sources"
+    ) as caught:
         open_idx(tmp_path)
     assert str(caught.value).startswith(alone)
 
@@ -406,7 +408,9 @@ def test_what_is_no_idx_file_is_refused_at_opening(tmp_path: Path) -> None:
 
 def test_billions_of_samples_that_hold_nothing_are_refused() -> None:
     header = IdxHeader(np.dtype("uint8"), (2**32 - 1, 0)).to_bytes()
-    with pytest.raises(SourceError, match=r"4,294,967,295 samples of shape \(0,\), which hold no"):
+    with pytest.raises(
+        SourceError, match=r"4,294,967,295 samples of shape \(0,\), without elements"
+    ):
         open_idx(io.BytesIO(header))
 
 

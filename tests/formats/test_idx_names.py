@@ -332,10 +332,10 @@ def test_two_data_sets_in_one_folder_are_an_error_that_names_both(
 
 
 def test_a_folder_without_idx_images_is_an_error_that_counts_its_files(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="found none among 0 files"):
+    with pytest.raises(SourceError, match="got none among 0 files"):
         find_pairs(tmp_path)
     put(tmp_path, "train-labels-idx1-ubyte", "photo.png")
-    with pytest.raises(SourceError, match="found none among 2 files") as caught:
+    with pytest.raises(SourceError, match="got none among 2 files") as caught:
         find_pairs(tmp_path)
     assert str(tmp_path) in str(caught.value)
 

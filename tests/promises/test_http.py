@@ -135,7 +135,10 @@ def test_naming_the_format_opens_with_one_request(served: WebServer, mnist: str)
     xr.open_zarr(mnist, zarr_format=3)
     assert [a.path for a in served.answers()] == ["/mnist.zarr/zarr.json"]
     mnist_zarr.open_store(mnist)
-    assert len(served.answers()) == 1 + 3
+    answers = served.answers()
+    # Before and after, whether the store is still the same one.
+    assert [a.path for a in answers if a.method == "HEAD"] == ["/mnist.zarr/zarr.json"] * 2
+    assert len([a for a in answers if a.method == "GET"]) == 1 + 3
 
 
 def test_selecting_a_label_fetches_its_chunks_and_the_labels_only(
@@ -160,8 +163,13 @@ def test_open_store_fetches_the_coordinates_once_and_then_chunks_only(
     served.answers()
     for _ in range(2):
         ds.sel(label=7).load()
-    fetched = [a.path for a in served.answers()]
+    answers = served.answers()
+    fetched = [a.path for a in answers if a.method == "GET"]
     assert sorted(fetched) == sorted([*expected, *expected])
+    # After each array or dask chunk, whether the store is still the same one.
+    asked = [a.path for a in answers if a.method != "GET"]
+    assert set(asked) == {"/mnist.zarr/zarr.json"}
+    assert len(asked) <= 4
 
 
 @needs_zip_urls

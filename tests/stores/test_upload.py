@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, BrokenBarrierError, Event
 from typing import Any
 
+import numpy as np
 import pytest
 import xarray as xr
 from zarr.buffer import default_buffer_prototype
@@ -16,14 +17,21 @@ import mnist_zarr
 from mnist_zarr.errors import (
     StoreError,
     StoreNotFoundError,
+    TargetBusyError,
     TargetExistsError,
 )
+from mnist_zarr.reading.reader import open_store
+from mnist_zarr.stores import upload as upload_module
 from mnist_zarr.stores.bucket import BucketStore
-from mnist_zarr.stores.keys import MARKER, copy_objects, is_document, keys_of, sync
+from mnist_zarr.stores.keys import MARKER, as_buffer, copy_objects, is_document, keys_of, sync
+from mnist_zarr.stores.place import Place
+from mnist_zarr.stores.targets import parse_target
 from mnist_zarr.stores.upload import Upload
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.bucket_stores import (
+    CHUNK_BYTES,
     N_CHUNKS,
+    N_SAMPLES,
     URL,
     keys_in_bucket,
     open_plainly,
@@ -246,3 +254,97 @@ def test_a_server_killed_half_way_is_an_error_and_the_build_goes_on_later(s3: S3
     write_to_bucket(s3)
     assert len([path for path in s3.asked("PUT") if "/c/" in path]) < N_CHUNKS + 3
     xr.testing.assert_equal(open_plainly(s3), square_digits())
+
+
+# -- two builds at one place --------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory store", "memory", "s3"])
+def place(request: pytest.FixtureRequest, s3: S3Server, memory_url: str) -> Place:
+    if request.param == "s3":
+        return parse_target(URL, s3.options)
+    return parse_target(
+        MemoryStore() if request.param == "memory store" else f"{memory_url}/t.zarr"
+    )
+
+
+def write_chunks(upload: Any, seed: int, n_samples: int = N_SAMPLES) -> None:
+    """Write the chunks of a store, and set its metadata."""
+    store = MemoryStore()
+    write_zarr(square_digits(seed, n_samples), store, chunk_bytes=CHUNK_BYTES)
+    copy_objects(store, upload, keys_of(store))
+
+
+def test_the_build_that_began_first_gives_up(place: Place) -> None:
+    with pytest.raises(TargetBusyError, match="another build of this target has begun, or ended"):
+        _build_while_another_begins(place)
+    assert place.identity() is None
+
+
+def _build_while_another_begins(place: Place) -> None:
+    one: Any
+    with place.create() as one:
+        write_chunks(one, seed=1)
+        other = Upload(one._store)
+        other.begin("other", overwrite=False)
+
+
+def test_what_a_build_writes_after_another_has_ended_is_refused(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload_module, "TRUST_SECONDS", 0.0)
+    with pytest.raises(TargetBusyError, match="has begun, or ended, since this one began"):
+        _write_late(place)
+    ds = open_store(place.open(), chunks=None)
+    np.testing.assert_array_equal(ds.image.values, square_digits(seed=2).image.values)
+
+
+def _write_late(place: Place) -> None:
+    with place.create() as late:
+        with place.create(overwrite=True) as other:
+            write_chunks(other, seed=2)
+        write_chunks(late, seed=1)
+
+
+def test_a_chunk_that_another_writer_has_changed_keeps_the_store_closed(place: Place) -> None:
+    with pytest.raises(StoreError, match=r"are not as they were sent|did not arrive"):
+        _build_while_a_chunk_is_overwritten(place)
+    assert place.identity() is None
+
+
+def _build_while_a_chunk_is_overwritten(place: Place) -> None:
+    one: Any
+    with place.create() as one:
+        write_chunks(one, seed=1)
+        sync(one._store.set("image/c/3/0/0", as_buffer(b"of another build")))
+
+
+def test_the_old_store_stays_until_the_first_chunk_is_ready(place: Place) -> None:
+    with place.create() as old:
+        write_chunks(old, seed=1)
+    before = place.identity()
+
+    def fail(source: Exception) -> None:
+        with place.create(overwrite=True):
+            raise source
+
+    with pytest.raises(OSError, match="the source is gone"):
+        fail(OSError("the source is gone"))
+    assert place.identity() == before
+    assert MARKER not in keys_of(place.open())
+    np.testing.assert_array_equal(
+        open_store(place.open(), chunks=None).image.values, square_digits(seed=1).image.values
+    )
+
+
+def test_objects_that_are_not_of_the_store_are_never_removed(place: Place) -> None:
+    old: Any
+    with place.create() as old:
+        write_chunks(old, seed=1)
+        sync(old._store.set("payroll.csv", as_buffer(b"salaries")))
+        sync(old._store.set("reports/2024", as_buffer(b"minutes")))
+    with place.create(overwrite=True) as new:
+        write_chunks(new, seed=2, n_samples=20)
+    keys = keys_of(place.open())
+    assert {"payroll.csv", "reports/2024"} <= keys
+    assert "image/c/15/0/0" not in keys
