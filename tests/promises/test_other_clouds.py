@@ -34,7 +34,9 @@ from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import copy_objects, keys_of
 from mnist_zarr.stores.targets import parse_target
 from mnist_zarr.stores.upload import Upload
-from mnist_zarr.errors import StoreError, StoreNotFoundError, TargetExistsError
+from mnist_zarr.errors import SourceError, StoreError, StoreNotFoundError, TargetExistsError
+from mnist_zarr.files.urls import identity_of
+from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.dataset.schema import make_dataset
 
 protocol, folder, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
@@ -77,6 +79,21 @@ published = f"{protocol}://box/published.zarr"
 assert len(mnist_zarr.publish(f"{folder}/t.zarr", published, storage_options=options).objects) == 17
 chunk = fsspec.filesystem(protocol, **options).info("box/t.zarr/image/c/0/0/0")
 assert "public, no-cache" in str(chunk.values()), chunk
+
+# A source is one version of a file, and a listing tells the same one.
+fs = fsspec.filesystem(protocol, **options)
+fs.pipe("box/x-images-idx3-ubyte", bytes.fromhex("00000803 00000001 00000001 00000002 0102"))
+source = IdxFile(f"{protocol}://box/x-images-idx3-ubyte", storage_options=options)
+assert source.read().tolist() == [[[1, 2]]]
+(listed,) = (x for x in fs.ls("box", detail=True, refresh=True) if x["name"].endswith("ubyte"))
+assert identity_of(listed) == source.bytes.identity
+fs.pipe("box/x-images-idx3-ubyte", bytes.fromhex("00000803 00000001 00000001 00000002 0304"))
+try:
+    source.read()
+except SourceError as raised:
+    assert "the file was changed while it was being read" in str(raised), raised
+else:
+    raise AssertionError("another version was read")
 expect(StoreNotFoundError, mnist_zarr.open_store, f"{protocol}://nowhere/t.zarr")
 expect(StoreError, mnist_zarr.write_zarr, ds, f"{protocol}://nowhere/t.zarr")
 print("done")
