@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import socket
 import ssl
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from mnist_zarr.catalog.entries import CATALOG, EMNIST_ARCHIVE
 from mnist_zarr.catalog.opening import open_entry
 from mnist_zarr.errors import DownloadError, MissingExtraError, OptionError
 from tests.support.commands import shown_on_terminal
+from tests.support.servers import free_port
 from tests.support.small_copy import SmallCopy, offline
 
 DATA = b"\x1f\x8b" + bytes(range(256)) * 4000
@@ -45,9 +45,7 @@ def server(httpserver: HTTPServer) -> HTTPServer:
 @pytest.fixture
 def down() -> str:
     """The address of a server that is down: a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}/f.gz"
+    return f"http://127.0.0.1:{free_port()}/f.gz"
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import pickle
-import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.formats.idx_engine import open_idx
 from mnist_zarr.formats.stacked import MAX_SPAN_BYTES
 from tests.support.idx_pairs import SUFFIXES, Array, noise, pixels, put_pair
+from tests.support.memory import traced_memory
 
 if TYPE_CHECKING:
     pass
@@ -282,14 +282,10 @@ def test_memory_is_bounded_when_a_file_is_read_chunk_by_chunk(
     path = put_pair(tmp_path, "train", np.zeros((count, 28, 28), np.uint8), None, suffix)
     ds = open_idx(path, chunks=chunks)
     assert ds.image[:10].values.sum() == 0  # import what is imported at first use
-    tracemalloc.start()
-    try:
+    with traced_memory() as peak_bytes:
         for start in range(0, count, step):
             assert not ds.image[start : start + step].values.any()
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert step * 784 <= peak < 6 * step * 784  # of 31 MB
+        assert step * 784 <= peak_bytes() < 6 * step * 784  # of 31 MB
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -27,9 +27,9 @@ from tests.support.bucket_stores import (
     CHUNK_BYTES,
     N_CHUNKS,
     URL,
-    square_digits,
 )
 from tests.support.clusters import cluster_of_processes
+from tests.support.digits import square_digits
 from tests.support.files import file_contents
 from tests.support.object_server import S3Server
 from tests.support.partners import partner

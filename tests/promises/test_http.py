@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from click.testing import CliRunner
 
 import mnist_zarr
-from mnist_zarr.cli import main
 from mnist_zarr.errors import StoreError, StoreNotFoundError
 from mnist_zarr.writing.writer import write_zarr
+from tests.support.commands import run_command
 from tests.support.partners import needs_zip_urls
+from tests.support.servers import free_port, running_server
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 CONFIG = """
@@ -77,22 +75,14 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
         pytest.skip("nginx is not installed (Debian: apt-get install nginx-light)")
     folder = tmp_path_factory.mktemp("nginx")
     (folder / "root").mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     # Workers of a root's nginx would be nobody, who may not read in the folders of pytest.
     user = "user root;" if os.getuid() == 0 else ""
     config = CONFIG.format(folder=folder, port=port, user=user)
     (folder / "nginx.conf").write_text(config)
     command = [NGINX, "-p", str(folder), "-c", "nginx.conf", "-e", str(folder / "error.log")]
-    with subprocess.Popen(command) as process:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
+    with running_server(command, port):
         yield WebServer(f"http://127.0.0.1:{port}", folder / "root", folder / "access.log")
-        process.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -190,22 +180,17 @@ def test_what_is_not_there_is_a_clear_error(served: WebServer) -> None:
 
 
 def test_a_server_that_is_not_there_is_a_clear_error() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}/t.zarr"
-        with pytest.raises(StoreError, match=r"t\.zarr.*cannot be read: "):
-            mnist_zarr.open_store(url)
+    with pytest.raises(StoreError, match=r"t\.zarr.*cannot be read: "):
+        mnist_zarr.open_store(f"http://127.0.0.1:{free_port()}/t.zarr")
 
 
 @pytest.mark.usefixtures("served")
 @pytest.mark.parametrize("ending", ["", pytest.param(".zip", marks=needs_zip_urls)])
 def test_info_and_plot_know_an_address(mnist: str, ending: str, tmp_path: Path) -> None:
-    runner = CliRunner()
     url = f"{mnist}{ending}"
-    shown = runner.invoke(main, ["info", url])
+    shown = run_command("info", url)
     assert shown.exit_code == 0
     assert "7,293" in shown.output
     assert re.search(r"^image .* 123  54,880,000  11,\d{3},\d{3} ", shown.output, re.MULTILINE)
-    picture = str(tmp_path / "7.png")
-    result = runner.invoke(main, ["plot", url, "--label", "7", "-o", picture])
+    result = run_command("plot", url, "--label", "7", "-o", tmp_path / "7.png")
     assert (result.exit_code, result.output) == (0, "")

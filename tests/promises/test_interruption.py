@@ -42,7 +42,7 @@ from mnist_zarr.formats.idx_export import write_idx_files
 from mnist_zarr.formats.npz import write_npz
 from mnist_zarr.plot import one_per_class, save_figure
 from mnist_zarr.reading.verification import verify
-from mnist_zarr.stores.upload import MARKER
+from mnist_zarr.stores.keys import MARKER
 from mnist_zarr.writing.chunks import ArrayWriter
 from mnist_zarr.writing.plan import Order
 from mnist_zarr.writing.writer import write_zarr
@@ -50,11 +50,10 @@ from tests.support.bucket_stores import (
     URL,
     keys_in_bucket,
     open_plainly,
-    square_digits,
 )
 from tests.support.clusters import cluster_of_processes
 from tests.support.commands import run_command
-from tests.support.digits import mnist_samples
+from tests.support.digits import mnist_samples, square_digits
 from tests.support.object_server import S3Server
 from tests.support.partners import partner
 

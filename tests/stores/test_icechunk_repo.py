@@ -23,9 +23,7 @@ from mnist_zarr.reading.reader import open_store
 from mnist_zarr.stores.keys import copy_objects, keys_of
 from mnist_zarr.stores.targets import parse_target
 from mnist_zarr.writing.writer import write_zarr
-from tests.support.bucket_stores import (
-    square_digits,
-)
+from tests.support.digits import square_digits
 from tests.support.object_server import BUCKET, KEYS, S3Server
 from tests.support.stores import TEN_DIGITS, in_memory, put_text
 
@@ -139,7 +137,7 @@ REPOSITORY = f"icechunk+s3://{BUCKET}/repository"
 
 def test_a_build_into_a_repository_in_a_bucket_is_seen_when_it_is_committed(s3: S3Server) -> None:
     options = icechunk_options(s3)
-    for ds, overwrite in ((square_digits(), False), (square_digits(1), True)):
+    for ds, overwrite in ((square_digits(), False), (square_digits(seed=1), True)):
         write_zarr(ds, REPOSITORY, storage_options=options, overwrite=overwrite)
         back = mnist_zarr.open_store(REPOSITORY, storage_options=options).load()
         xr.testing.assert_equal(back, ds)
@@ -153,7 +151,7 @@ def test_a_failed_commit_leaves_the_last_one(s3: S3Server) -> None:
     )
     with pytest.raises(StoreError, match=r"^icechunk\+s3://bucket/repository"):
         write_zarr(
-            square_digits(1, n_samples=4000),
+            square_digits(4000, seed=1),
             REPOSITORY,
             chunk_bytes=1600,
             storage_options=options,

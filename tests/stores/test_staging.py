@@ -19,7 +19,7 @@ from mnist_zarr.errors import (
     TargetBusyError,
     TargetExistsError,
 )
-from mnist_zarr.stores import staging
+from mnist_zarr.stores import local
 from mnist_zarr.stores.targets import parse_target
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.digits import digits

@@ -19,17 +19,17 @@ from mnist_zarr.errors import (
     TargetExistsError,
 )
 from mnist_zarr.stores.bucket import BucketStore
-from mnist_zarr.stores.keys import copy_objects, is_document, keys_of, sync
-from mnist_zarr.stores.upload import MARKER, Upload
+from mnist_zarr.stores.keys import MARKER, copy_objects, is_document, keys_of, sync
+from mnist_zarr.stores.upload import Upload
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.bucket_stores import (
     N_CHUNKS,
     URL,
     keys_in_bucket,
     open_plainly,
-    square_digits,
     write_to_bucket,
 )
+from tests.support.digits import square_digits
 from tests.support.object_server import BUCKET, KEYS, S3Server
 
 
@@ -111,7 +111,7 @@ def test_an_existing_store_is_refused_and_untouched(s3: S3Server) -> None:
     write_to_bucket(s3)
     s3.requests.clear()
     with pytest.raises(TargetExistsError, match=r"s3://bucket/deep/t\.zarr: exists already"):
-        write_to_bucket(s3, square_digits(1))
+        write_to_bucket(s3, square_digits(seed=1))
     assert not s3.asked("PUT")
     assert not s3.asked("POST")
 
@@ -133,11 +133,11 @@ def test_a_store_is_kept_when_overwriting_it_ended_before_it_began(s3: S3Server)
     write_to_bucket(s3)
     s3.fault = lambda method, path: "403" if method == "POST" else None
     with pytest.raises(StoreError, match="cannot be removed"):
-        write_to_bucket(s3, square_digits(1), overwrite=True)
+        write_to_bucket(s3, square_digits(seed=1), overwrite=True)
     s3.fault = lambda method, path: None
     assert MARKER in keys_in_bucket(s3)
     with pytest.raises(TargetExistsError):
-        write_to_bucket(s3, square_digits(1))
+        write_to_bucket(s3, square_digits(seed=1))
     xr.testing.assert_equal(open_plainly(s3), square_digits())
 
 
@@ -153,18 +153,18 @@ def test_overwriting_makes_the_old_store_unreadable_before_its_first_chunk_chang
             openable.append(s3.holds("deep/t.zarr/zarr.json"))
 
     s3.fault = look
-    write_to_bucket(s3, square_digits(1), overwrite=True)
+    write_to_bucket(s3, square_digits(seed=1), overwrite=True)
     assert len(openable) >= N_CHUNKS
     assert not any(openable)
-    xr.testing.assert_equal(open_plainly(s3), square_digits(1))
+    xr.testing.assert_equal(open_plainly(s3), square_digits(seed=1))
 
 
 def test_chunks_of_another_layout_do_not_stay(s3: S3Server) -> None:
     write_to_bucket(s3)
-    write_to_bucket(s3, square_digits(1, n_samples=50), chunk_bytes=400, overwrite=True)
+    write_to_bucket(s3, square_digits(50, seed=1), chunk_bytes=400, overwrite=True)
     keys = keys_in_bucket(s3)
     assert len([key for key in keys if key.startswith("image/c/")]) == 2
-    write_to_bucket(s3, square_digits(1), zarr_format=2, overwrite=True)
+    write_to_bucket(s3, square_digits(seed=1), zarr_format=2, overwrite=True)
     assert "zarr.json" not in keys_in_bucket(s3)
     assert open_plainly(s3).sizes["sample"] == 200
 
@@ -174,11 +174,11 @@ def test_shards_take_the_place_of_chunks_and_of_older_shards_without_reading_the
 ) -> None:
     write_to_bucket(s3)
     for seed in (1, 2):  # 190 samples: the last shard is not full
-        write_to_bucket(s3, square_digits(seed, n_samples=190), shard_bytes=640, overwrite=True)
+        write_to_bucket(s3, square_digits(190, seed), shard_bytes=640, overwrite=True)
         ds = open_plainly(s3).load()
-        xr.testing.assert_equal(ds, square_digits(seed, n_samples=190))
+        xr.testing.assert_equal(ds, square_digits(190, seed))
         s3.requests.clear()
-    write_to_bucket(s3, square_digits(3), shard_bytes=640, overwrite=True)
+    write_to_bucket(s3, square_digits(seed=3), shard_bytes=640, overwrite=True)
     assert not s3.asked("GET", "image/c/")
 
 
