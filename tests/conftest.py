@@ -14,6 +14,7 @@ from werkzeug import Request, Response
 
 from mnist_zarr.files.gzip_source import GzipSource
 from tests.support.object_server import S3Server
+from tests.support.partners import STRICT_OPTION, partner, set_strict
 
 settings.register_profile("no-deadline", deadline=None)
 settings.register_profile("thorough", deadline=None, max_examples=5000)
@@ -21,6 +22,18 @@ settings.load_profile("no-deadline")
 
 # What `serve` returns: the URL of the file.
 Serve = Callable[..., str]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        STRICT_OPTION,
+        action="store_true",
+        help="fail where a package of the extra 'test' is missing",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    set_strict(config.getoption(STRICT_OPTION))
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +47,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that is asked first for every download."""
+    partner("pooch")
     monkeypatch.setenv("MNIST_ZARR_MIRROR", (tmp_path / "mirror").as_uri())
     return tmp_path / "mirror"
 

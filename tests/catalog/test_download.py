@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trustme
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -23,8 +22,11 @@ from mnist_zarr.catalog.entries import CATALOG, EMNIST_ARCHIVE
 from mnist_zarr.catalog.opening import open_entry
 from mnist_zarr.errors import DownloadError, MissingExtraError, OptionError
 from tests.support.commands import shown_on_terminal
+from tests.support.partners import partner
 from tests.support.servers import free_port
 from tests.support.small_copy import SmallCopy, offline
+
+pooch, trustme = partner("pooch"), partner("trustme")
 
 DATA = b"\x1f\x8b" + bytes(range(256)) * 4000
 SHA256 = f"sha256:{hashlib.sha256(DATA).hexdigest()}"

@@ -20,6 +20,7 @@ from mnist_zarr.dataset.classes import class_names
 from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.errors import DownloadError, SourceError
 from tests.support.files import idx_gz_bytes
+from tests.support.partners import partner
 
 SHARED = Path(os.environ.get("MNIST_ZARR_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
 TABLES = sorted((SHARED / "qmnist").glob("qmnist-*-labels-idx2-int.gz"))
@@ -114,6 +115,7 @@ def test_another_data_set_of_the_catalog_is_refused_even_if_its_labels_agree() -
 def test_a_made_table_from_a_mirror_is_refused_since_it_is_not_the_published_one(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    partner("pooch")
     path = "/qmnist/qmnist-train-labels-idx2-int.gz"
     httpserver.expect_request(path).respond_with_data(idx_gz_bytes(TRAIN))
     monkeypatch.setenv("MNIST_ZARR_MIRROR", httpserver.url_for("/"))

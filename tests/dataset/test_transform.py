@@ -21,6 +21,7 @@ from mnist_zarr.dataset.transform import rescale, standardize, stratified_split
 from mnist_zarr.errors import MissingExtraError, OptionError, SchemaError
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.digits import digits, lazy_digits, tutorial_scaling
+from tests.support.partners import partner
 
 BYTES = np.arange(256, dtype=np.uint8)
 
@@ -167,8 +168,7 @@ def test_the_moments_of_pieces_add_up_to_those_of_the_whole(
 
 @pytest.fixture
 def train_test_split() -> Any:
-    reason = "needs the extra 'sklearn'"
-    return pytest.importorskip("sklearn.model_selection", reason=reason).train_test_split
+    return partner("sklearn.model_selection").train_test_split
 
 
 @pytest.mark.parametrize(

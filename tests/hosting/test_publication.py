@@ -21,6 +21,7 @@ from tests.support.bucket_stores import URL
 from tests.support.digits import square_digits
 from tests.support.memory import traced_memory
 from tests.support.object_server import BUCKET, S3Server
+from tests.support.partners import partner
 
 
 def test_a_published_store_is_the_same_and_carries_a_card(s3: S3Server, titled_store: Path) -> None:
@@ -181,6 +182,8 @@ def test_a_store_that_is_not_whole_is_not_published(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["zip", "icechunk"])
 def test_a_zip_file_and_a_repository_are_targets_too(tmp_path: Path, kind: str) -> None:
+    if kind == "icechunk":
+        partner("icechunk")
     write_zarr(square_digits(100), tmp_path / "t.zarr")
     target = {
         "zip": str(tmp_path / "t.zarr.zip"),

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import icechunk
 import pytest
 import xarray as xr
 
@@ -25,7 +24,10 @@ from mnist_zarr.stores.targets import parse_target
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.digits import square_digits
 from tests.support.object_server import BUCKET, KEYS, S3Server
+from tests.support.partners import partner
 from tests.support.stores import TEN_DIGITS, in_memory, put_text
+
+icechunk = partner("icechunk")
 
 
 @pytest.fixture

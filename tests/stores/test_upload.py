@@ -31,6 +31,7 @@ from tests.support.bucket_stores import (
 )
 from tests.support.digits import square_digits
 from tests.support.object_server import BUCKET, KEYS, S3Server
+from tests.support.partners import partner
 
 
 def fail_after(n_puts: int, s3: S3Server, answer: str = "403") -> None:
@@ -202,8 +203,7 @@ def test_an_object_that_vanished_meanwhile_keeps_the_store_closed(s3: S3Server) 
 
 
 def test_a_store_of_obstore_is_a_target_with_the_same_guarantees(s3: S3Server) -> None:
-    obstore = pytest.importorskip("obstore.store", reason="needs the extra 'obstore'")
-    place = obstore.S3Store(
+    place = partner("obstore.store").S3Store(
         BUCKET,
         prefix="deep/t.zarr",
         endpoint=s3.address,
