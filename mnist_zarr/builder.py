@@ -75,7 +75,7 @@ def build(
 
     Raises
     ------
-    IdxFormatError, NpzFormatError
+    FileFormatError
         If a source file is not a whole IDX file or .npz archive.
     SourceError
         If the source names nothing, or files that do not fit together.

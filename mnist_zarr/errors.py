@@ -1,12 +1,13 @@
-"""The errors of this package, as one tree.
+"""The errors of this package, as one tree, and the sentences of those raised in many places.
 
 ::
 
     MnistZarrError
-    ├── IdxFormatError      (ValueError)         a file is not the IDX that it should be
-    ├── NpzFormatError      (ValueError)         a file is not the .npz that it should be
+    ├── FileFormatError     (ValueError)         a file that is damaged, or of another format
+    │   ├── IdxFormatError      not a whole IDX file
+    │   └── NpzFormatError      not a .npz archive of numbers
     ├── IdxTypeError        (TypeError)          an array that IDX cannot hold
-    ├── SourceError         (ValueError)         files that do not make a data set
+    ├── SourceError         (ValueError)         a source that cannot be read or makes no data set
     │   └── SourceNotFoundError (FileNotFoundError)
     ├── SchemaError         (ValueError)         a Dataset that is not of the data model
     ├── OptionError         (ValueError)         an argument outside its range
@@ -31,12 +32,16 @@ class MnistZarrError(Exception):
     """Base of every error that this package raises on purpose."""
 
 
-class IdxFormatError(MnistZarrError, ValueError):
-    """A file is not the IDX that it should be: says file, byte, expected, got."""
+class FileFormatError(MnistZarrError, ValueError):
+    """A file that is damaged, or of another format; gzip and zip files raise it themselves."""
 
 
-class NpzFormatError(MnistZarrError, ValueError):
-    """A file is not the .npz archive that it should be: says file, member, expected, got."""
+class IdxFormatError(FileFormatError):
+    """Not a whole IDX file: the message has file, byte, expected and got."""
+
+
+class NpzFormatError(FileFormatError):
+    """Not a .npz archive of numbers: the message has file, member, expected and got."""
 
 
 class IdxTypeError(MnistZarrError, TypeError):
@@ -44,7 +49,7 @@ class IdxTypeError(MnistZarrError, TypeError):
 
 
 class SourceError(MnistZarrError, ValueError):
-    """Files that do not make a data set: no pair, lengths that differ, ..."""
+    """A source that cannot be read, or files that make no data set: lengths that differ, ..."""
 
 
 # The built-in stands first: only OSError's own way of making an instance is right for one, and
@@ -99,3 +104,21 @@ class DownloadError(MnistZarrError, OSError):
 
 class MissingExtraError(MnistZarrError, ImportError):
     """An optional partner is not installed; the message has the pip line."""
+
+
+def already_exists(target: object) -> TargetExistsError:
+    """Return the error for a target that will not be overwritten."""
+    return TargetExistsError(
+        f"{target}: exists already; choose another name, or replace it with overwrite=True"
+    )
+
+
+def missing_extra(need: str, extra: str) -> MissingExtraError:
+    """Return the error that says how to install what is missing.
+
+    Examples
+    --------
+    >>> missing_extra("downloads need pooch", "download")
+    MissingExtraError("downloads need pooch: pip install 'mnist-zarr[download]'")
+    """
+    return MissingExtraError(f"{need}: pip install 'mnist-zarr[{extra}]'")

@@ -18,8 +18,8 @@ from click.testing import CliRunner
 from matplotlib.image import imread
 
 import mnist_zarr
-from mnist_zarr.catalog.download import ArchiveMember
-from mnist_zarr.catalog.entries import CATALOG
+from mnist_zarr.catalog.download import fetch
+from mnist_zarr.catalog.entries import CATALOG, ArchiveMember
 from mnist_zarr.cli import main
 from mnist_zarr.formats.idx import write_idx
 from mnist_zarr.writing.writer import write_zarr
@@ -210,7 +210,7 @@ def test_ctrl_c_leaves_the_old_store_and_no_rubbish(tmp_path: Path) -> None:
     with subprocess.Popen(
         [*command, "--level", "19"], stderr=subprocess.PIPE, text=True
     ) as process:
-        while not list(tmp_path.glob(".t.zarr.building/new-*/image/c/*")):
+        while not list(tmp_path.glob(".t.zarr.building-*/new/image/c/*")):
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
@@ -320,9 +320,9 @@ def test_an_archive_that_is_here_counts_as_cached(
     small = SmallCopy(CATALOG["emnist-digits"], mirror)
     monkeypatch.setitem(CATALOG, "emnist-digits", small.entry)
     assert state_of("emnist-digits") == "to download"
-    own = small.entry.parts[0].images
+    own = small.entry.splits[0].images
     assert isinstance(own, ArchiveMember)
-    own.archive.fetch()
+    fetch(own.archive)
     assert state_of("emnist-digits") == "cached"
 
 

@@ -17,8 +17,7 @@ from pytest_httpserver import HTTPServer
 import mnist_zarr
 from mnist_zarr.builder import build
 from mnist_zarr.catalog import qmnist
-from mnist_zarr.catalog.download import RemoteFile
-from mnist_zarr.catalog.entries import BUNDLED_FILES, CATALOG, QMNIST
+from mnist_zarr.catalog.entries import BUNDLED_FILES, CATALOG, QMNIST, RemoteFile
 from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.cli import main
 from mnist_zarr.formats.idx import write_idx
@@ -58,18 +57,18 @@ def _downloads(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table[:, 0] = open_dataset("mnist").label
     table[:115, 2] = 2154
     table[:300, 1] = 4
-    parts = []
-    for part, rows in zip(QMNIST.parts, (table[:60_000], table[60_000:]), strict=True):
-        assert isinstance(part.labels, RemoteFile)
-        path = mirror / "qmnist" / part.labels.name
+    splits = []
+    for split, rows in zip(QMNIST.splits, (table[:60_000], table[60_000:]), strict=True):
+        assert isinstance(split.labels, RemoteFile)
+        path = mirror / "qmnist" / split.labels.name
         path.parent.mkdir(exist_ok=True, parents=True)
         write_idx(rows, path)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         labels = replace(
-            part.labels, mirrors=(), checksum=f"sha256:{sha256}", size=path.stat().st_size
+            split.labels, mirrors=(), checksum=f"sha256:{sha256}", size=path.stat().st_size
         )
-        parts.append(replace(part, labels=labels))
-    monkeypatch.setattr(qmnist, "QMNIST", replace(QMNIST, parts=tuple(parts)))
+        splits.append(replace(split, labels=labels))
+    monkeypatch.setattr(qmnist, "QMNIST", replace(QMNIST, splits=tuple(splits)))
 
 
 @pytest.fixture

@@ -10,21 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_lowercase, ascii_uppercase, digits
-from typing import Literal, Protocol
-
-from mnist_zarr.catalog.download import ArchiveMember, RemoteFile
+from typing import Literal
 
 BUNDLED_FILES = Path(__file__).parents[1] / "data"
-
-
-class DataFile(Protocol):
-    """A file of a data set, wherever it is kept."""
-
-    def is_here(self) -> bool:
-        """Whether the file can be had without a download."""
-
-    def fetch(self) -> Path:
-        """Return the path of the file, downloading it if need be."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +21,59 @@ class BundledFile:
 
     name: str
 
-    def is_here(self) -> bool:
-        """Whether the file can be had without a download: always."""
-        return True
 
-    def fetch(self) -> Path:
-        """Return the path of the file."""
-        return BUNDLED_FILES / self.name
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file on the web.
+
+    Attributes
+    ----------
+    dataset : str
+        The data set that it belongs to.
+    name : str
+        Its name.
+    mirrors : tuple of str
+        URLs, in the order in which they are tried.
+    checksum : str
+        As ``"md5:..."`` or ``"sha256:..."``.
+    size : int or None
+        Number of bytes, if known.
+    """
+
+    dataset: str
+    name: str
+    mirrors: tuple[str, ...]
+    checksum: str
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class ArchiveMember:
+    """A file inside a zip archive on the web.
+
+    Attributes
+    ----------
+    archive : RemoteFile
+        The archive.
+    member : str
+        The name inside the archive.
+    checksum : str
+        Of the member, as ``"md5:..."`` or ``"sha256:..."``.
+    """
+
+    archive: RemoteFile
+    member: str
+    checksum: str
+
+
+DataFile = BundledFile | RemoteFile | ArchiveMember
 
 
 @dataclass(frozen=True)
 class Split:
     """The images and labels of one split."""
 
-    split: str
+    name: str
     images: DataFile
     labels: DataFile
 
@@ -63,10 +90,10 @@ class CatalogEntry:
         A line that says what it is.
     publisher : str
         Who offers the files.
-    parts : tuple of Part
+    splits : tuple of Split
         Its splits, in the order in which they are concatenated.
     n_samples : int
-        How many samples all parts have together.
+        Number of samples in all splits together.
     class_names : tuple of str
         The name of each label, from ``first_label`` on.
     license : str
@@ -80,14 +107,17 @@ class CatalogEntry:
     first_label : int
         The lowest label.
     kind : {"idx", "idx transposed", "qmnist", "npz"}
-        How the files are to be read: IDX; IDX with rows and columns swapped;
-        IDX with QMNIST's table of labels; NumPy archives with one array.
+        How to read the files: as IDX; as IDX with rows and columns swapped; as
+        IDX with QMNIST's table of labels; as NumPy archives of one array.
+    image_sha256, label_sha256 : str or None
+        SHA-256 of all pixels and of all labels, as a store records them (see
+        :mod:`mnist_zarr.dataset.records`), where somebody has computed them.
     """
 
     name: str
     title: str
     publisher: str
-    parts: tuple[Split, ...]
+    splits: tuple[Split, ...]
     n_samples: int
     class_names: tuple[str, ...]
     license: str
@@ -96,11 +126,13 @@ class CatalogEntry:
     license_details: str = ""
     first_label: int = 0
     kind: Literal["idx", "idx transposed", "qmnist", "npz"] = "idx"
+    image_sha256: str | None = None
+    label_sha256: str | None = None
 
     @property
     def files(self) -> tuple[DataFile, ...]:
-        """All files: the images and labels of every part."""
-        return tuple(file for part in self.parts for file in (part.images, part.labels))
+        """All files: the images and labels of every split."""
+        return tuple(file for split in self.splits for file in (split.images, split.labels))
 
 
 def _splits(files: Sequence[DataFile]) -> tuple[Split, ...]:
@@ -209,7 +241,7 @@ MNIST = CatalogEntry(
     name="mnist",
     title="MNIST database of handwritten digits",
     publisher="Y. LeCun, C. Cortes, C. J. C. Burges",
-    parts=_splits(
+    splits=_splits(
         [
             BundledFile("train-images-idx3-ubyte.gz"),
             BundledFile("train-labels-idx1-ubyte.gz"),
@@ -229,12 +261,14 @@ MNIST = CatalogEntry(
         "Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: Gradient-based learning applied to document "
         "recognition. Proceedings of the IEEE 86(11), 2278-2324, 1998. doi:10.1109/5.726791"
     ),
+    image_sha256="5b92582eb909c82a9bfefcd44acbe9233be3eb5b419a44cf211022ad2bf4bf96",
+    label_sha256="671ff9d70b4811116d55c3dd479efa7a981e2e62753ef7a6d5c15fea81e63d27",
 )
 FASHION_MNIST = CatalogEntry(
     name="fashion-mnist",
     title="Fashion-MNIST: pictures of articles of clothing",
     publisher="github.com/zalandoresearch/fashion-mnist",
-    parts=_remote_splits("fashion-mnist"),
+    splits=_remote_splits("fashion-mnist"),
     n_samples=70_000,
     class_names=(
         "T-shirt/top",
@@ -267,7 +301,7 @@ KMNIST = CatalogEntry(
     name="kmnist",
     title="Kuzushiji-MNIST: ten hiragana in cursive script",
     publisher="codh.rois.ac.jp/kmnist",
-    parts=_remote_splits("kmnist"),
+    splits=_remote_splits("kmnist"),
     n_samples=70_000,
     class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
     license="CC BY-SA 4.0",
@@ -278,7 +312,7 @@ K49 = CatalogEntry(
     name="k49",
     title="Kuzushiji-49: 48 hiragana and the iteration mark in cursive script",
     publisher="codh.rois.ac.jp/kmnist",
-    parts=_remote_splits("k49"),
+    splits=_remote_splits("k49"),
     n_samples=270_912,
     # In the order of Unicode, as k49_classmap.csv lists them.
     class_names=(
@@ -297,7 +331,7 @@ QMNIST = CatalogEntry(
     name="qmnist",
     title="QMNIST: MNIST made anew from NIST's files, with 60,000 test digits and all writers",
     publisher="github.com/facebookresearch/qmnist",
-    parts=_remote_splits("qmnist"),
+    splits=_remote_splits("qmnist"),
     n_samples=120_000,
     class_names=tuple(digits),
     license="BSD 3-Clause",
@@ -315,7 +349,6 @@ EMNIST_ARCHIVE = RemoteFile(
     checksum="sha256:fb9bb67e33772a9cc0b895e4ecf36d2cf35be8b709693c3564cea2a019fcda8e",
     size=561_753_746,
 )
-# Nobody states checksums of the members emnist-mnist-*: that of the archive covers them.
 EMNIST_MD5 = {
     "balanced-train-images": "4041b0d6f15785d3fa35263901b5496b",
     "balanced-train-labels": "7a35cc7b2b7ee7671eddf028570fbd20",
@@ -337,6 +370,10 @@ EMNIST_MD5 = {
     "letters-train-labels": "c16de4f1848ddcdddd39ab65d2a7be52",
     "letters-test-images": "382093a19703f68edac6d01b8dfdfcad",
     "letters-test-labels": "d4108920cd86601ec7689a97f2de7f59",
+    "mnist-train-images": "3663598a39195d030895b6304abb5065",
+    "mnist-train-labels": "6c092f03c9bb63e678f80f8bc605fe37",
+    "mnist-test-images": "fb51b6430fc4dd67deaada1bf25d4524",
+    "mnist-test-labels": "ae7f6be798a9a5d5f2bd32e078a402dd",
 }
 # Fifteen small letters look like their capitals, so bymerge and balanced have them as one class.
 MERGED_CLASSES = digits + ascii_uppercase + "abdefghnqrt"
@@ -349,17 +386,13 @@ def _emnist_entry(
     for split in ("train", "test"):
         for role, ending in (("images", "idx3-ubyte.gz"), ("labels", "idx1-ubyte.gz")):
             key = f"{variant}-{split}-{role}"
-            md5 = EMNIST_MD5.get(key)
-            members.append(
-                ArchiveMember(
-                    EMNIST_ARCHIVE, f"gzip/emnist-{key}-{ending}", f"md5:{md5}" if md5 else None
-                )
-            )
+            member = f"gzip/emnist-{key}-{ending}"
+            members.append(ArchiveMember(EMNIST_ARCHIVE, member, f"md5:{EMNIST_MD5[key]}"))
     return CatalogEntry(
         name=f"emnist-{variant}",
         title=f"EMNIST {description}",
         publisher="nist.gov/itl/products-and-services/emnist-dataset",
-        parts=_splits(members),
+        splits=_splits(members),
         n_samples=n_samples,
         class_names=tuple(class_names),
         license="not stated",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from mnist_zarr.catalog.download import fetch, is_here
 from mnist_zarr.catalog.entries import CATALOG, BundledFile, CatalogEntry
 from mnist_zarr.catalog.qmnist import fetch_label_tables, label_coords
 from mnist_zarr.dataset.classes import class_attrs
@@ -109,7 +110,7 @@ def _where(entry: CatalogEntry) -> str:
     if all(isinstance(file, BundledFile) for file in entry.files):
         return "bundled"
     try:
-        return "cached" if all(file.is_here() for file in entry.files) else "to download"
+        return "cached" if all(map(is_here, entry.files)) else "to download"
     except MissingExtraError:
         return "to download"
 
@@ -158,6 +159,6 @@ _OPENERS: dict[str, Callable[[CatalogEntry, Any], xr.Dataset]] = {
 
 def _pairs(entry: CatalogEntry) -> list[IdxPair]:
     return [
-        IdxPair(str(part.images.fetch()), str(part.labels.fetch()), part.split)
-        for part in entry.parts
+        IdxPair(str(fetch(split.images)), str(fetch(split.labels)), split.name)
+        for split in entry.splits
     ]

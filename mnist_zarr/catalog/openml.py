@@ -15,7 +15,7 @@ import xarray as xr
 
 from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.classes import MAX_CLASSES, class_attrs
-from mnist_zarr.errors import DownloadError, MissingExtraError, SourceError
+from mnist_zarr.errors import DownloadError, SourceError, missing_extra
 
 # Numbers as categories break scikit-learn 1.9 with pandas 3.1 (scikit-learn#34892): let pandas
 # find the types itself.
@@ -86,9 +86,7 @@ def _fetch(name: str, version: int, data_home: str | os.PathLike[str] | None) ->
     try:
         from sklearn.datasets import fetch_openml
     except ImportError as error:
-        raise MissingExtraError(
-            "OpenML needs scikit-learn: pip install 'mnist-zarr[sklearn]'"
-        ) from error
+        raise missing_extra("OpenML needs scikit-learn", "sklearn") from error
     try:
         with warnings.catch_warnings():
             # Each of its retries warns; what matters comes as an error.

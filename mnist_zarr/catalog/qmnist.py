@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from mnist_zarr.catalog.download import fetch
 from mnist_zarr.catalog.entries import CATALOG, MNIST, QMNIST, CatalogEntry
 from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.classes import class_attrs
@@ -67,7 +68,7 @@ def join_writers(ds: xr.Dataset) -> xr.Dataset:
 
 def fetch_label_tables(entry: CatalogEntry) -> list[npt.NDArray[np.int32]]:
     """Return the label table of each part of QMNIST, shape (sample, 8)."""
-    return [read_label_table(part.labels.fetch()) for part in entry.parts]
+    return [read_label_table(fetch(split.labels)) for split in entry.splits]
 
 
 def read_label_table(path: Path) -> npt.NDArray[np.int32]:

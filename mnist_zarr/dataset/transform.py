@@ -18,7 +18,7 @@ from mnist_zarr.dataset.lazy import PIECE_VALUES, map_values
 from mnist_zarr.dataset.scaling import is_finite, scaling_of, unpack
 from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SPLIT, STRING_DTYPE, make_dataset
 from mnist_zarr.dataset.selection import select
-from mnist_zarr.errors import MissingExtraError, OptionError, SchemaError
+from mnist_zarr.errors import OptionError, SchemaError, missing_extra
 
 # A Dataset, a DataArray, a NumPy or a dask array: the result is of the same kind.
 T = TypeVar("T")
@@ -181,9 +181,7 @@ def stratified_split(
     try:
         from sklearn.model_selection import train_test_split
     except ImportError as error:
-        raise MissingExtraError(
-            "stratified_split needs scikit-learn: pip install 'mnist-zarr[sklearn]'"
-        ) from error
+        raise missing_extra("stratified_split needs scikit-learn", "sklearn") from error
     if LABEL not in ds.variables:
         raise SchemaError("stratified_split needs a coordinate 'label', which this Dataset has not")
     labels = ds[LABEL].values

@@ -26,6 +26,9 @@ class ByteSource(ABC):
         Number of decoded bytes where that is known without reading them.
     size_limit : int or None
         A number of bytes that the decoded file certainly does not exceed.
+    identity : str or None
+        What tells this version of the file from any other, where that is known:
+        of a gzip file or a member of an archive it is that of the file itself.
     seeks_cheaply : bool
         Whether any offset costs about the same (false for gzip and pipes).
     """
@@ -33,6 +36,7 @@ class ByteSource(ABC):
     name: str
     size: int | None
     size_limit: int | None
+    identity: str | None = None
     seeks_cheaply: bool
 
     @abstractmethod

@@ -8,12 +8,13 @@ from typing import Any, cast
 
 from zlib_ng import zlib_ng
 
-from mnist_zarr.errors import IdxFormatError
+from mnist_zarr.errors import FileFormatError
 from mnist_zarr.files.byte_source import READ_BYTES, ByteSource
 
 # The stubs of zlib-ng declare it as an instance.
 InflateError = cast(type[Exception], zlib_ng.error)
 GZIP_MAGIC = b"\x1f\x8b"
+FETCH_BYTES, INFLATE_BYTES = 1 << 19, 1 << 16
 # One symbol of deflate is at least one bit and gives at most 258 bytes, a
 # match needs two symbols: 258 bytes from two bits (RFC 1951, section 3.2.5).
 MAX_DEFLATE_RATIO = 1032
@@ -24,13 +25,12 @@ class _GzipCursor:
     """How far the decompression has come; copied to make a checkpoint."""
 
     offset: int  # of the next decoded byte
-    raw_offset: int  # of the next encoded byte that was not fetched
-    pending: bytes  # fetched, but not decoded
+    raw_offset: int  # of the next encoded byte
     inflate: Any  # a zlib decompressobj, or None between two gzip members
 
     def copy(self) -> _GzipCursor:
         inflate = None if self.inflate is None else self.inflate.copy()
-        return _GzipCursor(self.offset, self.raw_offset, self.pending, inflate)
+        return _GzipCursor(self.offset, self.raw_offset, inflate)
 
 
 class GzipSource(ByteSource):
@@ -38,8 +38,8 @@ class GzipSource(ByteSource):
 
     Decoding is sequential. A read that goes on where the last one ended costs
     nothing extra; going back starts from one of at most ``MAX_CHECKPOINTS``
-    remembered states of the decompressor (some 40 kB each), so that reading
-    out of order costs at most a small part of the file again.
+    states of the decompressor that are kept (some 40 kB each), so that reading
+    out of order decodes only a small part of the file again.
     """
 
     MAX_CHECKPOINTS = 64
@@ -51,6 +51,7 @@ class GzipSource(ByteSource):
 
     def __init__(self, encoded: ByteSource) -> None:
         self.name = encoded.name
+        self.identity = encoded.identity
         self.size = None
         self.size_limit = None if encoded.size is None else encoded.size * MAX_DEFLATE_RATIO
         self._encoded = encoded
@@ -58,14 +59,15 @@ class GzipSource(ByteSource):
 
     def _restart(self) -> None:
         self._lock = threading.Lock()
-        self._cursor = _GzipCursor(0, 0, b"", None)
+        self._cursor = _GzipCursor(0, 0, None)
+        self._fetched, self._fetched_at = b"", 0  # encoded bytes, and their offset
         self._spacing = self.FIRST_SPACING_BYTES
         self._checkpoints = [self._cursor.copy()]
         self._head: bytes | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A decompressor cannot travel to another process: start anew there.
-        kept = ("name", "size", "size_limit", "_encoded")
+        kept = ("name", "identity", "size", "size_limit", "_encoded")
         return {name: self.__dict__[name] for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -109,45 +111,50 @@ class GzipSource(ByteSource):
     def _decode(self, max_bytes: int) -> bytes:
         """Decode between 1 and ``max_bytes`` bytes; none at the end of the file."""
         cursor = self._cursor
-        while True:
-            if not cursor.pending:
-                cursor.pending = bytes(self._encoded.read(cursor.raw_offset, READ_BYTES // 4))
-                cursor.raw_offset += len(cursor.pending)
-            if not cursor.pending:
-                if cursor.inflate is None:
-                    return b""
-                raise IdxFormatError(
-                    f"{self.name}: the {self.ENCODING} data end at byte {cursor.raw_offset}, "
-                    f"in the middle of a {self.ENCODING} member, after {cursor.offset} decoded "
-                    "bytes; "
-                    "the file is truncated: fetch it again"
-                )
+        while piece := self._next_encoded():
             if cursor.inflate is None:
-                cursor.pending = cursor.pending.lstrip(b"\0")  # padding is allowed
-                if not cursor.pending:
+                if padding := len(piece) - len(piece.lstrip(b"\0")):
+                    cursor.raw_offset += padding
                     continue
                 cursor.inflate = zlib_ng.decompressobj(wbits=31)
-            data = self._inflate(cursor, max_bytes)
-            if data:
+            if data := self._inflate(piece, max_bytes):
                 cursor.offset += len(data)
                 self._remember()
                 return data
+        if cursor.inflate is not None:
+            raise FileFormatError(
+                f"{self.name}: the {self.ENCODING} data end at byte {cursor.raw_offset}, in the "
+                f"middle of a {self.ENCODING} member, after {cursor.offset} decoded bytes; the "
+                "file is truncated: fetch it again"
+            )
+        return b""
 
-    def _inflate(self, cursor: _GzipCursor, max_bytes: int) -> bytes:
-        here = cursor.raw_offset - len(cursor.pending)
+    def _next_encoded(self) -> bytes:
+        """Return some of the encoded bytes that come next; none at the end of the file."""
+        start = self._cursor.raw_offset - self._fetched_at
+        if not 0 <= start < len(self._fetched):
+            # To open a file takes its head only.
+            count = FETCH_BYTES if self._fetched else INFLATE_BYTES
+            self._fetched_at, start = self._cursor.raw_offset, 0
+            self._fetched = bytes(self._encoded.read(self._fetched_at, count))
+        # A few at a time: those that a step does not need are copied.
+        return self._fetched[start : start + INFLATE_BYTES]
+
+    def _inflate(self, piece: bytes, max_bytes: int) -> bytes:
+        cursor = self._cursor
         try:
-            data = cast(bytes, cursor.inflate.decompress(cursor.pending, max_bytes))
+            data = cast(bytes, cursor.inflate.decompress(piece, max_bytes))
         except InflateError as error:
             reason = str(error).rpartition(": ")[2]
-            raise IdxFormatError(
-                f"{self.name}: damaged {self.ENCODING} data at or after byte {here} ({reason}), "
-                f"after {cursor.offset} decoded bytes; fetch the file again"
+            raise FileFormatError(
+                f"{self.name}: damaged {self.ENCODING} data at or after byte {cursor.raw_offset} "
+                f"({reason}), after {cursor.offset} decoded bytes; fetch the file again"
             ) from error
-        if cursor.inflate.eof:
-            cursor.pending = cursor.inflate.unused_data
+        is_at_end = cursor.inflate.eof
+        rest = cursor.inflate.unused_data if is_at_end else cursor.inflate.unconsumed_tail
+        cursor.raw_offset += len(piece) - len(rest)
+        if is_at_end:
             cursor.inflate = None
-        else:
-            cursor.pending = cursor.inflate.unconsumed_tail
         return data
 
     def _remember(self) -> None:

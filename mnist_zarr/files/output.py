@@ -13,24 +13,42 @@ from typing import BinaryIO
 
 from fsspec.core import url_to_fs
 
-from mnist_zarr.errors import OptionError, OutputError, TargetExistsError
-from mnist_zarr.files.failures import name_failures, wrap_os_errors
-from mnist_zarr.files.urls import is_url
+from mnist_zarr.errors import (
+    MnistZarrError,
+    OptionError,
+    OutputError,
+    TargetExistsError,
+    already_exists,
+)
+from mnist_zarr.files.urls import is_url, name_failures
+
+
+@contextlib.contextmanager
+def wrap_os_errors(name: str, what: str, kind: type[MnistZarrError]) -> Iterator[None]:
+    """Turn an error of the operating system, such as a full disk, into one of ours."""
+    try:
+        yield
+    except MnistZarrError:
+        raise
+    except OSError as error:
+        raise kind(f"{name}: was not {what}: {error}") from error
 
 
 @contextlib.contextmanager
 def create_file(target: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[BinaryIO]:
     """Open a new file that appears under its name only when it is complete.
 
-    A local file is written beside its place and then moved there; an object of
-    an object store appears at its closing in any case.
+    A local file is written beside its place and then moved there; an object
+    store shows an object only once it is closed.
 
     Raises
     ------
     TargetExistsError
-        If there is such a file and ``overwrite`` is false.
+        If the file exists and ``overwrite`` is false.
     OutputError
         If it cannot be written.
+    MissingExtraError
+        If the package that knows the URL is not installed.
     """
     name = os.fspath(target)
     with wrap_os_errors(name, "written", OutputError):
@@ -38,19 +56,18 @@ def create_file(target: str | os.PathLike[str], *, overwrite: bool = False) -> I
 
 
 def _create_file(name: str, overwrite: bool) -> Iterator[BinaryIO]:
-    exists = _exists(name)
     if is_url(name):
         with name_failures(name, "written", OutputError, OutputError):
             fs, path = url_to_fs(name)
             if not overwrite and fs.exists(path):
-                raise exists
+                raise already_exists(name)
         # In a transaction the object appears at the end, and not at all upon an error.
         with fs.transaction, fs.open(path, "wb") as file:
             yield file
         return
     place = Path(name)
     if not overwrite and place.exists():
-        raise exists
+        raise already_exists(name)
     beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
     try:
         with open(beside, "xb") as file:
@@ -58,7 +75,7 @@ def _create_file(name: str, overwrite: bool) -> Iterator[BinaryIO]:
         if overwrite:
             os.replace(beside, place)
         else:
-            _move_if_absent(beside, place, exists)
+            _move_if_absent(beside, place)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -67,20 +84,20 @@ def _create_file(name: str, overwrite: bool) -> Iterator[BinaryIO]:
 def create_files(
     folder: str | os.PathLike[str], names: Sequence[str], *, overwrite: bool = False
 ) -> Iterator[Path]:
-    """Create several files of a local folder, which appear together or not at all.
+    """Create several files in a local folder, which appear together or not at all.
 
     Yields
     ------
     pathlib.Path
-        A hidden folder to write the files into, by their names.
+        A hidden folder to write the files of these names into.
 
     Raises
     ------
     OptionError
         If the folder is a URL.
     TargetExistsError
-        If one of the files exists and ``overwrite`` is false, or the folder is
-        a file.
+        If one of the files exists and ``overwrite`` is false, or there is a
+        file in place of the folder.
     OutputError
         If they cannot be written.
     """
@@ -95,7 +112,7 @@ def _create_files(place: Path, names: Sequence[str], overwrite: bool) -> Iterato
         raise TargetExistsError(f"{place}: is a file; expected a folder, or nothing")
     for name in names:
         if os.path.lexists(place / name) and not overwrite:
-            raise _exists(place / name)
+            raise already_exists(place / name)
     is_new = not place.exists()
     place.mkdir(parents=True, exist_ok=True)
     hidden = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=place))
@@ -107,7 +124,7 @@ def _create_files(place: Path, names: Sequence[str], overwrite: bool) -> Iterato
     finally:
         shutil.rmtree(hidden)
         if is_new:
-            with contextlib.suppress(OSError):  # it has files in it
+            with contextlib.suppress(OSError):  # not empty
                 place.rmdir()
 
 
@@ -117,21 +134,17 @@ def _move_all(hidden: Path, place: Path, names: Sequence[str], overwrite: bool) 
             if overwrite and os.path.lexists(place / name):
                 (place / name).rename(hidden / "old" / name)
                 undo.callback((hidden / "old" / name).rename, place / name)
-            _move_if_absent(hidden / "new" / name, place / name, _exists(place / name))
+            _move_if_absent(hidden / "new" / name, place / name)
             undo.callback((place / name).unlink)
         undo.pop_all()
 
 
-def _exists(place: str | Path) -> TargetExistsError:
-    return TargetExistsError(f"{place}: exists already; give overwrite=True to replace it")
-
-
-def _move_if_absent(beside: Path, place: Path, exists: TargetExistsError) -> None:
+def _move_if_absent(beside: Path, place: Path) -> None:
     try:
-        os.link(beside, place)  # unlike a rename it fails where something is
+        os.link(beside, place)  # unlike a rename, fails if the name is taken
     except FileExistsError as error:
-        raise exists from error
+        raise already_exists(place) from error
     except OSError:  # a file system without hard links
         if place.exists():
-            raise exists from None
+            raise already_exists(place) from None
         os.replace(beside, place)

@@ -11,17 +11,17 @@ import os
 import tempfile
 import threading
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import fsspec
 from fsspec.core import url_to_fs
 
-from mnist_zarr.errors import IdxFormatError, SourceError, SourceNotFoundError
+from mnist_zarr.errors import FileFormatError, SourceError, SourceNotFoundError
 from mnist_zarr.files.byte_source import READ_BYTES, ByteSource
-from mnist_zarr.files.failures import name_failures
 from mnist_zarr.files.gzip_source import GZIP_MAGIC, GzipSource
-from mnist_zarr.files.urls import is_url
+from mnist_zarr.files.urls import identity_of, is_url, name_failures
 
 PathOrFile = str | os.PathLike[str] | BinaryIO
 
@@ -35,7 +35,7 @@ def describe(source: PathOrFile) -> str:
 
 
 class LocalSource(ByteSource):
-    """A file of the local file system, opened anew for every read."""
+    """One version of a file of the local file system, opened anew for every read."""
 
     seeks_cheaply = True
 
@@ -45,21 +45,18 @@ class LocalSource(ByteSource):
         self._path = os.path.abspath(self.name)
         try:
             with open(self._path, "rb") as file:
-                self._identity = _identity(file)
+                self.identity = _identity_of_open(file)
+                self.size = self.size_limit = os.fstat(file.fileno()).st_size
         except FileNotFoundError as error:
             raise SourceNotFoundError(f"{self.name}: there is no such file") from error
         except IsADirectoryError as error:
-            raise IdxFormatError(f"{self.name}: expected an IDX file, got a folder") from error
-        self.size = self.size_limit = self._identity[0]
+            raise SourceError(f"{self.name}: expected a file, got a folder") from error
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         try:
             with open(self._path, "rb", buffering=0) as file:
-                if _identity(file) != self._identity:
-                    raise IdxFormatError(
-                        f"{self.name}: the file was changed while it was being read; "
-                        "open it again when nothing writes to it"
-                    )
+                if _identity_of_open(file) != self.identity:
+                    raise _changed(self.name)
                 file.seek(offset)
                 return _fill(file, buffer)
         except FileNotFoundError as error:
@@ -69,21 +66,40 @@ class LocalSource(ByteSource):
 
 
 class RemoteSource(ByteSource):
-    """A file behind an fsspec URL, read by byte ranges."""
+    """One version of a file behind an fsspec URL, read by byte ranges.
+
+    Every read is followed by a request for the identity of the file: as an old
+    version never comes back, the bytes are those of the version that was
+    opened if that is still there afterwards.
+
+    Parameters
+    ----------
+    url : str
+        The URL.
+    storage_options : dict, optional
+        Passed to its file system.
+    identity : str, optional
+        The version to read; by default the present one.
+    """
 
     seeks_cheaply = True
 
-    def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, url: str, storage_options: dict[str, Any] | None = None, identity: str | None = None
+    ) -> None:
         self.name = url
         self._storage_options = storage_options
-        with self._failures_named("opened"):
+        with self._name_failures("opened"):
             try:
                 self._fs, self._path = url_to_fs(url, **(storage_options or {}))
-                info = self._fs.info(self._path)
+                info = self._info()
             except FileNotFoundError as error:
                 raise SourceNotFoundError(f"{url}: there is no such file") from error
             except ValueError as error:  # unknown protocol
                 raise SourceNotFoundError(f"{url}: cannot be opened: {error}") from error
+        self.identity = identity_of(info)
+        if identity not in (None, self.identity):
+            raise _changed(url)
         self.size = self.size_limit = info.get("size")
         self._local_copy: LocalSource | None = None
         is_http = "http" in self._fs.protocol or "https" in self._fs.protocol
@@ -91,13 +107,11 @@ class RemoteSource(ByteSource):
             # Without byte ranges every read would send the whole file again.
             self._local_copy = LocalSource(_temporary_copy(self, self._fs, self._path))
             self.size = self.size_limit = self._local_copy.size
-
-    def _failures_named(self, what: str) -> contextlib.AbstractContextManager[None]:
-        return name_failures(self.name, what, SourceError, SourceNotFoundError)
+            self._check_unchanged()
 
     def __reduce__(self) -> tuple[type[RemoteSource], tuple[Any, ...]]:
         # Another machine does not see a local copy: it makes its own.
-        return RemoteSource, (self.name, self._storage_options)
+        return RemoteSource, (self.name, self._storage_options, self.identity)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         if self._local_copy is not None:
@@ -107,15 +121,28 @@ class RemoteSource(ByteSource):
             stop = min(stop, self.size)
         if stop <= offset:
             return 0
-        with self._failures_named("read"):
+        with self._name_failures("read"):
             data = self._fs.cat_file(self._path, start=offset, end=stop)
+            self._check_unchanged()
         if len(data) > len(buffer):
-            raise IdxFormatError(
+            raise SourceError(
                 f"{self.name}: asked for bytes {offset} to {stop}, got {len(data)} bytes; "
                 f"the server ignores byte ranges: open 'simplecache::{self.name}'"
             )
         buffer[: len(data)] = data
         return len(data)
+
+    def _check_unchanged(self) -> None:
+        if identity_of(self._info()) != self.identity:
+            raise _changed(self.name)
+
+    def _info(self) -> Mapping[str, Any]:
+        self._fs.invalidate_cache(self._path)  # an earlier listing may be out of date
+        info: Mapping[str, Any] = self._fs.info(self._path)
+        return info
+
+    def _name_failures(self, what: str) -> contextlib.AbstractContextManager[None]:
+        return name_failures(self.name, what, SourceError, SourceNotFoundError)
 
 
 class FileObjectSource(ByteSource):
@@ -127,7 +154,7 @@ class FileObjectSource(ByteSource):
 
     def __init__(self, file: BinaryIO) -> None:
         if isinstance(cast(object, file), io.TextIOBase):
-            raise IdxFormatError(f"{describe(file)}: opened as text; open it in mode 'rb'")
+            raise SourceError(f"{describe(file)}: opened as text; open it in mode 'rb'")
         if not hasattr(cast(object, file), "readinto"):
             raise SourceError(
                 f"expected a path, a URL or an open binary file, got {type(file).__name__}"
@@ -140,6 +167,7 @@ class FileObjectSource(ByteSource):
         if self.seeks_cheaply:
             self._start = file.tell()
             self.size = self.size_limit = max(file.seek(0, io.SEEK_END) - self._start, 0)
+            self.identity = f"size {self.size}"
             file.seek(self._start)
         else:
             self._position = 0
@@ -163,7 +191,7 @@ class FileObjectSource(ByteSource):
         if got == len(buffer):
             return got
         if offset + got < self._position:
-            raise IdxFormatError(
+            raise SourceError(
                 f"{self.name}: cannot go back to byte {offset} of a file that cannot seek; "
                 "save it to disk first"
             )
@@ -191,7 +219,7 @@ def open_bytes(source: PathOrFile, *, storage_options: dict[str, Any] | None = N
     ------
     SourceNotFoundError
         If there is no such file.
-    IdxFormatError
+    FileFormatError
         If it is gzip inside gzip.
     """
     encoded: ByteSource
@@ -205,7 +233,7 @@ def open_bytes(source: PathOrFile, *, storage_options: dict[str, Any] | None = N
         return encoded
     decoded = GzipSource(encoded)
     if decoded.read(0, 2) == GZIP_MAGIC:
-        raise IdxFormatError(
+        raise FileFormatError(
             f"{encoded.name}: byte 0 of the gunzipped data: gzip inside gzip; "
             "the file was compressed twice: gunzip it once"
         )
@@ -222,9 +250,17 @@ def _fill(file: Any, buffer: memoryview) -> int:
     return filled
 
 
-def _identity(file: BinaryIO | io.RawIOBase) -> tuple[int, int]:
+def _identity_of_open(file: BinaryIO | io.RawIOBase) -> str:
+    # Not its inode: workers of a cluster may have copies of their own, with the same times.
     status = os.fstat(file.fileno())
-    return status.st_size, status.st_mtime_ns
+    return f"mtime {status.st_mtime_ns} ns, size {status.st_size}"
+
+
+def _changed(name: str) -> SourceError:
+    return SourceError(
+        f"{name}: the file was changed while it was being read; open it again when nothing "
+        "writes to it"
+    )
 
 
 def _sends_ranges(fs: fsspec.AbstractFileSystem, url: str) -> bool:

@@ -1,6 +1,19 @@
-"""Addresses of files: URLs of fsspec, and their protocols."""
+"""URLs of fsspec: their protocols, versions of what they lead to, and failures as our errors."""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from mnist_zarr.errors import (
+    MissingExtraError,
+    MnistZarrError,
+    StoreError,
+    StoreNotFoundError,
+    missing_extra,
+)
 
 EXTRA_OF_PROTOCOL = {
     **dict.fromkeys(("s3", "s3a"), "s3"),
@@ -18,3 +31,72 @@ def is_url(path: object) -> bool:
 def protocol_of(url: str) -> str:
     """Return what stands before ``://``, of the last file system in a chain of them."""
     return url.rpartition("::")[2].partition("://")[0]
+
+
+# What file systems call the version of an object (Google Cloud Storage; S3 and web servers; Azure;
+# GitHub), or else the time of its last change (S3; web servers; Azure; local and SFTP; memory).
+VERSION_NAMES = ("generation", "ETag", "etag", "sha")
+TIME_NAMES = ("LastModified", "Last-Modified", "last_modified", "mtime", "created")
+
+
+def identity_of(info: Mapping[str, Any]) -> str:
+    """Return what tells this version of a file or object from any other, as far as is known.
+
+    Parameters
+    ----------
+    info : mapping
+        What ``info`` of an fsspec file system says of it, or ``ls``, which gives the
+        same identity. Call ``invalidate_cache`` first: both may be out of date.
+
+    Examples
+    --------
+    >>> identity_of({"name": "bucket/x", "size": 9, "ETag": '"a1b2"', "LastModified": "today"})
+    'ETag "a1b2", size 9'
+    """
+    known = [name for name in (*VERSION_NAMES, *TIME_NAMES) if info.get(name)]
+    said = {name: info[name] for name in (*known[:1], "size") if name in info}
+    # In memory, a listing has seconds where `info` has a datetime.
+    return ", ".join(
+        f"{name} {value.timestamp() if isinstance(value, datetime) else value}"
+        for name, value in said.items()
+    )
+
+
+@contextlib.contextmanager
+def name_failures(
+    place: str,
+    what: str,
+    kind: type[MnistZarrError] = StoreError,
+    kind_if_absent: type[MnistZarrError] = StoreNotFoundError,
+) -> Iterator[None]:
+    """Turn whatever a file system raises into one of our errors, which names the place.
+
+    Parameters
+    ----------
+    place : str
+        The URL.
+    what : str
+        What cannot be done: ``"read"``, ``"written"``.
+    kind, kind_if_absent : type
+        The error, and the error if there is nothing at the place.
+    """
+    try:
+        yield
+    except MnistZarrError:
+        raise
+    except ImportError as error:
+        need = f"{place}: needs a package that is missing"
+        if extra := EXTRA_OF_PROTOCOL.get(protocol_of(place)):
+            raise missing_extra(need, extra) from error
+        raise MissingExtraError(f"{need}: {error}") from error
+    except FileNotFoundError as error:
+        reason = _first_line(error)
+        if place.startswith(reason) and error.__cause__:  # fsspec puts a server's answer there
+            reason = _first_line(error.__cause__)
+        raise kind_if_absent(f"{place}: cannot be {what}: {reason}") from error
+    except Exception as error:  # every file system has errors of its own
+        raise kind(f"{place}: cannot be {what}: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

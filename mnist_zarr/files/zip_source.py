@@ -14,7 +14,7 @@ from typing import Any
 
 from zlib_ng import zlib_ng
 
-from mnist_zarr.errors import NpzFormatError
+from mnist_zarr.errors import FileFormatError, SourceError
 from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.gzip_source import MAX_DEFLATE_RATIO, GzipSource
 
@@ -34,12 +34,12 @@ def zip_members(archive: ByteSource) -> dict[str, ByteSource]:
 
     Raises
     ------
-    NpzFormatError
+    FileFormatError
         If it is not a whole zip archive, or a member is encrypted or
         compressed in another way.
     """
     if archive.size is None:
-        raise NpzFormatError(
+        raise SourceError(
             f"{archive.name}: a zip archive has its directory at the end, which cannot be reached "
             "here; save it to disk (and gunzip it) first"
         )
@@ -47,7 +47,7 @@ def zip_members(archive: ByteSource) -> dict[str, ByteSource]:
         with zipfile.ZipFile(io.BufferedReader(_SourceFile(archive))) as directory:
             infos, directory_offset = directory.infolist(), directory.start_dir
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
-        raise NpzFormatError(
+        raise FileFormatError(
             f"{archive.name}: not a whole zip archive ({error}); if it was downloaded, fetch it "
             "again"
         ) from error
@@ -55,7 +55,7 @@ def zip_members(archive: ByteSource) -> dict[str, ByteSource]:
     members: dict[str, ByteSource] = {}
     for info in infos:
         if info.filename in members:
-            raise NpzFormatError(
+            raise FileFormatError(
                 f"{archive.name}: {info.filename}: there are two members of this name; expected one"
             )
         if not info.filename.endswith("/"):
@@ -70,7 +70,7 @@ def _check_places(name: str, infos: list[zipfile.ZipInfo], directory_offset: int
     for info, end in zip(ordered, ends, strict=False):
         least_end = info.header_offset + LOCAL_HEADER_BYTES + info.compress_size
         if info.header_offset < 0 or least_end > end:
-            raise NpzFormatError(
+            raise FileFormatError(
                 f"{name}: {info.filename}: the directory of the archive says bytes "
                 f"{info.header_offset:,} to {least_end:,} or more, but other contents begin at "
                 f"byte {end:,}; the directory is damaged"
@@ -80,17 +80,17 @@ def _check_places(name: str, infos: list[zipfile.ZipInfo], directory_offset: int
 def _member(archive: ByteSource, info: zipfile.ZipInfo) -> ByteSource:
     name = f"{archive.name}: {info.filename}"
     if info.flag_bits & UNREADABLE_FLAGS:
-        raise NpzFormatError(f"{name}: encrypted or a patch; expected a member that can be read")
+        raise FileFormatError(f"{name}: encrypted or a patch; expected a member that can be read")
     if info.compress_type == zipfile.ZIP_STORED:
         if info.file_size != info.compress_size:
-            raise NpzFormatError(
+            raise FileFormatError(
                 f"{name}: stored as it is, {info.file_size:,} bytes in {info.compress_size:,}; "
                 "the directory of the archive is damaged"
             )
         return _StoredMember(archive, info)
     if info.compress_type == zipfile.ZIP_DEFLATED:
         return _DeflatedMember(archive, info)
-    raise NpzFormatError(
+    raise FileFormatError(
         f"{name}: zip compression method {info.compress_type}; expected 0 (stored) or 8 (deflated)"
     )
 
@@ -99,7 +99,7 @@ def _data_offset(archive: ByteSource, info: zipfile.ZipInfo) -> int:
     """Return where the data of a member begin, behind its local header."""
     header = archive.read(info.header_offset, LOCAL_HEADER_BYTES)
     if len(header) < LOCAL_HEADER_BYTES or header[:4] != ZIP_MAGIC:
-        raise NpzFormatError(
+        raise FileFormatError(
             f"{archive.name}: byte {info.header_offset}: expected the local header of "
             f"{info.filename!r}, got {header[:4].hex(' ')}; the file is damaged"
         )
@@ -116,6 +116,7 @@ class _StoredMember(ByteSource):
 
     def __init__(self, archive: ByteSource, info: zipfile.ZipInfo) -> None:
         self.name = f"{archive.name}: {info.filename}"
+        self.identity = archive.identity
         self.size = self.size_limit = self._size = info.file_size
         self.seeks_cheaply = archive.seeks_cheaply
         self._archive = archive
@@ -147,7 +148,7 @@ class _StoredMember(ByteSource):
                 self._crc = zlib_ng.crc32(new, self._crc)
                 self._bytes_in_order = offset + got
                 if self._bytes_in_order == self._size and self._crc != self._expected_crc:
-                    raise NpzFormatError(
+                    raise FileFormatError(
                         f"{self.name}: checksum (CRC-32) {self._crc:08x}, expected "
                         f"{self._expected_crc:08x}: the data are damaged; fetch the file again"
                     )
@@ -163,7 +164,7 @@ class _DeflatedMember(GzipSource):
         super().__init__(_GzipFrame(archive, info))
         self.size = self.size_limit = info.file_size
         if info.file_size > info.compress_size * MAX_DEFLATE_RATIO:
-            raise NpzFormatError(
+            raise FileFormatError(
                 f"{self.name}: {info.compress_size:,} deflated bytes cannot hold "
                 f"{info.file_size:,}; the directory of the archive is damaged"
             )
@@ -181,6 +182,7 @@ class _GzipFrame(ByteSource):
 
     def __init__(self, archive: ByteSource, info: zipfile.ZipInfo) -> None:
         self.name = f"{archive.name}: {info.filename}"
+        self.identity = archive.identity
         self.seeks_cheaply = archive.seeks_cheaply
         self._archive = archive
         self._trailer = struct.pack("<II", info.CRC, info.file_size % 2**32)

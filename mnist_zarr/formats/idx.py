@@ -213,6 +213,11 @@ class IdxFile:
         """Type of the elements, in native byte order."""
         return self.header.dtype
 
+    @property
+    def identity(self) -> str | None:
+        """What tells this version of the file from any other, as far as that is known."""
+        return self._bytes.identity
+
     def sha256(self) -> str:
         """Return the SHA-256 of the file as stored (gzip or raw), in hexadecimal digits."""
         return self._bytes.sha256()

@@ -5,17 +5,15 @@ Format: NEP 1, and https://numpy.org/doc/stable/reference/generated/numpy.lib.fo
 
 from __future__ import annotations
 
-import contextlib
 import io
 import math
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mnist_zarr.errors import IdxFormatError, NpzFormatError
+from mnist_zarr.errors import NpzFormatError
 from mnist_zarr.files.byte_source import ByteSource
 
 # numpy reads no longer headers of files that it does not trust.
@@ -59,8 +57,7 @@ class NpyFile:
         self._bytes = source
         self.name = source.name
         self.seeks_cheaply = source.seeks_cheaply
-        with _as_npz_error():
-            head = bytes(source.read(0, MAX_HEADER_BYTES))
+        head = bytes(source.read(0, MAX_HEADER_BYTES))
         self.shape, fortran_order, self._stored_dtype, self._header_bytes = _parse(head, self.name)
         if self._stored_dtype.hasobject:
             raise NpzFormatError(
@@ -105,14 +102,13 @@ class NpyFile:
         offset = self._header_bytes + start * sample_bytes
         count = (stop - start) * sample_bytes
         data: bytearray | npt.NDArray[np.uint8]
-        with _as_npz_error():
-            if self.seeks_cheaply:  # stored as it is: the bytes are there
-                data = np.empty(count, np.uint8)
-                data = data[: self._bytes.read_into(offset, data.data)]
-            else:  # the length is a claim: memory grows with what can be inflated
-                data = self._bytes.read(offset, count)
-            # One byte past the end: this also checks the checksum.
-            is_longer = offset + len(data) == self._end and self._bytes.read(self._end, 1)
+        if self.seeks_cheaply:  # stored as it is: the bytes are there
+            data = np.empty(count, np.uint8)
+            data = data[: self._bytes.read_into(offset, data.data)]
+        else:  # the length is a claim: memory grows with what can be inflated
+            data = self._bytes.read(offset, count)
+        # One byte past the end: this also checks the checksum.
+        is_longer = offset + len(data) == self._end and self._bytes.read(self._end, 1)
         if len(data) < count or is_longer:
             found = "more" if is_longer else f"{offset + len(data):,}"
             raise NpzFormatError(
@@ -121,15 +117,6 @@ class NpyFile:
             )
         array = np.frombuffer(data, self._stored_dtype).reshape(stop - start, *self.shape[1:])
         return array.astype(self.dtype, copy=False)
-
-
-@contextlib.contextmanager
-def _as_npz_error() -> Iterator[None]:
-    """Turn the error of sources of bytes, which were made for IDX files, into ours."""
-    try:
-        yield
-    except IdxFormatError as error:
-        raise NpzFormatError(str(error)) from error
 
 
 def _parse(head: bytes, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:

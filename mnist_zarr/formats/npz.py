@@ -141,8 +141,6 @@ class _Archive:
     """The arrays of an .npz archive by name."""
 
     def __init__(self, source: PathOrFile, storage_options: dict[str, Any] | None) -> None:
-        if isinstance(source, str | os.PathLike) and os.path.isdir(source):
-            raise NpzFormatError(f"{os.fspath(source)}: expected an .npz archive, got a folder")
         self.bytes: ByteSource = open_bytes(source, storage_options=storage_options)
         self.name = self.bytes.name
         self._members = {

@@ -13,7 +13,7 @@ from zarr.abc.store import Store
 from zarr.buffer import default_buffer_prototype
 
 from mnist_zarr.errors import StoreError, StoreNotFoundError
-from mnist_zarr.files.failures import name_failures
+from mnist_zarr.files.urls import name_failures
 from mnist_zarr.hosting.cors import cors_rule
 from mnist_zarr.hosting.croissant import CARD, StoredObject, make_card
 from mnist_zarr.stores.keys import (

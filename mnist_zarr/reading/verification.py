@@ -18,6 +18,7 @@ import zarr
 from zarr.abc.store import Store
 from zarr.buffer import default_buffer_prototype
 
+from mnist_zarr.catalog.download import is_here
 from mnist_zarr.catalog.entries import CATALOG
 from mnist_zarr.catalog.opening import open_entry
 from mnist_zarr.dataset.blocks import iter_blocks_at
@@ -350,10 +351,10 @@ def _compare_with_catalog(
     if entry is None:
         return
     try:
-        is_here = all(file.is_here() for file in entry.files)
+        is_complete = all(map(is_here, entry.files))
     except MissingExtraError:
-        is_here = False
-    if not is_here:
+        is_complete = False
+    if not is_complete:
         report.unchecked.append(f"the files of {entry.name!r}, which are not on this machine")
         return
     source = open_entry(entry)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator, Hashable, Mapping
+from collections.abc import AsyncIterator, Hashable
 from typing import Any, cast
 
 from zarr.abc.buffer import Buffer, BufferPrototype
@@ -21,8 +21,7 @@ from zarr.abc.store import ByteRequest
 from zarr.storage import FsspecStore
 
 from mnist_zarr.errors import StoreError
-from mnist_zarr.files.failures import name_failures
-from mnist_zarr.files.urls import EXTRA_OF_PROTOCOL, protocol_of
+from mnist_zarr.files.urls import EXTRA_OF_PROTOCOL, identity_of, name_failures, protocol_of
 from mnist_zarr.stores.keys import is_document, reads_as
 
 # What a file system raises of an object that is not there; zarr-python has these three too.
@@ -32,11 +31,6 @@ ALLOWED_EXCEPTIONS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 # publishes promises that the address never gets other content.
 REVALIDATED = "public, no-cache"
 IMMUTABLE = "public, max-age=31536000, immutable"
-# What file systems say of an object that another version of it does not share.
-VERSION_NAMES = (
-    *("ETag", "etag", "generation", "VersionId", "version_id", "content_md5"),
-    *("LastModified", "last_modified", "mtime", "updated", "created", "size"),
-)
 MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
 
 
@@ -122,7 +116,7 @@ class BucketStore(FsspecStore):
         self.fs.invalidate_cache()
         with self._reported("read", key):
             try:
-                return _version(await self.fs._info(f"{self.path}/{key}"))
+                return identity_of(await self.fs._info(f"{self.path}/{key}"))
             except FileNotFoundError:
                 return None
 
@@ -165,10 +159,6 @@ def identity_of_object(fs: Any, path: str) -> Hashable | None:
     """Return what tells this version of an object from any other; None if it is not there."""
     fs.invalidate_cache()
     try:
-        return _version(fs.info(path))
+        return identity_of(fs.info(path))
     except FileNotFoundError:
         return None
-
-
-def _version(info: Mapping[str, Any]) -> Hashable:
-    return tuple(str(info[name]) for name in VERSION_NAMES if info.get(name))

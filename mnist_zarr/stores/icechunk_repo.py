@@ -18,8 +18,14 @@ from zarr.abc.store import Store
 
 if TYPE_CHECKING:
     from icechunk import Repository, Session, Storage
-from mnist_zarr.errors import MissingExtraError, StoreError, StoreNotFoundError, TargetBusyError
-from mnist_zarr.files.failures import name_failures
+from mnist_zarr.errors import (
+    StoreError,
+    StoreNotFoundError,
+    TargetBusyError,
+    already_exists,
+    missing_extra,
+)
+from mnist_zarr.files.urls import name_failures
 from mnist_zarr.stores.keys import (
     copy_objects,
     is_document,
@@ -55,7 +61,7 @@ class IcechunkBranch(Place):
     def create(self, *, overwrite: bool = False, immutable: bool = False) -> Iterator[Store]:
         transaction = Transaction(self.name, self._options)
         if sync(transaction.store.exists("zarr.json")) and not overwrite:
-            raise self.already_exists()
+            raise already_exists(self.name)
         with stage() as staged:
             yield staged
             keys = keys_of(staged)
@@ -175,9 +181,7 @@ def _reported(url: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise MissingExtraError(
-            f"{url}: needs Icechunk: pip install 'mnist-zarr[icechunk]'"
-        ) from error
+        raise missing_extra(f"{url}: needs Icechunk", "icechunk") from error
     except StoreError:
         raise
     except Exception as error:  # Icechunk's have no base of their own

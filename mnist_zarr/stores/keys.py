@@ -16,7 +16,7 @@ from zarr.core.sync import sync as zarr_sync
 from zarr.storage import MemoryStore
 
 from mnist_zarr.errors import StoreError
-from mnist_zarr.files.failures import name_failures
+from mnist_zarr.files.urls import name_failures
 from mnist_zarr.pool import open_pool
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 
 from zarr.abc.store import Store
 
-from mnist_zarr.errors import StoreError, StoreNotFoundError, TargetExistsError
+from mnist_zarr.errors import StoreError, StoreNotFoundError
 
 
 class Place(ABC):
@@ -88,12 +88,6 @@ class Place(ABC):
         """Return the error for a place without a store."""
         return StoreNotFoundError(
             f"{self.name}: there is no Zarr store; make one with 'mnist-zarr build'"
-        )
-
-    def already_exists(self) -> TargetExistsError:
-        """Return the error for a store that must not be overwritten."""
-        return TargetExistsError(
-            f"{self.name}: exists already; choose another name, or replace it with overwrite=True"
         )
 
     def not_a_store(self, kind: str) -> StoreError:

@@ -26,8 +26,8 @@ from filelock import FileLock, Timeout
 from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
-from mnist_zarr.errors import StoreError, TargetBusyError
-from mnist_zarr.files.failures import wrap_os_errors
+from mnist_zarr.errors import StoreError, TargetBusyError, already_exists
+from mnist_zarr.files.output import wrap_os_errors
 from mnist_zarr.files.scratch import is_own, scratch_folder
 from mnist_zarr.stores.place import Place
 
@@ -88,7 +88,7 @@ class LocalPlace(Place):
     def _check_replaceable(self, place: Path, overwrite: bool) -> None:
         if os.path.lexists(place):
             if not overwrite:
-                raise self.already_exists()
+                raise already_exists(self.name)
             self._check_is_store(place)
 
 

@@ -6,8 +6,8 @@ from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 from zarr.storage import WrapperStore
 
-from mnist_zarr.errors import StoreError, TargetExistsError
-from mnist_zarr.files.failures import name_failures
+from mnist_zarr.errors import StoreError, already_exists
+from mnist_zarr.files.urls import name_failures
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import (
     MARKER,
@@ -56,9 +56,7 @@ class Upload(WrapperStore[Store]):
         present = keys_of(self._store)
         is_whole = not present.isdisjoint(OPENING_NAMES)
         if is_whole and not overwrite:
-            raise TargetExistsError(
-                f"{name}: exists already; choose another name, or replace it with overwrite=True"
-            )
+            raise already_exists(name)
         if present and not is_whole and MARKER not in present:
             raise StoreError(
                 f"{name}: has objects, such as {min(present)!r}, but is not a Zarr store; choose "

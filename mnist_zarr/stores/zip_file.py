@@ -20,10 +20,9 @@ from fsspec.core import url_to_fs
 from zarr.abc.store import Store
 from zarr.storage import ZipStore
 
-from mnist_zarr.errors import StoreError
-from mnist_zarr.files.failures import name_failures
+from mnist_zarr.errors import StoreError, already_exists
 from mnist_zarr.files.scratch import fsync
-from mnist_zarr.files.urls import protocol_of
+from mnist_zarr.files.urls import name_failures, protocol_of
 from mnist_zarr.stores.bucket import BucketStore, identity_of_object, object_headers
 from mnist_zarr.stores.keys import METADATA_NAMES, sync
 from mnist_zarr.stores.place import Place
@@ -88,7 +87,7 @@ class RemoteZip(Place):
         with name_failures(self.name, "read"):
             if fs.exists(path):
                 if not overwrite:
-                    raise self.already_exists()
+                    raise already_exists(self.name)
                 with fs.open(path, "rb") as file:
                     if not holds_store(file):
                         raise self.not_a_store("file")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import pickle
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,13 @@ import fsspec
 import numpy as np
 import pytest
 from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
-from mnist_zarr.errors import IdxFormatError, SourceError, SourceNotFoundError
+from mnist_zarr.errors import SourceError, SourceNotFoundError
+from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.sources import FileObjectSource, open_bytes
+from mnist_zarr.files.zip_source import zip_members
+from tests.support.object_server import BUCKET, S3Server
 
 if TYPE_CHECKING:
     from tests.conftest import Serve
@@ -25,7 +30,6 @@ from mnist_zarr.formats.idx import write_idx
 from mnist_zarr.formats.idx_engine import open_idx
 from tests.support.digits import digits
 from tests.support.files import PACKED, PLAIN, pipe_of
-from tests.support.object_server import BUCKET, S3Server
 
 
 @pytest.fixture(params=["path", "open file", "pipe", "memory url", "http", "http without ranges"])
@@ -110,7 +114,7 @@ def test_a_pipe_cannot_go_back() -> None:
     with pipe_of(PLAIN) as file:
         opened = open_bytes(file)
         assert opened.read(100_000, 10) == PLAIN[100_000:100_010]
-        with pytest.raises(IdxFormatError, match="cannot go back to byte 50000"):
+        with pytest.raises(SourceError, match="cannot go back to byte 50000"):
             opened.read(50_000, 10)
 
 
@@ -154,14 +158,107 @@ def test_a_file_that_changes_or_vanishes_while_it_is_read_is_an_error(tmp_path: 
     path.write_bytes(PLAIN)
     opened = open_bytes(path)
     path.write_bytes(PLAIN[:-1])
-    with pytest.raises(IdxFormatError, match=r"x: the file was changed while it was being read"):
+    with pytest.raises(SourceError, match=r"x: the file was changed while it was being read"):
         opened.read(0, 10)
     path.unlink()
     with pytest.raises(SourceNotFoundError, match=r"x: the file has vanished"):
         opened.read(0, 10)
 
 
-# -- create_file -------------------------------------------------------------------------
+# -- identity ----------------------------------------------------------------------------
+
+
+class Place:
+    """Somewhere that a file lies, and can be overwritten."""
+
+    def __init__(self, url: str, write: Callable[[bytes], object], options: Any = None) -> None:
+        self.url, self.write, self.options = url, write, options
+        self.is_copied = False
+
+    def open(self) -> ByteSource:
+        return open_bytes(self.url, storage_options=self.options)
+
+
+@pytest.fixture(params=["path", "file url", "memory", "http", "http without ranges", "s3"])
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, memory_url: str, httpserver: HTTPServer
+) -> Place:
+    kind: str = request.param
+    if kind == "path":
+        return Place(str(tmp_path / "x"), (tmp_path / "x").write_bytes)
+    if kind.startswith("http"):
+        web_place = _web_place(httpserver, ranges=kind == "http")
+        web_place.is_copied = kind == "http without ranges"
+        return web_place
+    options = request.getfixturevalue("s3").options if kind == "s3" else None
+    folder = {"file url": f"file://{tmp_path}", "memory": memory_url, "s3": f"s3://{BUCKET}"}[kind]
+    fs, path = fsspec.core.url_to_fs(f"{folder}/x", **(options or {}))
+    return Place(f"{folder}/x", lambda data: fs.pipe(path, data), options)
+
+
+def _web_place(httpserver: HTTPServer, *, ranges: bool) -> Place:
+    content = [b""]
+
+    def answer(request: Request) -> Response:
+        data = content[0]
+        response = Response(data, headers={"Accept-Ranges": "bytes" if ranges else "none"})
+        response.set_etag(hashlib.md5(data).hexdigest())
+        return response.make_conditional(request, ranges, len(data))
+
+    httpserver.expect_request("/x").respond_with_handler(answer)
+    return Place(httpserver.url_for("/x"), lambda data: content.__setitem__(0, data))
+
+
+def test_versions_of_a_file_have_identities_of_their_own(place: Place) -> None:
+    place.write(b"old")
+    old = place.open().identity
+    assert old
+    assert place.open().identity == old
+    place.write(b"new")
+    assert place.open().identity not in (old, None)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_an_error(place: Place) -> None:
+    place.write(b"old version")
+    opened = place.open()
+    assert opened.read(0, 3) == b"old"
+    place.write(b"new or other")
+    if place.is_copied:
+        assert opened.read(4, 7) == b"version"
+    else:
+        with pytest.raises(SourceError, match=r"x: the file was changed while it was being read"):
+            opened.read(4, 7)
+
+
+def test_another_process_reads_the_version_that_was_opened_or_none(place: Place) -> None:
+    place.write(b"old version")
+    opened = pickle.dumps(place.open())
+    assert pickle.loads(opened).read(0, 3) == b"old"
+    place.write(b"new version")
+    with pytest.raises(SourceError, match=r"x: the file was changed while it was being read"):
+        pickle.loads(opened).read(0, 3)
+
+
+def test_an_outdated_listing_does_not_tell_the_identity(s3: S3Server) -> None:
+    fs = fsspec.filesystem("s3", **s3.options)
+    fs.pipe(f"{BUCKET}/z", b"old")
+    fs.ls(BUCKET)
+    other = fsspec.filesystem("s3", **s3.options, skip_instance_cache=True)
+    other.pipe(f"{BUCKET}/z", b"newer")
+    assert open_bytes(f"s3://{BUCKET}/z", storage_options=s3.options).read(0, 9) == b"newer"
+
+
+def test_gzip_and_members_of_an_archive_have_the_identity_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "x.gz").write_bytes(PACKED)
+    packed = open_bytes(tmp_path / "x.gz")
+    assert packed.identity == packed.encoded.identity is not None
+    assert pickle.loads(pickle.dumps(packed)).identity == packed.identity
+    np.savez(tmp_path / "stored.npz", a=np.zeros(9))
+    np.savez_compressed(tmp_path / "deflated.npz", a=np.zeros(9))
+    for name in ("stored.npz", "deflated.npz"):
+        archive = open_bytes(tmp_path / name)
+        (member,) = zip_members(archive).values()
+        assert member.identity == archive.identity is not None
 
 
 @pytest.mark.parametrize("source", [None, 5, b"bytes", np.zeros(3)])
@@ -176,5 +273,5 @@ def test_a_source_in_a_bucket_that_refuses_is_one_sentence(s3: S3Server) -> None
         write_idx(digits().image.values, file)
     assert open_idx(url, storage_options=s3.options).sizes["sample"] == 60
     s3.fault = lambda method, path: "403" if path.endswith("ubyte") else None
-    with pytest.raises(SourceError, match="train-images-idx3-ubyte: cannot be read: Forbidden"):
+    with pytest.raises(SourceError, match="train-images-idx3-ubyte: cannot be opened: Forbidden"):
         open_idx(url, storage_options=s3.options)

@@ -1,16 +1,16 @@
-"""What is an address of fsspec and what is a path."""
+"""What is a URL, what tells its versions apart, and what is raised when it fails."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import fsspec
 import pytest
 
-from mnist_zarr.files.urls import is_url
-
-if TYPE_CHECKING:
-    pass
+import mnist_zarr
+from mnist_zarr.errors import MissingExtraError
+from mnist_zarr.files.urls import identity_of, is_url
+from tests.support.object_server import BUCKET, S3Server
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,34 @@ if TYPE_CHECKING:
 )
 def test_only_text_with_a_protocol_is_a_url(name: object, expected: bool) -> None:
     assert is_url(name) is expected
+
+
+def test_a_listing_tells_the_same_identity(s3: S3Server, tmp_path: Path, memory_url: str) -> None:
+    for folder, options in (
+        (f"s3://{BUCKET}", s3.options),
+        (f"file://{tmp_path}", {}),
+        (memory_url, {}),
+    ):
+        fs, path = fsspec.core.url_to_fs(f"{folder}/y", **options)
+        fs.pipe(path, b"there")
+        fs.invalidate_cache()
+        info = fs.info(path)
+        fs.invalidate_cache()
+        (listed,) = (
+            entry for entry in fs.ls(fs._parent(path), detail=True) if entry["name"].endswith("/y")
+        )
+        assert identity_of(listed) == identity_of(info)
+
+
+@pytest.mark.parametrize(
+    ("url", "extra"), [("s3://b/t", "s3"), ("gs://b/t", "gcs"), ("az://b/t", "azure")]
+)
+def test_a_missing_extra_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, url: str, extra: str
+) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise ImportError("Install it")
+
+    monkeypatch.setattr("fsspec.core.get_filesystem_class", missing)
+    with pytest.raises(MissingExtraError, match=rf"pip install 'mnist-zarr\[{extra}\]'"):
+        mnist_zarr.open_store(url)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mnist_zarr.errors import (
-    NpzFormatError,
+    FileFormatError,
 )
 from mnist_zarr.files import zip_source
 from mnist_zarr.files.gzip_source import GzipSource
@@ -76,7 +76,7 @@ def set_in_directory(data: bytes, offset: int, value: int) -> bytes:
 def test_a_directory_that_cannot_be_true_is_refused(
     archive: io.BytesIO, message: str, tmp_path: Path
 ) -> None:
-    check_is_refused(archive, tmp_path, NpzFormatError, message)
+    check_is_refused(archive, tmp_path, FileFormatError, message)
 
 
 @pytest.mark.parametrize("kind", SAVE)
@@ -94,14 +94,14 @@ def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path: Path, kind: str) -
         (tmp_path / "bad.npz").write_bytes(damaged)
         try:
             read = open_npz(tmp_path / "bad.npz").image.values
-        except NpzFormatError:
+        except FileFormatError:
             pass
         else:  # a field of the local header that the directory has too
             assert place <= 30
             np.testing.assert_array_equal(read, image)
     for length in rng.integers(0, len(good), 20).tolist():
         (tmp_path / "bad.npz").write_bytes(good[:length])
-        with pytest.raises(NpzFormatError, match=r"bad\.npz"):
+        with pytest.raises(FileFormatError, match=r"bad\.npz"):
             open_npz(tmp_path / "bad.npz")
 
 
@@ -110,7 +110,7 @@ def test_a_length_in_the_directory_that_cannot_be_is_refused() -> None:
     directory = directory_entry(good)
     bad = bytearray(good)
     bad[directory + 24 : directory + 28] = (2**31).to_bytes(4, "little")
-    with pytest.raises(NpzFormatError, match="deflated bytes cannot hold 2,147,483,648"):
+    with pytest.raises(FileFormatError, match="deflated bytes cannot hold 2,147,483,648"):
         open_npz(io.BytesIO(bytes(bad)))
 
 
@@ -122,7 +122,7 @@ def test_a_wrong_checksum_is_noticed_at_the_end(tmp_path: Path, kind: str) -> No
     (tmp_path / "a.npz").write_bytes(data)
     image = open_npz(tmp_path / "a.npz").image
     image[:2000].load()
-    with pytest.raises(NpzFormatError, match=r"a\.npz: X\.npy: (checksum|damaged deflate data)"):
+    with pytest.raises(FileFormatError, match=r"a\.npz: X\.npy: (checksum|damaged deflate data)"):
         image[2000:].load()
 
 
@@ -131,14 +131,14 @@ def test_bytes_beyond_the_length_in_the_directory_are_noticed() -> None:
     data = bytearray(zip_of("X.npy", whole + b"more").getvalue())
     size = directory_entry(data) + 24
     data[size : size + 4] = len(whole).to_bytes(4, "little")
-    with pytest.raises(NpzFormatError, match="expected 192,128 bytes, got more"):
+    with pytest.raises(FileFormatError, match="expected 192,128 bytes, got more"):
         open_npz(io.BytesIO(bytes(data))).load()
 
 
 def test_an_encrypted_member_is_refused() -> None:
     data = bytearray(zip_of("X.npy", npy_bytes(IMAGES)).getvalue())
     data[directory_entry(data) + 8] |= 1
-    with pytest.raises(NpzFormatError, match=r"X\.npy: encrypted"):
+    with pytest.raises(FileFormatError, match=r"X\.npy: encrypted"):
         open_npz(io.BytesIO(bytes(data)))
 
 

@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 
 from mnist_zarr.catalog.entries import BUNDLED_FILES
 from mnist_zarr.errors import (
+    FileFormatError,
     IdxFormatError,
     IdxTypeError,
     OptionError,
+    SourceError,
     SourceNotFoundError,
     TargetExistsError,
 )
@@ -320,9 +322,10 @@ def test_damaged_gzip_is_named_with_its_place(damage: Any, message: str, tmp_pat
     path = tmp_path / "x.gz"
     write_idx(digits, path)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(IdxFormatError, match=message) as caught:
+    with pytest.raises(FileFormatError, match=message) as caught:
         read_idx(path)
     assert str(path) in str(caught.value)
+    assert not isinstance(caught.value, IdxFormatError)
 
 
 def test_gzip_of_several_members_and_padding_is_one_file() -> None:
@@ -334,13 +337,13 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(SourceNotFoundError, match=r"nothing: there is no such file") as caught:
         read_idx(tmp_path / "nothing")
     assert isinstance(caught.value, FileNotFoundError)
-    with pytest.raises(IdxFormatError, match="expected an IDX file, got a folder"):
+    with pytest.raises(SourceError, match="expected a file, got a folder"):
         read_idx(tmp_path)
 
 
 def test_a_file_opened_as_text_is_refused_with_the_mode_to_use(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(GOOD)
-    with (tmp_path / "x").open() as file, pytest.raises(IdxFormatError, match="mode 'rb'"):
+    with (tmp_path / "x").open() as file, pytest.raises(SourceError, match="mode 'rb'"):
         read_idx(file)  # type: ignore[arg-type]
 
 

@@ -293,7 +293,7 @@ def test_arrays_that_do_not_fit_together_are_refused(
 def test_what_is_no_file_is_a_named_error(tmp_path: Path) -> None:
     with pytest.raises(SourceNotFoundError, match="there is no such file"):
         open_npz(tmp_path / "none.npz")
-    with pytest.raises(NpzFormatError, match="got a folder"):
+    with pytest.raises(SourceError, match="expected a file, got a folder"):
         open_npz(tmp_path)
     np.savez(tmp_path / "a.npz", X=IMAGES, y=np.zeros(5, np.uint8))
     with pytest.raises(SourceError, match="has its own"):
@@ -305,7 +305,7 @@ def test_a_pipe_is_refused_since_the_directory_is_at_the_end() -> None:
     with os.fdopen(reading, "rb") as pipe, os.fdopen(writing, "wb") as end:
         end.write(archive_of(X=IMAGES).getvalue())
         end.close()
-        with pytest.raises(NpzFormatError, match="directory at the end, which cannot be reached"):
+        with pytest.raises(SourceError, match="directory at the end, which cannot be reached"):
             open_npz(pipe)
 
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from mnist_zarr.errors import IdxFormatError, MnistZarrError
+from mnist_zarr.errors import FileFormatError, MnistZarrError
 from mnist_zarr.formats.idx import IdxFile, read_idx
 from tests.fuzz.target import EDGES, SIZES, Havoc, Target, likely_small, result_within_limits
 from tests.support.raw_idx import NUMPY_CODE_OF_TYPE, assert_same_bits
@@ -48,7 +48,7 @@ def check(data: bytes, folder: Path) -> None:
 
 def _check_whole(got: npt.NDArray[Any] | MnistZarrError, expected: npt.NDArray[Any] | None) -> None:
     if expected is None:
-        assert isinstance(got, IdxFormatError), f"damage was not noticed: {got!r}"
+        assert isinstance(got, FileFormatError), f"damage was not noticed: {got!r}"
     else:
         assert not isinstance(got, MnistZarrError), f"a good file was refused: {got}"
         assert_same_bits(got, expected)
@@ -63,7 +63,7 @@ def _check_parts(
         stop = min(start + rng.choice((0, 1, 2, 5, 2**32)), idx.shape[0])
         try:
             rows = idx.read_samples(start, stop)
-        except IdxFormatError:
+        except FileFormatError:
             assert not is_good, "a good file was refused"
         else:
             assert rows.shape == (stop - start, *idx.shape[1:])

@@ -138,16 +138,15 @@ def test_a_worker_killed_in_the_middle_does_no_harm(
     build(tmp_path / "local.zarr", source, **options)
     with cluster_of_processes() as (cluster, client):
         victim = next(iter(cluster.workers.values())).pid
-        workshop = tmp_path / ".remote.zarr.building"
-        killer = threading.Thread(target=kill_when_some_are_written, args=(victim, workshop))
+        killer = threading.Thread(target=kill_when_some_are_written, args=(victim, tmp_path))
         killer.start()
         build(tmp_path / "remote.zarr", source, client=client, **options)
         killer.join()
     assert file_contents(tmp_path / "local.zarr") == file_contents(tmp_path / "remote.zarr")
 
 
-def kill_when_some_are_written(pid: int, workshop: Path) -> None:
-    while len(list(workshop.glob("new-*/image/c/*"))) < 5:
+def kill_when_some_are_written(pid: int, folder: Path) -> None:
+    while len(list(folder.glob(".remote.zarr.building-*/new/image/c/*"))) < 5:
         time.sleep(0.001)
     os.kill(pid, signal.SIGKILL)
 

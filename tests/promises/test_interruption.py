@@ -30,8 +30,8 @@ from mnist_zarr.builder import build
 from mnist_zarr.catalog.entries import BUNDLED_FILES
 from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.errors import (
-    IdxFormatError,
     OutputError,
+    SourceError,
     SourceNotFoundError,
     StoreError,
     TargetBusyError,
@@ -410,7 +410,7 @@ def test_a_source_that_is_lost_in_the_middle_is_an_error_and_leaves_nothing(
         write(self, start, rows)
 
     monkeypatch.setattr(ArrayWriter, "write", write_and_lose_the_source)
-    expected = SourceNotFoundError if what == "vanishes" else IdxFormatError
+    expected = SourceNotFoundError if what == "vanishes" else SourceError
     with pytest.raises(expected, match="while it was being read"):
         write_zarr(ds, tmp_path / "d.zarr")
     assert not (tmp_path / "d.zarr").exists()

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mnist_zarr.catalog.download import ArchiveMember, RemoteFile
-from mnist_zarr.catalog.entries import CatalogEntry, DataFile, Split
+from mnist_zarr.catalog.entries import ArchiveMember, CatalogEntry, DataFile, RemoteFile, Split
 from tests.support.files import idx_gz_bytes
 
 N_SAMPLES = {"train": 70, "test": 40}
@@ -44,19 +43,19 @@ class SmallCopy:
         }
         self.tables = {split: make_label_table(labels[:n]) for split, n in N_SAMPLES.items()}
         contents = {
-            part.split: (self._image_bytes(part.split), self._label_bytes(part.split))
-            for part in entry.parts
+            split.name: (self._image_bytes(split.name), self._label_bytes(split.name))
+            for split in entry.splits
         }
         archive = self._make_archive(entry, contents)
         self.entry = replace(
             entry,
-            parts=tuple(
+            splits=tuple(
                 Split(
-                    part.split,
-                    self._publish(part.images, contents[part.split][0], archive),
-                    self._publish(part.labels, contents[part.split][1], archive),
+                    split.name,
+                    self._publish(split.images, contents[split.name][0], archive),
+                    self._publish(split.labels, contents[split.name][1], archive),
                 )
-                for part in entry.parts
+                for split in entry.splits
             ),
         )
 
@@ -76,14 +75,14 @@ class SmallCopy:
     def _make_archive(
         self, entry: CatalogEntry, contents: dict[str, tuple[bytes, bytes]]
     ) -> RemoteFile | None:
-        file = entry.parts[0].images
+        file = entry.splits[0].images
         if not isinstance(file, ArchiveMember):
             return None
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
-            for part in entry.parts:
+            for split in entry.splits:
                 for member, data in zip(
-                    (part.images, part.labels), contents[part.split], strict=True
+                    (split.images, split.labels), contents[split.name], strict=True
                 ):
                     assert isinstance(member, ArchiveMember)
                     archive.writestr(member.member, data)
@@ -94,8 +93,7 @@ class SmallCopy:
             return self._offer(file, data)
         assert isinstance(file, ArchiveMember)
         assert archive is not None
-        md5 = f"md5:{hashlib.md5(data).hexdigest()}" if file.checksum else None
-        return replace(file, archive=archive, checksum=md5)
+        return replace(file, archive=archive, checksum=f"md5:{hashlib.md5(data).hexdigest()}")
 
     def _offer(self, file: RemoteFile, data: bytes) -> RemoteFile:
         place = self._mirror / file.dataset / file.name
@@ -125,9 +123,9 @@ def offline(entry: CatalogEntry) -> CatalogEntry:
     """Return the published entry without its mirrors on the web."""
     return replace(
         entry,
-        parts=tuple(
-            Split(part.split, _without_mirrors(part.images), _without_mirrors(part.labels))
-            for part in entry.parts
+        splits=tuple(
+            Split(split.name, _without_mirrors(split.images), _without_mirrors(split.labels))
+            for split in entry.splits
         ),
     )
 
