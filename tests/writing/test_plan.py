@@ -21,7 +21,10 @@ from mnist_zarr.writing.plan import (
 )
 
 N_CLASSES = 6
-label_arrays = hnp.arrays(np.uint8, st.integers(0, 300), elements=st.integers(0, N_CLASSES - 1))
+# Without a fill, or most labels of an array would be the same.
+label_arrays = hnp.arrays(
+    np.uint8, st.integers(0, 300), elements=st.integers(0, N_CLASSES - 1), fill=st.nothing()
+)
 
 
 @pytest.fixture(params=[7, 1 << 16], ids=["many blocks of counts", "one block of counts"])
