@@ -120,8 +120,8 @@ class _StoredMember(ByteSource):
         self.size = self.size_limit = self._size = info.file_size
         self.seeks_cheaply = archive.seeks_cheaply
         self._archive = archive
-        self._start = _data_offset(archive, info)
-        self._expected_crc = info.CRC
+        self._info = info
+        self._start: int | None = None
         self._restart()
 
     def _restart(self) -> None:
@@ -141,16 +141,18 @@ class _StoredMember(ByteSource):
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         wanted = buffer[: max(0, self._size - offset)]
+        if self._start is None:
+            self._start = _data_offset(self._archive, self._info)
         got = self._archive.read_into(self._start + offset, wanted)
         with self._lock:
             if got and offset <= self._bytes_in_order < offset + got:
                 new = wanted[self._bytes_in_order - offset : got]
                 self._crc = zlib_ng.crc32(new, self._crc)
                 self._bytes_in_order = offset + got
-                if self._bytes_in_order == self._size and self._crc != self._expected_crc:
+                if self._bytes_in_order == self._size and self._crc != self._info.CRC:
                     raise FileFormatError(
                         f"{self.name}: checksum (CRC-32) {self._crc:08x}, expected "
-                        f"{self._expected_crc:08x}: the data are damaged; fetch the file again"
+                        f"{self._info.CRC:08x}: the data are damaged; fetch the file again"
                     )
         return got
 

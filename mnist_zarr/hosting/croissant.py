@@ -7,50 +7,15 @@ SHA-256, and describes the data set, but has no record sets.
 from __future__ import annotations
 
 import datetime
+import importlib.resources
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 CARD = "croissant.json"
-# As in the specification, appendix 1: readers warn of a part of it.
-CONTEXT: dict[str, Any] = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
-    "conformsTo": "dct:conformsTo",
-    "cr": "http://mlcommons.org/croissant/",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/",
-    "equivalentProperty": "cr:equivalentProperty",
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileProperty": "cr:fileProperty",
-    "fileObject": "cr:fileObject",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "sc": "https://schema.org/",
-    "samplingRate": "cr:samplingRate",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
-}
+# As in appendix 1 of the specification: readers warn if a part of it is missing.
+CONTEXT = importlib.resources.files("mnist_zarr.hosting") / "croissant_context.json"
 # Where the attributes of a store (ACDD 1.3) go.
 PROPERTY_OF_ATTRIBUTE = {"title": "name", "license": "license", "references": "citeAs"}
 
@@ -86,7 +51,7 @@ def make_card(
     url = url.rstrip("/")
     texts = {name: value for name, value in attrs.items() if value and isinstance(value, str)}
     card: dict[str, Any] = {
-        "@context": CONTEXT,
+        "@context": json.loads(CONTEXT.read_text(encoding="utf-8")),
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": url.rpartition("/")[2],

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tqdm import tqdm
+from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
-from zarr.buffer import default_buffer_prototype
 
 from mnist_zarr.errors import StoreError, StoreNotFoundError
 from mnist_zarr.files.urls import name_failures
 from mnist_zarr.hosting.cors import cors_rule
 from mnist_zarr.hosting.croissant import CARD, StoredObject, make_card
-from mnist_zarr.stores.keys import (
-    METADATA_NAMES,
-    keys_of,
-    object_keys,
+from mnist_zarr.stores.inventory import (
+    Inventory,
+    arrays_in,
+    chunk_keys,
     open_documents,
     read_documents,
-    read_object,
-    run_on_objects,
-    sync,
+    read_root,
+    take_inventory,
 )
+from mnist_zarr.stores.keys import METADATA_NAMES, as_buffer, read_object, run_on_objects, sync
 from mnist_zarr.stores.targets import Target, parse_target
 
 
@@ -121,62 +123,76 @@ def publish(
     28
     """
     origin = parse_target(store, source_options, "source_options")
-    source = origin.open()
     place = parse_target(target, storage_options)
+    source = origin.open()
     if place.changes_under(source):
         raise StoreError(f"{place.name}: is the very store to publish; choose another place")
-    documents = read_documents(source)
-    if documents.keys().isdisjoint(METADATA_NAMES):
-        raise StoreNotFoundError(f"{origin.name}: there is no Zarr store to publish")
-    with name_failures(origin.name, "opened as a Zarr store"):
-        chunks = set(object_keys(documents))
-        attrs = dict(open_documents(documents).attrs)
-    if source.supports_listing and (missing := chunks - keys_of(source)):
-        raise StoreError(
-            f"{origin.name}: is not whole: {len(missing)} of {len(chunks)} objects are "
-            f"missing, such as {min(missing)!r}"
-        )
+    documents, attrs, inventory = _inspect(source, origin.name)
     url = public_url or place.name
-    objects: dict[str, StoredObject] = {}
-    with (
-        tqdm(
-            total=2 * (len(chunks) + len(documents)),
-            unit=" objects",
-            disable=None if progress is None else not progress,
-            file=sys.stderr,
-        ) as bar,
-    ):
+    with tqdm(
+        total=2 * (inventory.n_promised + len(documents)),
+        unit=" objects",
+        disable=None if progress is None else not progress,
+        file=sys.stderr,
+    ) as bar:
         with place.create(overwrite=overwrite, immutable=immutable) as fresh:
-
-            def send(key: str) -> None:
-                value = documents[key] if key in documents else read_object(source, key)
-                objects[key] = _summarize(value.to_bytes())
-                sync(fresh.set(key, value))
-                bar.update()
-
-            run_on_objects(send, [*chunks, *documents])
+            objects = _send(source, chunk_keys(inventory.arrays), documents, fresh, bar)
             if not place.holds_zarr_only:
-                card = make_card(url, attrs, objects)
-                text = json.dumps(card, indent=1, ensure_ascii=False).encode()
-                sync(fresh.set(CARD, default_buffer_prototype().buffer.from_bytes(text)))
-                objects[CARD] = _summarize(text)
+                card = json.dumps(make_card(url, attrs, objects), indent=1, ensure_ascii=False)
+                objects[CARD] = _summarize(card.encode())
+                sync(fresh.set(CARD, as_buffer(card.encode())))
         reader = (parse_target(public_url) if public_url else place).open()
         _compare(reader, url, objects, bar)
     return Publication(url, dict(sorted(objects.items())), cors_rule(place.name))
 
 
-def _compare(reader: Store, url: str, objects: dict[str, StoredObject], bar: tqdm[Any]) -> None:
+def _inspect(source: Store, name: str) -> tuple[dict[str, Buffer], Mapping[str, Any], Inventory]:
+    """Return the metadata documents, the root attributes and the inventory of a whole store."""
+    root = read_root(source)
+    if root.keys().isdisjoint(METADATA_NAMES):
+        raise StoreNotFoundError(f"{name}: there is no Zarr store to publish")
+    with name_failures(name, "opened as a Zarr store"):
+        documents = read_documents(source, root)
+        group = open_documents(documents)
+        inventory = take_inventory(arrays_in(group), source)
+    if missing := inventory.describe_missing():
+        raise StoreError(f"{name}: is not whole: it lacks {missing}")
+    return documents, group.attrs.asdict(), inventory
+
+
+def _send(
+    source: Store,
+    chunks: Iterable[str],
+    documents: Mapping[str, Buffer],
+    fresh: Store,
+    bar: tqdm[Any],
+) -> dict[str, StoredObject]:
+    """Copy the objects of a store; return what was sent."""
+    sent: dict[str, StoredObject] = {}
+
+    def send(key: str) -> None:
+        value = documents[key] if key in documents else read_object(source, key)
+        sent[key] = _summarize(value.to_bytes())
+        sync(fresh.set(key, value))
+        bar.update()
+
+    run_on_objects(send, itertools.chain(chunks, documents))
+    return sent
+
+
+def _compare(reader: Store, url: str, sent: Mapping[str, StoredObject], bar: tqdm[Any]) -> None:
+    """Read back what was sent."""
     different: list[str] = []
 
     def fetch(key: str) -> None:
-        if _summarize(read_object(reader, key).to_bytes()) != objects[key]:
+        if _summarize(read_object(reader, key).to_bytes()) != sent[key]:
             different.append(key)
         bar.update()
 
-    run_on_objects(fetch, objects)
+    run_on_objects(fetch, sent)
     if different:
         raise StoreError(
-            f"{url}: {len(different)} of {len(objects)} objects are not what was sent, such as "
+            f"{url}: {len(different)} of {len(sent)} objects are not what was sent, such as "
             f"{min(different)!r}; is there an old copy in a cache?"
         )
 

@@ -72,7 +72,13 @@ def open_store(
     ...     ds.groupby("label").count().image[:, 0, 0].values[:3]
     array([6903, 7877, 6990])
     """
-    return _open_place(parse_target(target, storage_options), chunks)
+    place = parse_target(target, storage_options)
+    ds, group = open_place(place)
+    if chunks is None:
+        return ds
+    # dask would name an array by a pickle of its store, for which it opens a remote one again.
+    token = tokenize(place.name, str(group.store), ds.attrs)
+    return ds.assign({key: _chunk(array, chunks, token) for key, array in ds.items()})
 
 
 class StoreSource(Source):
@@ -84,7 +90,7 @@ class StoreSource(Source):
 
     def open(self) -> xr.Dataset:
         self._refuse_labels("a Zarr store has its own")
-        return _open_place(self._place(), chunks=None)
+        return open_place(self._place())[0]
 
     def identity(self) -> Hashable:
         return self._place().identity()
@@ -93,11 +99,21 @@ class StoreSource(Source):
         return parse_target(self.given, self.options, "source_options")
 
 
-def _open_place(place: Place, chunks: Any) -> xr.Dataset:
+def open_place(place: Place) -> tuple[xr.Dataset, zarr.Group]:
+    """Open the store at a place once, as a Dataset without dask and as a group of Zarr.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If there is none.
+    StoreError
+        If what is there cannot be opened.
+    """
     try:
         store = place.open()
         with zarr_config(MISSING_IS_AN_ERROR | local_config(store)):
-            ds = _open(store)
+            group = _open_group(store)
+            ds = xr.open_dataset(group, chunks=None)
     except MnistZarrError:
         raise
     except FileNotFoundError as error:
@@ -105,12 +121,7 @@ def _open_place(place: Place, chunks: Any) -> xr.Dataset:
     except (KeyError, ValueError, OSError) as error:
         raise StoreError(f"{place.name}: cannot be opened as a Zarr store: {error}") from error
     along_sample = [key for key, coord in ds.coords.items() if coord.dims == (SAMPLE,)]
-    loaded: xr.Dataset = ds.assign_coords(ds[along_sample].load().coords)
-    if chunks is None:
-        return loaded
-    # dask would name an array by a pickle of its store, for which it opens a remote one again.
-    token = tokenize(place.name, str(store), ds.attrs)
-    return loaded.assign({key: _chunk(array, chunks, token) for key, array in loaded.items()})
+    return ds.assign_coords(ds[along_sample].load().coords), group.zarr_group
 
 
 @contextlib.contextmanager
@@ -122,15 +133,16 @@ def zarr_config(config: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-def _open(store: Store) -> xr.Dataset:
-    ds: xr.Dataset
+def _open_group(store: Store) -> xr.backends.ZarrStore:
+    """Do the first half of :func:`xarray.open_zarr`, which does not show the group of Zarr."""
+    group: xr.backends.ZarrStore
     try:
         # One request, and none for documents that are not there, which some object stores
         # refuse to answer to readers without credentials.
-        ds = xr.open_zarr(store, chunks=None, zarr_format=3)
+        group = xr.backends.ZarrStore.open_group(store, consolidated=None, zarr_format=3)
     except FileNotFoundError:
-        ds = xr.open_zarr(store, chunks=None)
-    return ds
+        group = xr.backends.ZarrStore.open_group(store, consolidated=None)
+    return group
 
 
 def _chunk(array: xr.DataArray, chunks: Any, token: str) -> xr.Variable:

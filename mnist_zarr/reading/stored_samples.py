@@ -1,26 +1,28 @@
-"""The rows of a stored array, decoded chunk by chunk, in any order; damage is noted, not raised."""
+"""The samples of a stored array in bounded memory, and the objects that cannot be decoded."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from collections.abc import Container, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import zarr
 
-from mnist_zarr.dataset.blocks import MAX_BLOCK_SAMPLES
 from mnist_zarr.errors import StoreReplacedError
-from mnist_zarr.stores.bucket import BucketStore
-from mnist_zarr.stores.keys import sync
-from mnist_zarr.stores.snapshot import LocalSnapshot
+from mnist_zarr.pool import open_pool
+from mnist_zarr.stores.inventory import chunk_key, iter_grid
+from mnist_zarr.stores.keys import PARALLEL_REQUESTS
 
 BLOCK_BYTES = 16 << 20
-# Chunks that stay decoded: in label order each class has one that is in use.
+# Larger, as every such block may decode all chunks. Positions take eight bytes a sample, several
+# times over: that bounds blocks of small samples.
+SCATTERED_BLOCK_BYTES = 64 << 20
+SCATTERED_BLOCK_SAMPLES = 1 << 20
+# What is read in one go, and decoded at the same time.
+READ_BYTES = 4 << 20
 DECODED_BYTES = 64 << 20
 BYTES_OF_STRING = 16
 # What Zarr says of a chunk that cannot be decoded may be long.
@@ -28,129 +30,102 @@ MAX_REASON = 200
 Positions = npt.NDArray[np.int64]
 
 
-class StoredSamples:
-    """The rows of one array.
-
-    Every chunk is decoded once, as long as not too many are in use at the same
-    time; where one is damaged its rows are zeros.
+def iter_samples(
+    array: zarr.Array[Any], positions: Positions | None = None
+) -> Iterator[npt.NDArray[Any]]:
+    """Yield the samples of an array, some at a time; an array of rank 0 has one.
 
     Parameters
     ----------
     array : zarr.Array
-        One of rank 0 has one row.
-    executor : concurrent.futures.Executor
-        Decodes chunks in parallel.
-    note : callable
-        Gets the key of each damaged object, and what is wrong with it.
+        The stored array.
+    positions : numpy.ndarray, optional
+        Shape (sample,): which samples, in this order; by default all as they are stored.
     """
+    if not array.ndim:
+        yield np.asarray(array[...]).reshape(1)
+    elif positions is None:
+        step = array.chunks[0] * max(1, BLOCK_BYTES // _slab_bytes(array))
+        for start in range(0, array.shape[0], step):
+            yield np.asarray(array[start : start + step])
+    else:
+        step = max(1, min(SCATTERED_BLOCK_BYTES // _sample_bytes(array), SCATTERED_BLOCK_SAMPLES))
+        for start in range(0, len(positions), step):
+            yield _take(array, positions[start : start + step])
 
-    def __init__(
-        self, array: zarr.Array[Any], executor: Executor, note: Callable[[str, str], None]
-    ) -> None:
-        self._array = array
-        self._executor = executor
-        self._note = note
-        self._decoded: OrderedDict[int, npt.NDArray[Any]] = OrderedDict()
-        self._chunk_samples = array.chunks[0] if array.ndim else 1
-        self._most_decoded = max(1, DECODED_BYTES // max(1, bytes_of_chunk(array)))
-        # These say it themselves, and to ask once more would be another request.
-        self._says_what_is_missing = isinstance(array.store, LocalSnapshot | BucketStore)
-        self.is_damaged = False
 
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return int(self._array.shape[0]) if self._array.ndim else 1
+def _take(array: zarr.Array[Any], positions: Positions) -> npt.NDArray[Any]:
+    """Return the samples at these positions; each chunk that has some is decoded once."""
+    taken = np.empty((len(positions), *array.shape[1:]), array.dtype)
+    by_position = np.argsort(positions, kind="stable")
+    ordered = positions[by_position]
+    chunks = ordered // array.chunks[0]
+    reads = chunks // max(1, READ_BYTES // _slab_bytes(array))
+    breaks = np.flatnonzero((np.diff(reads) > 0) | (np.diff(chunks) > 1)) + 1
 
-    def blocks(self, positions: Positions | None = None) -> Iterator[npt.NDArray[Any]]:
-        """Yield the rows at these positions, in their order, some at a time.
+    def take(first: int, last: int) -> None:
+        start = int(chunks[first]) * array.chunks[0]
+        samples = np.asarray(array[start : int(ordered[last - 1]) + 1])
+        taken[by_position[first:last]] = samples[ordered[first:last] - start]
 
-        Parameters
-        ----------
-        positions : numpy.ndarray, optional
-            Shape (row,); by default all rows as they are stored.
-        """
-        n_rows = len(self) if positions is None else len(positions)
-        sample_bytes = _itemsize(self._array) * math.prod(self._array.shape[1:])
-        block_samples = max(1, min(BLOCK_BYTES // max(1, sample_bytes), MAX_BLOCK_SAMPLES))
-        for start in range(0, n_rows, block_samples):
-            stop = min(start + block_samples, n_rows)
-            if positions is None:
-                yield self._take(np.arange(start, stop))
-            else:
-                yield self._take(positions[start:stop])
+    with open_pool(0, n_threads=_n_threads(array)) as pool:
+        for first, last in itertools.pairwise([0, *breaks.tolist(), len(ordered)]):
+            pool.submit(take, first, last)
+    return taken
 
-    def _take(self, positions: Positions) -> npt.NDArray[Any]:
-        taken = np.empty((len(positions), *self._array.shape[1:]), self._array.dtype)
-        by_position = np.argsort(positions, kind="stable")
-        ordered = positions[by_position]
-        chunks = ordered // self._chunk_samples
-        breaks = np.flatnonzero(np.diff(chunks)) + 1
-        bounds = list(itertools.pairwise([0, *breaks.tolist(), len(ordered)]))
-        for first in range(0, len(bounds), self._most_decoded):
-            group = bounds[first : first + self._most_decoded]
-            self._decode([int(chunks[begin]) for begin, _ in group])
-            for begin, end in group:
-                chunk = int(chunks[begin])
-                rows = self._decoded[chunk]
-                inside = ordered[begin:end] - chunk * self._chunk_samples
-                taken[by_position[begin:end]] = rows[inside]
-        return taken
 
-    def _decode(self, chunks: list[int]) -> None:
-        for chunk in chunks:
-            if chunk in self._decoded:
-                self._decoded.move_to_end(chunk)
-        missing = [chunk for chunk in chunks if chunk not in self._decoded]
-        while self._decoded and len(self._decoded) + len(missing) > self._most_decoded:
-            self._decoded.popitem(last=False)
-        self._decoded.update(
-            zip(missing, self._executor.map(self._decode_chunk, missing), strict=True)
-        )
+def find_damage(array: zarr.Array[Any], missing: Container[str]) -> list[tuple[str, str]]:
+    """Decode every chunk by itself; return the key of each damaged object, and what is wrong.
 
-    def _decode_chunk(self, chunk: int) -> npt.NDArray[Any]:
-        start = chunk * self._chunk_samples
-        stop = min(start + self._chunk_samples, len(self))
-        keys = self._keys(start)
+    Parameters
+    ----------
+    array : zarr.Array
+        The stored array.
+    missing : container of str
+        The keys of objects that need not be asked for.
+    """
+    found: dict[tuple[int, ...], tuple[str, str]] = {}
+    stored = array.shards or array.chunks
+    grid = tuple(-(-n // size) for n, size in zip(array.shape, array.chunks, strict=True))
+
+    def decode(index: tuple[int, ...]) -> None:
+        starts = [i * size for i, size in zip(index, array.chunks, strict=True)]
+        stops = [
+            min(start + size, n)
+            for start, size, n in zip(starts, array.chunks, array.shape, strict=True)
+        ]
+        key = chunk_key(array, tuple(i // size for i, size in zip(starts, stored, strict=True)))
+        if key in missing:
+            return
         try:
-            # Of rows without elements no chunk is stored.
-            is_expected = bool(self._array.size) and not self._says_what_is_missing
-            if is_expected and not all(map(self._exists, keys)):
-                raise FileNotFoundError
-            if not self._array.ndim:
-                return np.asarray(self._array[...]).reshape(1)
-            return np.asarray(self._array[start:stop])
+            array[tuple(map(slice, starts, stops))]
         except StoreReplacedError:
             raise
         except Exception as error:  # every codec and store has kinds of its own
-            self.is_damaged = True
-            missing = [key for key in keys if not self._exists(key)]
-            for key in missing:
-                self._note(key, "is missing")
-            if not missing:
-                reason = f"{type(error).__name__}: {error}".partition("\n")[0][:MAX_REASON]
-                self._note(keys[0], f"samples {start} to {stop - 1} cannot be decoded: {reason}")
-            return np.zeros((stop - start, *self._array.shape[1:]), self._array.dtype)
+            samples = f"samples {starts[0]} to {stops[0] - 1}" if index else "it"
+            found[index] = key, f"{samples} cannot be decoded: {one_line(error)}"
 
-    def _exists(self, key: str) -> bool:
-        return bool(sync(self._array.store.exists(key)))
-
-    def _keys(self, row: int) -> list[str]:
-        """Return the keys of the objects, chunks or shards, in which a row is."""
-        if not self._array.ndim:
-            return [self._key(())]
-        sizes = self._array.shards or self._array.chunks
-        across = zip(self._array.shape[1:], sizes[1:], strict=True)
-        indices = np.ndindex(*(-(-length // size) for length, size in across))
-        return [self._key((row // sizes[0], *index)) for index in indices]
-
-    def _key(self, index: tuple[int, ...]) -> str:
-        return f"{self._array.path}/{self._array.metadata.encode_chunk_key(index)}"
+    with open_pool(0, n_threads=_n_threads(array)) as pool:
+        for index in iter_grid(grid):
+            pool.submit(decode, index)
+    return [found[index] for index in sorted(found)]
 
 
-def bytes_of_chunk(array: zarr.Array[Any]) -> int:
-    """Return the uncompressed bytes of a chunk, the unit that is decoded."""
-    return _itemsize(array) * math.prod(array.chunks)
+def one_line(error: Exception) -> str:
+    """Return the kind of an error and the beginning of what it says, as one line."""
+    return f"{type(error).__name__}: {error}".partition("\n")[0][:MAX_REASON]
 
 
-def _itemsize(array: zarr.Array[Any]) -> int:
-    return BYTES_OF_STRING if array.dtype.kind == "T" else array.dtype.itemsize
+def _n_threads(array: zarr.Array[Any]) -> int:
+    read_bytes = max(READ_BYTES, _slab_bytes(array))
+    return max(1, min(PARALLEL_REQUESTS, DECODED_BYTES // read_bytes))
+
+
+def _slab_bytes(array: zarr.Array[Any]) -> int:
+    """Return the bytes of the samples that share chunks."""
+    return (array.chunks[0] if array.ndim else 1) * _sample_bytes(array)
+
+
+def _sample_bytes(array: zarr.Array[Any]) -> int:
+    itemsize = BYTES_OF_STRING if array.dtype.kind == "T" else array.dtype.itemsize
+    return max(1, itemsize * math.prod(array.shape[1:]))

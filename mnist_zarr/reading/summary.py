@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
-import zarr
 
 from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.classes import MAX_CLASSES, class_names, count_samples
 from mnist_zarr.dataset.records import SOURCE_SHA256
 from mnist_zarr.dataset.schema import LABEL
-from mnist_zarr.reading.reader import open_store
-from mnist_zarr.stores.keys import is_document, stored_sizes
+from mnist_zarr.reading.reader import open_place
+from mnist_zarr.stores.inventory import take_inventory
+from mnist_zarr.stores.keys import is_document
 from mnist_zarr.stores.targets import Target, parse_target
 from mnist_zarr.terminal import align_columns
 
@@ -130,22 +130,26 @@ def summarize(target: Target, *, storage_options: dict[str, Any] | None = None) 
     StoreError
         If what is there cannot be opened.
     """
-    ds = open_store(target, storage_options=storage_options)
-    group = zarr.open_group(parse_target(target, storage_options).open(), mode="r")
+    place = parse_target(target, storage_options)
+    ds, group = open_place(place)
+    arrays = dict(group.arrays())
+    inventory = take_inventory((arrays[str(name)] for name in ds.variables), group.store)
     splits, counts = _count_samples(ds)
     return StoreSummary(
-        name=str(target),
+        name=place.name,
         zarr_format=group.metadata.zarr_format,
-        arrays=tuple(_summarize_array(group[str(name)], ds[name]) for name in ds.variables),
+        arrays=tuple(
+            _summarize_array(array, inventory.sizes_of(array), ds[name])
+            for name, array in zip(ds.variables, inventory.arrays, strict=True)
+        ),
         splits=splits,
         counts=counts,
         attrs=dict(ds.attrs),
     )
 
 
-def _summarize_array(array: Any, variable: xr.DataArray) -> ArraySummary:
+def _summarize_array(array: Any, sizes: Mapping[str, int], variable: xr.DataArray) -> ArraySummary:
     codecs = [_codec_name(codec) for codec in array.compressors]
-    sizes = stored_sizes(array)
     return ArraySummary(
         name=str(variable.name),
         dims=tuple(map(str, variable.dims)),

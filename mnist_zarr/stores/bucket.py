@@ -65,6 +65,11 @@ class BucketStore(FsspecStore):
         store.supports_listing = "http" not in store.fs.protocol
         return store
 
+    def with_read_only(self, read_only: bool = False) -> BucketStore:
+        store = cast(BucketStore, super().with_read_only(read_only))
+        store.supports_listing, store.is_immutable = self.supports_listing, self.is_immutable
+        return store
+
     def _reported(self, what: str, key: str = "") -> contextlib.AbstractContextManager[None]:
         return name_failures(self._place(key), what)
 
@@ -84,6 +89,9 @@ class BucketStore(FsspecStore):
         return value
 
     async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
+        self._check_writable()
+        if byte_range is not None:
+            raise NotImplementedError("objects are written as a whole")
         with self._reported("written", key):
             path = f"{self.path}/{key}"
             is_json = key.endswith(".json") or is_document(key)
@@ -93,8 +101,23 @@ class BucketStore(FsspecStore):
             await self.fs._pipe_file(path, value.to_bytes(), **headers)
 
     async def delete(self, key: str) -> None:
+        self._check_writable()
         with self._reported("removed", key):
             await super().delete(key)
+
+    async def delete_dir(self, prefix: str) -> None:
+        self._check_writable()
+        with self._reported("removed", prefix):
+            await super().delete_dir(prefix)
+
+    async def clear(self) -> None:
+        self._check_writable()
+        with self._reported("removed"):
+            await super().clear()
+
+    async def exists(self, key: str) -> bool:
+        with self._reported("read", key):
+            return await super().exists(key)
 
     async def list(self) -> AsyncIterator[str]:
         with self._reported("listed"):

@@ -26,11 +26,11 @@ from mnist_zarr.errors import (
     missing_extra,
 )
 from mnist_zarr.files.urls import name_failures
+from mnist_zarr.stores.inventory import arrays_in, chunk_keys, open_documents
 from mnist_zarr.stores.keys import (
     copy_objects,
     is_document,
     keys_of,
-    object_keys,
     read_object,
     root_first,
     sync,
@@ -72,7 +72,9 @@ class IcechunkBranch(Place):
                 sync(transaction.store.clear())
                 for key in sorted(documents, key=root_first):  # it knows chunks by their array
                     sync(transaction.store.set(key, documents[key]))
-                copy_objects(staged, transaction.store, object_keys(documents))
+                copy_objects(
+                    staged, transaction.store, chunk_keys(arrays_in(open_documents(documents)))
+                )
             transaction.commit(_describe(staged))
 
     def open(self) -> Store:

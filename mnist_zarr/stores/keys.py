@@ -1,19 +1,15 @@
-"""The objects of a store: metadata documents and chunks, whatever kind of store it is."""
+"""The objects of a store, by key: metadata documents and chunks, whatever kind of store it is."""
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Coroutine, Iterable, Set
 from typing import Any, TypeVar
 
-import numpy as np
-import zarr
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 from zarr.buffer import default_buffer_prototype
 from zarr.core.sync import sync as zarr_sync
-from zarr.storage import MemoryStore
 
 from mnist_zarr.errors import StoreError
 from mnist_zarr.files.urls import name_failures
@@ -40,73 +36,6 @@ def sync(request: Coroutine[Any, Any, T]) -> T:
     """Wait for what a store was asked for, and return it."""
     # Zarr's stores are asynchronous, in an event loop of its own; it has no public way to wait.
     return zarr_sync(request)
-
-
-def object_keys(documents: Mapping[str, Buffer]) -> Iterator[str]:
-    """Yield the key of every chunk, or shard, that these metadata documents promise."""
-    for _, node in open_documents(documents).members(max_depth=None):
-        if isinstance(node, zarr.Array):
-            yield from chunk_keys(node)
-
-
-def open_documents(documents: Mapping[str, Buffer]) -> zarr.Group:
-    """Return the group that these metadata documents describe, without its chunks."""
-    return zarr.open_group(MemoryStore(dict(documents)), mode="r")
-
-
-def read_documents(store: Store) -> dict[str, Buffer]:
-    """Return every metadata document of a store.
-
-    Web servers do not list: there, the consolidated metadata say which there are.
-    """
-    if store.supports_listing:
-        return {key: read_object(store, key) for key in keys_of(store) if is_document(key)}
-    prototype = default_buffer_prototype()
-    documents: dict[str, Buffer] = {}
-
-    def read(folder: str, names: Iterable[str]) -> None:
-        for key in (f"{folder}{name}" for name in names):
-            if (document := sync(store.get(key, prototype))) is not None:
-                documents[key] = document
-
-    # Asked for what is not there, some servers of objects answer that it is forbidden.
-    names: tuple[str, ...] = ("zarr.json",)
-    read("", names)
-    if not documents:
-        names = DOCUMENT_NAMES_OF_FORMAT_2
-        read("", names)
-    if documents:
-        for path, _ in open_documents(documents).members(max_depth=None):
-            read(f"{path}/", names)
-    return documents
-
-
-def chunk_keys(array: zarr.Array[Any]) -> Iterator[str]:
-    """Yield the key of every chunk, or shard, of an array."""
-    sizes = array.shards or array.chunks
-    counts = [-(-n // size) for n, size in zip(array.shape, sizes, strict=True)]
-    for index in np.ndindex(*counts):
-        yield f"{array.path}/{array.metadata.encode_chunk_key(index)}"
-
-
-def stored_sizes(array: zarr.Array[Any]) -> dict[str, int]:
-    """Return the bytes of every object of an array, its metadata document included.
-
-    Web servers do not list: there, every object is asked for its size.
-    """
-    store = array.store
-    sizes: dict[str, int] = {}
-
-    def ask(key: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            sizes[key] = sync(store.getsize(key))
-
-    if store.supports_listing:
-        keys = keys_of(store, f"{array.path}/")
-    else:
-        keys = {*chunk_keys(array), *(f"{array.path}/{name}" for name in DOCUMENT_NAMES)}
-    run_on_objects(ask, keys)
-    return sizes
 
 
 async def reads_as(store: Store, key: str, data: bytes) -> bool:

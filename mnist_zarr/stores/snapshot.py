@@ -29,12 +29,18 @@ class LocalSnapshot(LocalStore):
     A chunk that is missing is an error: Zarr would fill its place, with black images.
     """
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(self, root: Path | str, *, read_only: bool = True) -> None:
+        if not read_only:
+            raise ValueError("a snapshot of a store can only be opened to read from")
         super().__init__(root, read_only=True)
         self._identity = root_identity(self.root)
 
     def with_read_only(self, read_only: bool = False) -> Self:
-        """Return the same version: it is read-only always."""
+        """Return the same version, to read from."""
+        if not read_only:
+            raise NotImplementedError(
+                f"with_read_only is not implemented for the {type(self)} store type."
+            )
         return copy.copy(self)
 
     async def get(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 from zarr.storage import WrapperStore
@@ -9,13 +11,13 @@ from zarr.storage import WrapperStore
 from mnist_zarr.errors import StoreError, already_exists
 from mnist_zarr.files.urls import name_failures
 from mnist_zarr.stores.bucket import BucketStore
+from mnist_zarr.stores.inventory import arrays_in, chunk_keys, open_documents, take_inventory
 from mnist_zarr.stores.keys import (
     MARKER,
     OPENING_NAMES,
     as_buffer,
     is_document,
     keys_of,
-    object_keys,
     reads_as,
     root_first,
     root_last,
@@ -70,6 +72,7 @@ class Upload(WrapperStore[Store]):
                 sync(self._store.delete(key))
 
     async def set(self, key: str, value: Buffer) -> None:
+        self._check_writable()
         if is_document(key):
             self._documents[key] = value
             return
@@ -77,6 +80,13 @@ class Upload(WrapperStore[Store]):
         with name_failures(f"{self._store}/{key}", "written"):
             if not (self._may_be_there and await self._is_there(key, value.to_bytes())):
                 await self._store.set(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        # By way of `set`: a WrapperStore passes this on to the target, documents too.
+        await Store.set_if_not_exists(self, key, value)
+
+    async def _set_many(self, values: Iterable[tuple[str, Buffer]]) -> None:
+        await Store._set_many(self, values)
 
     async def _is_there(self, key: str, data: bytes) -> bool:
         if isinstance(self._store, BucketStore):
@@ -91,15 +101,12 @@ class Upload(WrapperStore[Store]):
         StoreError
             If an object that the metadata promise is not there.
         """
-        promised = set(object_keys(self._documents))
-        present = keys_of(self._store)
-        if missing := promised - present:
-            raise StoreError(
-                f"{name}: {len(missing)} of {len(promised)} objects did not arrive, such as "
-                f"{min(missing)!r}; run the same command again"
-            )
+        inventory = take_inventory(arrays_in(open_documents(self._documents)), self._store)
+        if missing := inventory.describe_missing():
+            raise StoreError(f"{name}: {missing}, did not arrive; run the same command again")
+        others = set(inventory.sizes).difference(chunk_keys(inventory.arrays))
         with name_failures(name, "written"):
-            for key in present - promised - self._beside - {MARKER}:
+            for key in others - self._beside - {MARKER}:
                 sync(self._store.delete(key))
             for key in sorted(self._documents, key=root_last):
                 sync(self._store.set(key, self._documents[key]))

@@ -18,15 +18,15 @@ from typing import Any, BinaryIO
 
 from fsspec.core import url_to_fs
 from zarr.abc.store import Store
-from zarr.storage import ZipStore
 
-from mnist_zarr.errors import StoreError, already_exists
+from mnist_zarr.errors import already_exists
 from mnist_zarr.files.scratch import fsync
 from mnist_zarr.files.urls import name_failures, protocol_of
 from mnist_zarr.stores.bucket import BucketStore, identity_of_object, object_headers
-from mnist_zarr.stores.keys import METADATA_NAMES, sync
+from mnist_zarr.stores.keys import METADATA_NAMES
 from mnist_zarr.stores.place import Place
 from mnist_zarr.stores.staging import LocalPlace, stage
+from mnist_zarr.stores.zip_snapshot import ZipSnapshot
 
 SUFFIX = ".zip"
 NO_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that the format has
@@ -46,10 +46,7 @@ class LocalZip(LocalPlace):
     def open(self) -> Store:
         if not self.path.exists():
             raise self.not_found()
-        try:
-            return sync(ZipStore.open(self.path, mode="r"))
-        except (OSError, zipfile.BadZipFile) as error:
-            raise StoreError(f"{self.name}: cannot be opened as a zip file: {error}") from error
+        return ZipSnapshot(self.path)
 
     def identity(self) -> Hashable | None:
         try:

@@ -165,7 +165,7 @@ def test_a_zip_file_gets_its_content_type_and_cache_header(
 def test_a_store_that_is_not_whole_is_not_published(tmp_path: Path) -> None:
     write_zarr(square_digits(100), tmp_path / "t.zarr", chunk_bytes=160)
     (tmp_path / "t.zarr" / "image" / "c" / "3" / "0" / "0").unlink()
-    with pytest.raises(StoreError, match=r"is not whole: 1 of 13 .* 'image/c/3/0/0'"):
+    with pytest.raises(StoreError, match=r"is not whole: it lacks 1 of 13 .* 'image/c/3/0/0'"):
         publish(tmp_path / "t.zarr", tmp_path / "published.zarr")
     with pytest.raises(StoreNotFoundError):
         publish(tmp_path / "nowhere.zarr", tmp_path / "published.zarr")

@@ -10,12 +10,13 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import LocalStore, MemoryStore, WrapperStore
 
 from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.dataset.records import DATASET_ID
@@ -23,10 +24,12 @@ from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.dataset.selection import select
 from mnist_zarr.dataset.transform import rescale
 from mnist_zarr.errors import StoreNotFoundError
+from mnist_zarr.reading import verification
 from mnist_zarr.reading.reader import open_store
-from mnist_zarr.reading.verification import Problem, verify
+from mnist_zarr.reading.report import Problem
+from mnist_zarr.reading.verification import verify
 from mnist_zarr.stores.bucket import BucketStore
-from mnist_zarr.stores.keys import sync
+from mnist_zarr.stores.keys import as_buffer, sync
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.digits import mnist_samples
 from tests.support.object_server import BUCKET, S3Server
@@ -43,7 +46,7 @@ AS_RECORDED = [
     "metadata, as recorded when the store was built",
     "image, label, split, as recorded when the store was built",
 ]
-AS_MNIST = "image, label, equal to the files of 'mnist'"
+AS_MNIST = "image, label, equal to the data set 'mnist'"
 
 
 @pytest.fixture
@@ -85,7 +88,7 @@ def test_all_of_mnist_in_both_orders(tmp_path: Path) -> None:
     [
         (lambda ds: select(ds, label=[3, 7]), [*AS_RECORDED, AS_MNIST]),
         (lambda ds: ds.isel(sample=[5, 3, 90]), AS_RECORDED),  # stored in no order of the source
-        (lambda ds: rescale(ds), [*AS_RECORDED, "label, equal to the files of 'mnist'"]),
+        (lambda ds: rescale(ds), [*AS_RECORDED, "label, equal to the data set 'mnist'"]),
         (lambda ds: ds.drop_vars("split"), [AS_RECORDED[0], AS_RECORDED[1].replace(", split", "")]),
         (lambda ds: ds.isel(sample=slice(0)), AS_RECORDED),
     ],
@@ -201,7 +204,7 @@ def test_every_damaged_object_is_named_once(tmp_path: Path) -> None:
         "image/c/7/0/0",
         "split/c/0",
     ]
-    assert report.confirmed[-1] == "label, equal to the files of 'mnist'"
+    assert report.confirmed[-1] == "label, equal to the data set 'mnist'"
 
 
 def test_a_damaged_order_leaves_the_content_unchecked(store: Path) -> None:
@@ -298,6 +301,20 @@ def test_a_data_set_that_only_claims_to_be_mnist_is_found_out(tmp_path: Path) ->
     assert verify(tmp_path / "d.zarr").is_whole
 
 
+def test_a_whole_data_set_is_recognized_by_its_hashes_without_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mnist = open_dataset("mnist")
+    write_zarr(mnist, tmp_path / "d.zarr", order="label", level=1)
+    write_zarr(mnist.assign(label=9 - mnist.label), tmp_path / "other.zarr", level=1)
+    with monkeypatch.context() as without_files:
+        without_files.setattr(verification, "open_entry", mock.Mock(side_effect=AssertionError))
+        assert verify(tmp_path / "d.zarr").confirmed[-1] == AS_MNIST
+    report = verify(tmp_path / "other.zarr")
+    assert [problem.place for problem in report.problems] == ["label"]
+    assert report.confirmed[-1] == "image, equal to the data set 'mnist'"
+
+
 def test_a_data_set_whose_files_are_not_here_is_not_downloaded(tmp_path: Path) -> None:
     write_zarr(mnist_samples(0, 200).assign_attrs(id="kmnist"), tmp_path / "d.zarr")
     report = verify(tmp_path / "d.zarr")
@@ -337,6 +354,33 @@ def test_a_missing_chunk_beside_the_first_column_is_named() -> None:
     assert verify(store).problems == []
     sync(store.delete("image/c/1/1"))
     assert verify(store).problems == [Problem("image/c/1/1", "is missing")]
+
+
+def test_of_several_chunks_of_a_sample_the_damaged_one_is_named() -> None:
+    store = MemoryStore()
+    ds = xr.Dataset({"image": (("sample", "row"), np.ones((6, 8), "uint8"))})
+    ds.to_zarr(store, encoding={"image": {"chunks": (3, 4)}}, consolidated=False, zarr_format=3)
+    sync(store.set("image/c/1/1", as_buffer(b"damaged")))
+    (problem,) = verify(store).problems
+    assert problem.place == "image/c/1/1"
+    assert problem.what.startswith("samples 3 to 5 cannot be decoded: ")
+
+
+def test_values_that_could_not_be_read_are_not_called_whole(store: Path) -> None:
+    class FailsOnce(WrapperStore[LocalStore]):
+        has_failed = False
+
+        async def getsize(self, key: str) -> int:
+            return await self._store.getsize(key)
+
+        async def get(self, key: str, *args: Any, **options: Any) -> Any:
+            if key == "image/c/2/0/0" and not self.has_failed:
+                self.has_failed = True
+                raise OSError("the disk is away")
+            return await super().get(key, *args, **options)
+
+    problems = verify(FailsOnce(LocalStore(store))).problems
+    assert problems == [Problem("image", "cannot be read: OSError: the disk is away")]
 
 
 def test_groups_inside_a_store_are_not_called_whole() -> None:

@@ -198,7 +198,7 @@ def test_an_object_that_vanished_meanwhile_keeps_the_store_closed(s3: S3Server) 
     write_zarr(square_digits(), source, chunk_bytes=160)
     lost = "image/c/3/0/0"
     copy_objects(source, upload, keys_of(source) - {lost})
-    with pytest.raises(StoreError, match="1 of 23 objects did not arrive, such as 'image/c/3/0/0'"):
+    with pytest.raises(StoreError, match="1 of 23 chunks, such as 'image/c/3/0/0', did not"):
         upload.finish("t.zarr")
 
 

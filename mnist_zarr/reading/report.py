@@ -1,0 +1,76 @@
+"""What a verification has found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is damaged, missing or contradictory.
+
+    Attributes
+    ----------
+    place : str
+        The key of an object (``image/c/3/0/0``), or the name of a variable.
+    what : str
+        What is wrong with it.
+    """
+
+    place: str
+    what: str
+
+
+@dataclass
+class Verification:
+    """What was found in a store.
+
+    Attributes
+    ----------
+    store : str
+        Its name.
+    n_objects, n_samples : int
+        How many objects it should have, and the length of ``sample``.
+    problems : list of Problem
+        Empty if the store is whole.
+    confirmed : list of str
+        What is as it was recorded.
+    unchecked : list of str
+        What could not be checked, and why.
+    """
+
+    store: str
+    n_objects: int = 0
+    n_samples: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    confirmed: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no problem was found."""
+        return not self.problems
+
+    def add_problem(self, place: str, what: str) -> None:
+        """Note a problem, unless one is noted for this place."""
+        if all(problem.place != place for problem in self.problems):
+            self.problems.append(Problem(place, what))
+
+    def to_text(self) -> str:
+        """Return the findings as lines for a terminal."""
+        count = len(self.problems)
+        verdict = f"DAMAGED OR CHANGED, {count:,} {'problem' if count == 1 else 'problems'}"
+        return "\n".join(
+            [
+                f"{self.store}: {'whole' if self.is_whole else verdict}",
+                f"  {self.n_objects:,} objects, {self.n_samples:,} samples",
+                *(f"  {problem.place}: {problem.what}" for problem in self.problems),
+                *(f"  confirmed: {line}" for line in self.confirmed),
+                *(f"  not checked: {line}" for line in self.unchecked),
+            ]
+        )
+
+    def to_json(self) -> str:
+        """Return the findings as one JSON object."""
+        return json.dumps({"is_whole": self.is_whole, **asdict(self)}, indent=1)

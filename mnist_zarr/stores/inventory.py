@@ -1,0 +1,215 @@
+"""Which objects a store should hold, by its metadata, and which ones it holds."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.abc.buffer import Buffer
+from zarr.abc.store import Store
+from zarr.buffer import default_buffer_prototype
+from zarr.storage import FsspecStore, LocalStore, MemoryStore
+
+from mnist_zarr.files.urls import name_failures
+from mnist_zarr.stores.keys import (
+    is_document,
+    keys_of,
+    run_on_objects,
+    sync,
+)
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The chunks that arrays promise, and the objects that are there.
+
+    Attributes
+    ----------
+    arrays : sequence of zarr.Array
+        What the metadata describe.
+    sizes : dict
+        From the key of each object that is there to its bytes.
+    """
+
+    arrays: tuple[zarr.Array[Any], ...]
+    sizes: Mapping[str, int]
+
+    @property
+    def n_promised(self) -> int:
+        """Return the number of chunks, or shards, that there should be."""
+        return sum(math.prod(stored_grid(array)) for array in self.arrays)
+
+    def missing(self) -> Iterator[str]:
+        """Yield the key of each chunk, or shard, that is not there or empty."""
+        return (key for key in chunk_keys(self.arrays) if not self.sizes.get(key))
+
+    def describe_missing(self) -> str | None:
+        """Return how many promised objects are missing and the first of them; None if none is."""
+        missing = self.missing()
+        if (first := next(missing, None)) is None:
+            return None
+        return f"{1 + sum(1 for _ in missing):,} of {self.n_promised:,} chunks, such as {first!r}"
+
+    def sizes_of(self, array: zarr.Array[Any]) -> dict[str, int]:
+        """Return the bytes of each object of an array, its metadata documents included."""
+        folder = f"{array.path}/"
+        return {key: size for key, size in self.sizes.items() if key.startswith(folder)}
+
+
+def take_inventory(arrays: Iterable[zarr.Array[Any]], store: Store) -> Inventory:
+    """List a store once, and hold against it what its arrays promise.
+
+    Web servers do not list: there, each object that should be there is asked for its size.
+    """
+    arrays = tuple(arrays)
+    if store.supports_listing:
+        return Inventory(arrays, list_sizes(store))
+    documents = (f"{array.path}/{name}" for array in arrays for name in _document_names(array))
+    return Inventory(arrays, _ask_sizes(store, itertools.chain(documents, chunk_keys(arrays))))
+
+
+def list_sizes(store: Store) -> dict[str, int]:
+    """Return the bytes of every object of a store, by key; of most kinds from the listing alone."""
+    if isinstance(store, LocalStore):
+        return dict(_walk(store.root))
+    if not isinstance(store, FsspecStore):
+        return _ask_sizes(store, keys_of(store))
+    with name_failures(store.fs.unstrip_protocol(store.path), "listed"):
+        store.fs.invalidate_cache()
+        found = sync(store.fs._find(store.path, detail=True))
+    folder = f"{store.path}/"
+    return {path.removeprefix(folder): info["size"] for path, info in found.items()}
+
+
+def _walk(root: Path) -> Iterator[tuple[str, int]]:
+    entered: set[tuple[int, int]] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in entered:  # links may go round in circles
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        for name in names:
+            path = Path(folder, name)
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                yield path.relative_to(root).as_posix(), path.stat().st_size
+
+
+def _ask_sizes(store: Store, keys: Iterable[str]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+
+    def ask(key: str) -> None:
+        with contextlib.suppress(FileNotFoundError), name_failures(f"{store}/{key}", "read"):
+            sizes[key] = sync(store.getsize(key))
+
+    run_on_objects(ask, keys)
+    return sizes
+
+
+def read_root(store: Store) -> dict[str, Buffer]:
+    """Return the metadata documents at the root of a store, by key; none without a store."""
+    # Asked for what is not there, some servers of objects answer that it is forbidden.
+    names_of_format_2 = (".zmetadata", ".zgroup", ".zattrs")
+    return _read_present(store, ["zarr.json"]) or _read_present(store, names_of_format_2)
+
+
+def read_documents(store: Store, root: Mapping[str, Buffer]) -> dict[str, Buffer]:
+    """Return every metadata document of a store, by key, those at its root included.
+
+    The consolidated metadata say which there are; without them, the listing of the store.
+    """
+    keys = set(consolidated_copies(root)) or (keys_of(store) if store.supports_listing else set())
+    # Metadata that are damaged, or of bad intent, may say anything.
+    named = {key for key in keys if is_document(key) and ".." not in key.split("/")}
+    return {**root, **_read_present(store, sorted(named - root.keys()))}
+
+
+def consolidated_copies(root: Mapping[str, Buffer]) -> dict[str, Any]:
+    """Return the content of every other document as the documents at the root have it, by key.
+
+    Raises
+    ------
+    ValueError
+        If they are not JSON.
+    """
+    if "zarr.json" in root:
+        consolidated = json.loads(root["zarr.json"].to_bytes()).get("consolidated_metadata")
+        copies = consolidated["metadata"] if consolidated else {}
+        return {f"{path}/zarr.json": copy for path, copy in copies.items()}
+    if ".zmetadata" in root:
+        return dict(json.loads(root[".zmetadata"].to_bytes())["metadata"])
+    return {}
+
+
+def _read_present(store: Store, keys: Iterable[str]) -> dict[str, Buffer]:
+    documents: dict[str, Buffer] = {}
+
+    def read(key: str) -> None:
+        if (document := sync(store.get(key, default_buffer_prototype()))) is not None:
+            documents[key] = document
+
+    run_on_objects(read, keys)
+    return {key: documents[key] for key in sorted(documents)}
+
+
+def open_documents(documents: Mapping[str, Buffer]) -> zarr.Group:
+    """Return the group that these metadata documents describe, without its chunks."""
+    return zarr.open_group(MemoryStore(dict(documents)), mode="r")
+
+
+def arrays_in(group: zarr.Group) -> Iterator[zarr.Array[Any]]:
+    """Yield the arrays of a group and of the groups inside."""
+    return (node for _, node in group.members(max_depth=None) if isinstance(node, zarr.Array))
+
+
+def dims_of(array: zarr.Array[Any]) -> tuple[str, ...]:
+    """Return the names of the dimensions of an array, as xarray writes them; () without names."""
+    if array.metadata.zarr_format == 2:
+        return tuple(array.attrs.get("_ARRAY_DIMENSIONS", ()))  # type: ignore[arg-type]
+    return tuple(map(str, array.metadata.dimension_names or ()))
+
+
+def stored_grid(array: zarr.Array[Any]) -> tuple[int, ...]:
+    """Return how many objects, chunks or shards, an array has along each dimension."""
+    sizes = array.shards or array.chunks
+    return tuple(-(-length // size) for length, size in zip(array.shape, sizes, strict=True))
+
+
+def chunk_keys(arrays: Iterable[zarr.Array[Any]]) -> Iterator[str]:
+    """Yield the key of each chunk, or shard, that arrays promise; there may be millions."""
+    for array in arrays:
+        yield from (chunk_key(array, index) for index in iter_grid(stored_grid(array)))
+
+
+def iter_grid(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield the indices of a grid, the last fastest.
+
+    Unlike ``numpy.ndindex``, which holds all numbers of each dimension in memory.
+
+    Examples
+    --------
+    >>> list(iter_grid((2, 2)))
+    [(0, 0), (0, 1), (1, 0), (1, 1)]
+    """
+    if not shape:
+        yield ()
+        return
+    for first in range(shape[0]):
+        yield from ((first, *rest) for rest in iter_grid(shape[1:]))
+
+
+def chunk_key(array: zarr.Array[Any], index: tuple[int, ...]) -> str:
+    """Return the key of the object, chunk or shard, at this place in the grid of an array."""
+    return f"{array.path}/{array.metadata.encode_chunk_key(index)}"
+
+
+def _document_names(array: zarr.Array[Any]) -> tuple[str, ...]:
+    return ("zarr.json",) if array.metadata.zarr_format == 3 else (".zarray", ".zattrs")

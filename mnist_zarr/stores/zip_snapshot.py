@@ -1,0 +1,131 @@
+"""One version of a store in a zip file of this machine.
+
+Unlike zarr's own ``ZipStore`` it keeps no file open: threads, forked processes and workers of a
+cluster share no position in a file, and each read is refused once another file has taken the
+place of the one that was opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Any
+
+from zarr.abc.buffer import Buffer, BufferPrototype
+from zarr.abc.store import (
+    ByteRequest,
+    OffsetByteRequest,
+    RangeByteRequest,
+    Store,
+    SuffixByteRequest,
+)
+
+from mnist_zarr.errors import FileFormatError, SourceError, StoreError, StoreReplacedError
+from mnist_zarr.files.byte_source import ByteSource
+from mnist_zarr.files.sources import LocalSource
+from mnist_zarr.files.zip_source import zip_members
+from mnist_zarr.stores.keys import is_document
+
+
+class ZipSnapshot(Store):
+    """The store that a zip file holds now, to read from.
+
+    A chunk that is missing is an error: Zarr would fill its place, with black images.
+    """
+
+    supports_writes = False
+    supports_deletes = False
+    supports_partial_writes = False
+    supports_listing = True
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(read_only=True)
+        self._path = path
+        try:
+            self._members = zip_members(LocalSource(path))
+        except FileFormatError as error:
+            raise StoreError(f"{path}: cannot be opened as a zip file: {error}") from error
+
+    def __str__(self) -> str:
+        return f"zip://{self._path.as_posix()}"
+
+    def __repr__(self) -> str:
+        return f"ZipSnapshot('{self}')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ZipSnapshot) and self._path == other._path
+
+    __hash__ = Store.__hash__
+
+    def with_read_only(self, read_only: bool = False) -> ZipSnapshot:
+        """Return the same version: it is read-only always."""
+        return self
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        member = self._members.get(key)
+        if member is None:
+            if is_document(key):
+                return None
+            raise StoreError(
+                f"{self._path}/{key}: this chunk is missing; the store is damaged: build it again"
+            )
+        try:
+            data = await asyncio.to_thread(_read, member, byte_range)
+        except SourceError as error:
+            raise StoreReplacedError(
+                f"{self._path}: the store was replaced while it was being read; open it again"
+            ) from error
+        except FileFormatError as error:
+            raise StoreError(str(error)) from error
+        return prototype.buffer.from_bytes(data)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
+
+    async def exists(self, key: str) -> bool:
+        return key in self._members
+
+    async def getsize(self, key: str) -> int:
+        if key not in self._members:
+            raise FileNotFoundError(key)
+        return self._members[key].size or 0
+
+    async def set(self, key: str, value: Buffer) -> None:
+        self._check_writable()
+
+    async def delete(self, key: str) -> None:
+        self._check_writable()
+
+    async def list(self) -> AsyncIterator[str]:
+        for key in self._members:
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        for key in self._members:
+            if key.startswith(prefix):
+                yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        folder = f"{prefix.rstrip('/')}/" if prefix else ""
+        inside = (key[len(folder) :] for key in self._members if key.startswith(folder))
+        for name in dict.fromkeys(rest.partition("/")[0] for rest in inside):
+            yield name
+
+
+def _read(member: ByteSource, byte_range: ByteRequest | None) -> bytes:
+    size: Any = member.size
+    match byte_range:
+        case RangeByteRequest(start, end):
+            first, last = start, min(end, size)
+        case OffsetByteRequest(offset):
+            first, last = offset, size
+        case SuffixByteRequest(suffix):
+            first, last = max(0, size - suffix), size
+        case _:
+            first, last = 0, size
+    return bytes(member.read(first, max(0, last - first)))

@@ -1,0 +1,187 @@
+"""Which objects a store promises, and which are there: the same for every kind of store."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from zarr.abc.store import Store
+from zarr.storage import FsspecStore, LocalStore, MemoryStore, ZipStore
+
+from mnist_zarr.dataset.schema import make_dataset
+from mnist_zarr.stores.bucket import BucketStore
+from mnist_zarr.stores.inventory import (
+    Inventory,
+    arrays_in,
+    chunk_keys,
+    open_documents,
+    read_documents,
+    read_root,
+    take_inventory,
+)
+from mnist_zarr.stores.keys import as_buffer, is_document, sync
+from mnist_zarr.stores.targets import parse_target
+from mnist_zarr.writing.writer import write_zarr
+from tests.support.object_server import BUCKET, S3Server
+
+LAYOUTS: list[dict[str, Any]] = [
+    {},
+    {"shard_bytes": 40},
+    {"zarr_format": 2},
+    {"zarr_format": 2, "codec": "gzip"},
+]
+KINDS = ["folder", "zip", "MemoryStore", "memory", "FsspecStore", "s3", "http"]
+
+
+def write(target: Any, **options: Any) -> None:
+    ds = make_dataset(np.arange(80, dtype=np.uint8).reshape(20, 2, 2), label=np.arange(20) % 3)
+    write_zarr(ds, target, chunk_bytes=12, **options)
+
+
+def look(store: Store) -> Inventory:
+    group = open_documents(read_documents(store, read_root(store)))
+    return take_inventory(arrays_in(group), store)
+
+
+def files_in(folder: Path) -> dict[str, int]:
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(server: S3Server) -> S3Server:
+    server.reset()
+    return server
+
+
+@pytest.fixture
+def web_address(tmp_path: Path) -> Iterator[str]:
+    class Silent(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: Any) -> None:
+            """Say nothing."""
+
+    handler = functools.partial(Silent, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_promised_are_the_chunks_on_disk(tmp_path: Path, layout: dict[str, Any]) -> None:
+    write(tmp_path / "t.zarr", **layout)
+    inventory = look(LocalStore(tmp_path / "t.zarr"))
+    on_disk = files_in(tmp_path / "t.zarr")
+    assert inventory.sizes == on_disk
+    promised = list(chunk_keys(inventory.arrays))
+    assert sorted(promised) == sorted(key for key in on_disk if not is_document(key))
+    assert inventory.n_promised == len(promised)
+    assert inventory.describe_missing() is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_missing_or_empty_is_named_wherever_the_store_is(
+    kind: str, tmp_path: Path, memory_url: str, s3: S3Server, web_address: str
+) -> None:
+    folder = tmp_path / "t.zarr"
+    write(folder)
+    whole = files_in(folder)
+    (folder / "image/c/1/0/0").unlink()
+    (folder / "label/c/0").write_bytes(b"")
+    left = {key: (folder / key).read_bytes() for key in files_in(folder)}
+    stores: dict[str, Callable[[], Store]] = {
+        "folder": lambda: LocalStore(folder),
+        "zip": lambda: ZipStore(tmp_path / "t.zip", mode="a"),
+        "MemoryStore": MemoryStore,
+        "memory": lambda: BucketStore.from_url(memory_url),
+        "FsspecStore": lambda: FsspecStore.from_url(memory_url),
+        "s3": lambda: BucketStore.from_url(f"s3://{BUCKET}/t.zarr", s3.options),
+        "http": lambda: BucketStore.from_url(f"{web_address}/t.zarr"),
+    }
+    store = stores[kind]()
+    if kind not in ("folder", "http"):
+        for key, content in left.items():
+            sync(store.set(key, as_buffer(content)))
+    inventory = look(store)
+    assert sorted(inventory.missing()) == ["image/c/1/0/0", "label/c/0"]
+    n_chunks = sum(not is_document(key) for key in whole)
+    expected = f"2 of {n_chunks} chunks, such as 'image/c/1/0/0'"
+    assert inventory.describe_missing() == expected
+    assert {key: size for key, size in inventory.sizes.items() if size != len(left[key])} == {}
+
+
+def test_a_bucket_is_listed_once(s3: S3Server) -> None:
+    write(f"s3://{BUCKET}/t.zarr", storage_options=s3.options)
+    store = parse_target(f"s3://{BUCKET}/t.zarr", s3.options).open()
+    s3.requests.clear()
+    assert look(store).describe_missing() is None
+    root, *others = (path for _, path in s3.requests)
+    assert root == f"/{BUCKET}/t.zarr/zarr.json"
+    documents = [f"/{BUCKET}/t.zarr/{name}/zarr.json" for name in ("image", "label")]
+    assert sorted(others)[:3] == [f"/{BUCKET}", *documents]
+    assert {method for method, _ in s3.requests} == {"GET"}
+
+
+def test_without_consolidated_metadata_the_listing_says_which_documents_there_are() -> None:
+    store = MemoryStore()
+    group = zarr.create_group(store).create_group("inside")
+    group.create_array("numbers", shape=(4,), chunks=(2,), dtype="u1")[:] = 1
+    assert read_documents(store, read_root(store)).keys() == {
+        "zarr.json",
+        "inside/zarr.json",
+        "inside/numbers/zarr.json",
+    }
+    assert look(store).describe_missing() is None
+    assert list(chunk_keys(look(store).arrays)) == ["inside/numbers/c/0", "inside/numbers/c/1"]
+
+
+def test_a_store_that_promises_more_than_fits_into_memory_is_looked_at_lazily() -> None:
+    store = MemoryStore()
+    zarr.create_group(store).create_array("a", shape=(1 << 40,), chunks=(1,), dtype="u1")
+    inventory = look(store)
+    assert inventory.n_promised == 1 << 40
+    assert list(itertools.islice(inventory.missing(), 2)) == ["a/c/0", "a/c/1"]
+
+
+def test_folders_may_be_links_even_in_circles(tmp_path: Path) -> None:
+    write(tmp_path / "t.zarr")
+    (tmp_path / "t.zarr" / "image").rename(tmp_path / "elsewhere")
+    (tmp_path / "t.zarr" / "image").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "t.zarr" / "again").symlink_to(tmp_path / "t.zarr")
+    (tmp_path / "t.zarr" / "nowhere").symlink_to(tmp_path / "nothing")
+    inventory = look(LocalStore(tmp_path / "t.zarr"))
+    assert inventory.describe_missing() is None
+    assert not [key for key in inventory.sizes if key.startswith(("again/", "nowhere"))]
+
+
+def test_only_documents_inside_the_store_are_read_whatever_the_metadata_say(tmp_path: Path) -> None:
+    write(tmp_path / "t.zarr")
+    (tmp_path / "zarr.json").write_text("{}")
+    root = tmp_path / "t.zarr" / "zarr.json"
+    document = json.loads(root.read_text())
+    copies = document["consolidated_metadata"]["metadata"]
+    copies[".."] = copies["image/c/0/0"] = {}
+    root.write_text(json.dumps(document))
+    store = parse_target(tmp_path / "t.zarr").open()
+    names = ("image", "label", "source_index")
+    documents = read_documents(store, read_root(store))
+    assert documents.keys() == {"zarr.json", *(f"{name}/zarr.json" for name in names)}

@@ -1,0 +1,67 @@
+"""Stores in a zip file, as several processes read them and as they are replaced."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from mnist_zarr.errors import StoreError, StoreReplacedError
+from mnist_zarr.reading.reader import open_store
+from mnist_zarr.writing.writer import write_zarr
+from tests.support.digits import mnist_samples
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    write_zarr(mnist_samples(0, 400), tmp_path / "d.zarr.zip", chunk_bytes=20_000)
+    return tmp_path / "d.zarr.zip"
+
+
+def _read(ds: xr.Dataset, results: Any) -> None:
+    results.put(all(int(ds.image.values.sum()) == SUM for _ in range(5)))
+
+
+SUM = int(mnist_samples(0, 400).image.values.sum())
+
+
+@pytest.mark.parametrize("way", ["fork", "spawn"])
+def test_processes_read_an_opened_store_at_the_same_time(target: Path, way: Any) -> None:
+    context = multiprocessing.get_context(way)
+    ds, results = open_store(target, chunks=None), context.Queue()
+    assert ds.image[:3].values.any()
+    workers = [context.Process(target=_read, args=(ds, results)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    assert [results.get(timeout=60) for _ in workers] == [True] * 4
+    for worker in workers:
+        worker.join(timeout=60)
+
+
+@pytest.mark.parametrize("chunks", [None, "auto"])
+def test_reading_a_store_that_was_replaced_is_an_error(target: Path, chunks: Any) -> None:
+    old = open_store(target, chunks=chunks)
+    there = pickle.loads(pickle.dumps(old))
+    write_zarr(mnist_samples(400, 800), target, chunk_bytes=20_000, overwrite=True)
+    for opened in (old, there):
+        with pytest.raises(StoreReplacedError, match=r"d\.zarr\.zip: the store was replaced"):
+            opened.image[50:].load()
+    np.testing.assert_array_equal(
+        open_store(target).image.values, mnist_samples(400, 800).image.values
+    )
+
+
+def test_a_missing_chunk_is_an_error_that_names_it(target: Path) -> None:
+    with zipfile.ZipFile(target) as whole, zipfile.ZipFile(f"{target}.zip", "w") as part:
+        for name in whole.namelist():
+            if name != "image/c/3/0/0":
+                part.writestr(name, whole.read(name))
+    image = open_store(f"{target}.zip").image
+    with pytest.raises(StoreError, match=r"\.zip/image/c/3/0/0: this chunk is missing"):
+        image.load()
