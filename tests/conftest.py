@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +67,21 @@ def s3(s3_server: S3Server) -> S3Server:
     """An S3 server with one empty bucket, which anybody may read."""
     s3_server.reset()
     return s3_server
+
+
+@pytest.fixture
+def web_address(tmp_path: Path) -> Iterator[str]:
+    """The address of a web server that gives the files in ``tmp_path``, and lists no folder."""
+
+    class Silent(SimpleHTTPRequestHandler):
+        def log_message(self, *args: Any) -> None:
+            """Say nothing."""
+
+    handler = functools.partial(Silent, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.fixture

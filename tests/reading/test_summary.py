@@ -79,17 +79,12 @@ def test_without_splits_or_labels_the_columns_are_left_out(ds: xr.Dataset, tmp_p
     assert "Bag" not in text(ds.drop_vars(["split", "label"]))
 
 
-def test_a_store_in_a_bucket_is_opened_and_listed_once(ds: xr.Dataset) -> None:
-    server = S3Server()
-    try:
-        server.reset()
-        write_zarr(ds, f"s3://{BUCKET}/t.zarr", storage_options=server.options)
-        server.requests.clear()
-        summary = summarize(f"s3://{BUCKET}/t.zarr", storage_options=server.options)
-    finally:
-        server.stop()
+def test_a_store_in_a_bucket_is_opened_and_listed_once(ds: xr.Dataset, s3: S3Server) -> None:
+    write_zarr(ds, f"s3://{BUCKET}/t.zarr", storage_options=s3.options)
+    s3.requests.clear()
+    summary = summarize(f"s3://{BUCKET}/t.zarr", storage_options=s3.options)
     assert summary.counts == {"Bag": (5, 20), "Ankle boot": (25, 0)}
     keys = ["zarr.json", *(f"{name}/c/0" for name in ("label", "source_index", "split"))]
     expected = [f"/{BUCKET}", *(f"/{BUCKET}/t.zarr/{key}" for key in sorted(keys))]
-    assert sorted(path for _, path in server.requests) == sorted(expected)
-    assert {method for method, _ in server.requests} == {"GET"}
+    assert sorted(path for _, path in s3.requests) == sorted(expected)
+    assert {method for method, _ in s3.requests} == {"GET"}

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
-import threading
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -111,19 +107,6 @@ def test_a_store_that_is_written_anew_from_another_has_hashes_of_its_own(store: 
 
 
 # -- where the store is -----------------------------------------------------------------
-
-
-@pytest.fixture
-def web_address(tmp_path: Path) -> Iterator[str]:
-    class Silent(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args: Any) -> None:
-            """Say nothing."""
-
-    handler = functools.partial(Silent, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 def test_damage_in_a_bucket_is_named(s3: S3Server) -> None:
