@@ -16,6 +16,7 @@ import click
 # What a public name needs is imported when it is used, so that --help stays quick.
 import mnist_zarr
 from mnist_zarr.errors import MnistZarrError
+from mnist_zarr.writing.defaults import CHUNK_BYTES_OF_ORDER
 
 EXAMPLES = """
 \b
@@ -167,8 +168,9 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--chunk-bytes",
     type=ByteSize(),
-    help="Uncompressed bytes of an image chunk at most, as 3000000 or 3MB.  [default: 3MB, in "
-    "label order 400kB]",
+    help="Uncompressed bytes of an image chunk at most, as 3000000 or 3MB.  [default: "
+    f"{CHUNK_BYTES_OF_ORDER['source'] / 1e6:g}MB, in label order "
+    f"{CHUNK_BYTES_OF_ORDER['label'] / 1e3:g}kB]",
 )
 @click.option(
     "--shard-bytes",

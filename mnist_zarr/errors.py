@@ -1,4 +1,4 @@
-"""The errors of this package, as one tree, and the sentences of those raised in many places.
+"""The errors of this package, as one tree, and the messages that several modules raise.
 
 ::
 
@@ -15,11 +15,11 @@
     ├── StoreError          (OSError)            a Zarr store that cannot be read or written
     │   ├── TargetExistsError   (FileExistsError)
     │   ├── TargetBusyError     another build holds the target
-    │   ├── StoreReplacedError  another version took its place while it was read
+    │   ├── StoreReplacedError  another version took its place during a read
     │   └── StoreNotFoundError  (FileNotFoundError)
     ├── OutputError         (OSError)            a file that cannot be written
-    ├── DownloadError       (OSError)            no mirror gives the file as it should be
-    └── MissingExtraError   (ImportError)        an optional partner is not installed
+    ├── DownloadError       (OSError)            a download that failed
+    └── MissingExtraError   (ImportError)        an optional dependency is not installed
 
 Every class also inherits the built-in that a caller would expect to catch.
 All carry one argument, the message, so that they travel between processes.
@@ -33,15 +33,15 @@ class MnistZarrError(Exception):
 
 
 class FileFormatError(MnistZarrError, ValueError):
-    """A file that is damaged, or of another format; gzip and zip files raise it themselves."""
+    """A file that is damaged, or of another format. Gzip and zip files raise it as it is."""
 
 
 class IdxFormatError(FileFormatError):
-    """Not a whole IDX file: the message has file, byte, expected and got."""
+    """Not a whole IDX file; the message has file, byte, expected and got."""
 
 
 class NpzFormatError(FileFormatError):
-    """Not a .npz archive of numbers: the message has file, member, expected and got."""
+    """Not a .npz archive of numbers; the message has file, member, expected and got."""
 
 
 class IdxTypeError(MnistZarrError, TypeError):
@@ -52,8 +52,8 @@ class SourceError(MnistZarrError, ValueError):
     """A source that cannot be read, or files that make no data set: lengths that differ, ..."""
 
 
-# The built-in stands first: only OSError's own way of making an instance is right for one, and
-# the workers of a dask cluster, which send errors back, use the first that they find.
+# The built-in comes first: only the constructor of OSError makes a proper instance of one, and the
+# workers of a dask cluster, which send errors back, use the constructor of the first base.
 class SourceNotFoundError(FileNotFoundError, SourceError):
     """A source file or folder that does not exist."""
 
@@ -67,7 +67,7 @@ class OptionError(MnistZarrError, ValueError):
 
 
 class SelectionError(MnistZarrError, KeyError):
-    """No sample has the label, split or class name asked for."""
+    """No sample has the label, split or class name that was asked for."""
 
     def __str__(self) -> str:
         # KeyError shows the repr of its argument, which would quote the sentence.
@@ -87,7 +87,7 @@ class TargetBusyError(StoreError):
 
 
 class StoreReplacedError(StoreError):
-    """A store that was built anew under the same name while it was being read."""
+    """Another version took the place of a store while it was being read."""
 
 
 class StoreNotFoundError(StoreError, FileNotFoundError):
@@ -99,11 +99,11 @@ class OutputError(MnistZarrError, OSError):
 
 
 class DownloadError(MnistZarrError, OSError):
-    """No mirror gives a file as it should be; the message has each one's reason."""
+    """A download that failed; the message has the reason of each mirror."""
 
 
 class MissingExtraError(MnistZarrError, ImportError):
-    """An optional partner is not installed; the message has the pip line."""
+    """An optional dependency is not installed; the message has the pip command."""
 
 
 def already_exists(target: object) -> TargetExistsError:

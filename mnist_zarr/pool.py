@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
+OnResult = Callable[[Any], object]
+
 # A task whose worker dies is run again elsewhere, this often.
 RETRIES = 5
 # How long those that have begun are waited for when all is given up.
@@ -30,9 +32,12 @@ class Pool:
 
     on_cluster = False
 
-    def __init__(self, executor: Executor, max_pending: int) -> None:
+    def __init__(
+        self, executor: Executor, max_pending: int, on_result: OnResult | None = None
+    ) -> None:
         self._executor = executor
         self._max_pending = max_pending
+        self._on_result = on_result
         self._pending: set[Any] = set()
 
     def submit(self, task: Callable[..., object], *args: Any) -> None:
@@ -40,13 +45,18 @@ class Pool:
         while len(self._pending) >= self._max_pending:
             done, self._pending = self._wait_for_one()
             for future in done:
-                future.result()
+                self._take_result(future)
         self._pending.add(self._begin(task, *args))
 
     def finish(self) -> None:
         """Wait for all tasks."""
         while self._pending:
-            self._pending.pop().result()
+            self._take_result(self._pending.pop())
+
+    def _take_result(self, future: Any) -> None:
+        result = future.result()
+        if self._on_result:
+            self._on_result(result)
 
     def cancel(self) -> None:
         """Give up the tasks that have not begun; wait for those that have."""
@@ -71,9 +81,10 @@ class ClusterPool(Pool):
 
     on_cluster = True
 
-    def __init__(self, client: Client, max_pending: int) -> None:
+    def __init__(self, client: Client, max_pending: int, on_result: OnResult | None = None) -> None:
         self._client: Any = client
         self._max_pending = max_pending
+        self._on_result = on_result
         self._pending = set()
 
     def cancel(self) -> None:
@@ -94,7 +105,11 @@ class ClusterPool(Pool):
 
 @contextlib.contextmanager
 def open_pool(
-    waiting_tasks: int, client: Client | None = None, *, n_threads: int | None = None
+    waiting_tasks: int,
+    client: Client | None = None,
+    *,
+    n_threads: int | None = None,
+    on_result: OnResult | None = None,
 ) -> Iterator[Pool]:
     """Open a pool on the cluster of ``client``, or else on threads.
 
@@ -106,14 +121,16 @@ def open_pool(
         A client of the cluster to run on.
     n_threads : int, optional
         Number of threads where there is no cluster; by default one per core.
+    on_result : callable, optional
+        Gets what each task returns, in this process.
     """
     if client is None:
         n_threads = n_threads or os.cpu_count() or 1
         with ThreadPoolExecutor(n_threads) as threads:
-            yield from _run(Pool(threads, n_threads + waiting_tasks))
+            yield from _run(Pool(threads, n_threads + waiting_tasks, on_result))
     else:
         n_threads = sum(cast(Any, client).nthreads().values()) or 1
-        yield from _run(ClusterPool(client, n_threads + waiting_tasks))
+        yield from _run(ClusterPool(client, n_threads + waiting_tasks, on_result))
 
 
 def _run(pool: Pool) -> Iterator[Pool]:

@@ -18,6 +18,7 @@ from werkzeug import Request, Response
 from mnist_zarr.files.gzip_source import GzipSource
 from tests.support.object_server import S3Server
 from tests.support.partners import STRICT_OPTION, partner, set_strict
+from tests.support.targets import KINDS, Named
 
 settings.register_profile("no-deadline", deadline=None)
 settings.register_profile("thorough", deadline=None, max_examples=5000)
@@ -96,6 +97,21 @@ def _empty_memory() -> None:
     memory = fsspec.filesystem("memory")
     memory.store.clear()
     memory.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """A kind of target."""
+    return str(request.param)
+
+
+@pytest.fixture
+def new_target(kind: str, tmp_path: Path, memory_url: str, request: pytest.FixtureRequest) -> Named:
+    """A target of that kind at which there is nothing, and its storage options."""
+    if kind == "icechunk":
+        partner("icechunk")
+    options = request.getfixturevalue("s3").options if kind.startswith("s3") else None
+    return KINDS[kind](tmp_path), options
 
 
 @pytest.fixture

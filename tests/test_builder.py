@@ -109,7 +109,7 @@ def test_the_label_file_can_be_named(folder: Path) -> None:
         ([], None, SourceError, "got an empty list"),
     ],
 )
-def test_a_source_that_names_nothing_is_a_clear_error_and_nothing_is_written(
+def test_a_source_that_names_nothing_raises_a_clear_error_and_nothing_is_written(
     tmp_path: Path, source: Any, labels: str | None, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):

@@ -231,7 +231,7 @@ def test_no_text_of_a_picture_is_cut_off_or_lies_on_another() -> None:
         (lambda ds: plot.one_per_class(ds.isel(sample=[])), SelectionError, "no samples"),
     ],
 )
-def test_what_cannot_be_drawn_is_a_clear_error(
+def test_what_cannot_be_drawn_raises_a_clear_error(
     call: Any, error: type[Exception], message: str
 ) -> None:
     ds: xr.Dataset = make_dataset(np.zeros((3, 2, 2)), label=np.array([1, 2, 1]))

@@ -31,7 +31,7 @@ def open_dataset(name: str, *, chunks: Any = None) -> xr.Dataset:
         ``"mnist"``, ``"fashion-mnist"``, ``"kmnist"``, ``"k49"``, ``"qmnist"``,
         or ``"emnist-balanced"``, ``-byclass``, ``-bymerge``, ``-digits``,
         ``-letters``, ``-mnist``. All but the first are downloaded when they are
-        first opened, and kept (see :mod:`mnist_zarr.catalog.download`).
+        first opened, and cached (see :mod:`mnist_zarr.catalog.download`).
     chunks : optional
         As in :func:`xarray.open_dataset`: ``None`` for plain lazy arrays,
         ``{}`` for dask arrays.
@@ -49,15 +49,18 @@ def open_dataset(name: str, *, chunks: Any = None) -> xr.Dataset:
     SourceError
         If there is no data set of that name.
     DownloadError
-        If a file is not here and no mirror gives it as it should be.
+        If a file is not cached and no mirror has it with the right checksum, or
+        the cache folder cannot be written.
     MissingExtraError
         If a download is needed and pooch is not installed.
+    OptionError
+        If a download is needed and ``MNIST_ZARR_MIRROR`` is not a URL.
 
     Notes
     -----
-    EMNIST's files have rows and columns swapped. The images are served upright;
-    the attribute ``source_dims`` of ``image`` says how they are stored. The
-    labels of EMNIST Letters run from 1 to 26, and stay so.
+    EMNIST's files have rows and columns swapped. The Dataset has the images
+    upright; the attribute ``source_dims`` of ``image`` records the order in the
+    files. The labels of EMNIST Letters are 1 to 26, as in the files.
 
     Examples
     --------
@@ -84,7 +87,7 @@ class CatalogSource(Source):
 
 
 def describe_catalog() -> str:
-    """Return a table of the data sets: name, size, licence, origin, whether it is here.
+    """Return a table of the data sets: name, size, licence, origin, where the files are.
 
     Examples
     --------

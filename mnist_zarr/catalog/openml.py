@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Sequence
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +16,8 @@ from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.classes import MAX_CLASSES, class_attrs
 from mnist_zarr.errors import DownloadError, SourceError, missing_extra
 
-# Numbers as categories break scikit-learn 1.9 with pandas 3.1 (scikit-learn#34892): let pandas
-# find the types itself.
+# Numbers as categories break scikit-learn 1.9 with pandas 3.1 (scikit-learn#34892), so let pandas
+# infer the types.
 READ_CSV_OPTIONS = {"dtype": None}
 
 
@@ -30,27 +29,27 @@ def open_openml(
 ) -> xr.Dataset:
     """Open an image data set of OpenML with :func:`sklearn.datasets.fetch_openml`.
 
-    OpenML keeps images as rows of a table of text, which is parsed at every
-    call: the whole data set is read into memory. It knows no split into
-    training and test samples.
+    OpenML stores images as rows of a text table, which is parsed at every call:
+    the whole data set is read into memory. There is no split into training and
+    test samples.
 
     Parameters
     ----------
     name : str
-        What OpenML calls the data set: ``"mnist_784"``, ``"Fashion-MNIST"``,
-        ``"Kuzushiji-MNIST"``, ...
+        The name of the data set on OpenML: ``"mnist_784"``,
+        ``"Fashion-MNIST"``, ``"Kuzushiji-MNIST"``, ...
     version : int
         Its version.
     data_home : str or os.PathLike, optional
-        The folder in which scikit-learn keeps what it has downloaded; by
-        default its own, ``~/scikit_learn_data``.
+        The folder in which scikit-learn caches downloads, by default
+        ``~/scikit_learn_data``.
 
     Returns
     -------
     xarray.Dataset
-        ``image`` (sample, row, col) uint8, where the number of features is a
-        square, else (sample, dim_1); ``label`` (sample,) uint8 or larger, and
-        ``source_index``. Labels that are words are numbered in alphabetical
+        ``image`` (sample, row, col) uint8 if the number of features is a
+        square, otherwise (sample, dim_1); ``label`` (sample,) uint8 or larger,
+        and ``source_index``. Labels that are words are numbered in alphabetical
         order; ``flag_meanings`` has the words.
 
     Raises
@@ -59,7 +58,7 @@ def open_openml(
         If OpenML has no such data set, or its values are not whole numbers
         from 0 to 255.
     DownloadError
-        If OpenML cannot be reached, or sends something else.
+        If OpenML cannot be reached, or the download cannot be stored.
     MissingExtraError
         If scikit-learn is not installed.
 
@@ -89,7 +88,7 @@ def _fetch(name: str, version: int, data_home: str | os.PathLike[str] | None) ->
         raise missing_extra("OpenML needs scikit-learn", "sklearn") from error
     try:
         with warnings.catch_warnings():
-            # Each of its retries warns; what matters comes as an error.
+            # Each of its retries warns; if the last one fails, it raises.
             warnings.simplefilter("ignore")
             return fetch_openml(
                 name,
@@ -99,10 +98,10 @@ def _fetch(name: str, version: int, data_home: str | os.PathLike[str] | None) ->
                 parser="pandas",
                 read_csv_kwargs=READ_CSV_OPTIONS,
             )
-    except (URLError, TimeoutError, ConnectionError) as error:
+    except OSError as error:  # of the network, or of the folder
         raise DownloadError(
-            f"OpenML {name!r}, version {version}: {error}; try again later, or open 'mnist' of "
-            "the catalog, which needs no network"
+            f"OpenML {name!r}, version {version}: {error}; try again later, or use "
+            "open_dataset('mnist'), which needs no network"
         ) from error
     except ValueError as error:
         raise SourceError(f"OpenML {name!r}, version {version}: {error}") from error

@@ -3,8 +3,8 @@
 A table has a row per sample and eight columns: label, NIST series (hsf),
 writer, number of the digit among the writer's, NIST class, number of the digit
 in all of NIST, and two unused ones (C. Yadav, L. Bottou, 2019,
-arXiv:1905.10498). Its rows are those of MNIST's training set, and those of the
-60,000 test digits of which MNIST has the first 10,000.
+arXiv:1905.10498). One table is of MNIST's training samples, the other of 60,000
+test samples, of which MNIST has the first 10,000.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def join_writers(ds: xr.Dataset) -> xr.Dataset:
     """Add to MNIST who wrote each digit, from QMNIST's label tables.
 
     The tables (1 MB) are downloaded at first use. Samples are matched by
-    ``source_index``, so that a selection or a reordered store serves as well;
-    that all labels agree is checked.
+    ``source_index``, so that ``ds`` can be a selection or in another order. All
+    labels are checked.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def join_writers(ds: xr.Dataset) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        The same with two coordinates more along ``sample``: ``writer``
+        The same with two more coordinates along ``sample``: ``writer``
         (uint16), NIST's number of the person, and ``series`` (uint8), the part
         of NIST's collection: ``hsf_0`` to ``hsf_3`` were written by employees
         of the Census Bureau, ``hsf_4`` by high-school students.
@@ -54,8 +54,14 @@ def join_writers(ds: xr.Dataset) -> xr.Dataset:
     ------
     SourceError
         If the Dataset is not MNIST.
+    SchemaError
+        If it is not of the data model.
     DownloadError
-        If the tables cannot be had.
+        If the tables are not cached and cannot be downloaded.
+    MissingExtraError
+        If they must be downloaded and pooch is not installed.
+    OptionError
+        If they must be downloaded and ``MNIST_ZARR_MIRROR`` is not a URL.
 
     Examples
     --------
@@ -67,7 +73,7 @@ def join_writers(ds: xr.Dataset) -> xr.Dataset:
 
 
 def fetch_label_tables(entry: CatalogEntry) -> list[npt.NDArray[np.int32]]:
-    """Return the label table of each part of QMNIST, shape (sample, 8)."""
+    """Return the label table of each split of QMNIST, shape (sample, 8)."""
     return [read_label_table(fetch(split.labels)) for split in entry.splits]
 
 
@@ -115,15 +121,15 @@ def join_label_tables(ds: xr.Dataset, tables: Sequence[npt.NDArray[np.int32]]) -
         raise _not_mnist(
             f"source_index goes up to {positions.max():,}, MNIST has {len(table):,} samples"
         )
-    rows = table[positions]
-    wrong = np.flatnonzero(rows[:, 0] != labels)
+    table = table[positions]
+    wrong = np.flatnonzero(table[:, 0] != labels)
     if len(wrong):
         first = int(wrong[0])
         raise _not_mnist(
             f"{len(wrong):,} of {len(labels):,} labels differ; the first is sample {first} with "
-            f"source_index {positions[first]}: label {labels[first]}, in MNIST {rows[first, 0]}"
+            f"source_index {positions[first]}: label {labels[first]}, in MNIST {table[first, 0]}"
         )
-    coords = label_coords(rows)
+    coords = label_coords(table)
     return ds.assign_coords({name: coords[name] for name in (WRITER, SERIES)})
 
 
@@ -138,5 +144,6 @@ def _refuse_other_data(ds: xr.Dataset) -> None:
 
 def _not_mnist(reason: str) -> SourceError:
     return SourceError(
-        f"writers are known for MNIST only, its training samples before its test samples: {reason}"
+        "writers are known only of MNIST, with its training samples before its test samples: "
+        f"{reason}"
     )

@@ -1,4 +1,4 @@
-"""The rows of a variable, a few megabytes at a time."""
+"""The samples of a variable, a few megabytes at a time."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import numpy.typing as npt
 import xarray as xr
 
 BLOCK_BYTES = 4 << 20
-# Larger, as every such block may read all chunks.
+# Larger, since each of these blocks may read all chunks.
 SCATTERED_BLOCK_BYTES = 16 << 20
-# Positions take eight bytes a sample, several times over: bounds those of small samples.
+# Positions take eight bytes per sample, several times: bounds their memory if samples are small.
 MAX_BLOCK_SAMPLES = 1 << 16
 
 
 def bytes_per_sample(variable: xr.Variable) -> int:
-    """Return the bytes of one sample of the variable."""
+    """Return the size of one sample of the variable."""
     return int(variable.dtype.itemsize * math.prod(variable.shape[1:]))
 
 
 def block_bounds(n_samples: int, sample_bytes: int) -> Iterator[tuple[int, int]]:
-    """Yield start and stop of one block after the other.
+    """Yield start and stop of each block, in order.
 
     Examples
     --------
@@ -37,15 +37,15 @@ def block_bounds(n_samples: int, sample_bytes: int) -> Iterator[tuple[int, int]]
 
 
 def iter_blocks(variable: xr.Variable) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """Yield the first position and the rows of each block, in order.
+    """Yield the first position and the samples of each block, in order.
 
-    Every dask chunk is computed once; so memory holds one of them, or one block.
+    Every dask chunk is computed once: memory holds one of them, or one block.
     """
     sample_bytes = bytes_per_sample(variable)
     for start, stop in _reads(variable, sample_bytes):
-        rows = variable[start:stop].values
-        for first, last in block_bounds(len(rows), sample_bytes):
-            yield start + first, rows[first:last]
+        samples = variable[start:stop].values
+        for first, last in block_bounds(len(samples), sample_bytes):
+            yield start + first, samples[first:last]
 
 
 def _reads(variable: xr.Variable, sample_bytes: int) -> Iterator[tuple[int, int]]:
@@ -65,10 +65,10 @@ def _reads(variable: xr.Variable, sample_bytes: int) -> Iterator[tuple[int, int]
 def iter_blocks_at(
     variable: xr.Variable, positions: npt.NDArray[np.int64]
 ) -> Iterator[npt.NDArray[Any]]:
-    """Yield the rows at these positions, in their order, some at a time.
+    """Yield the samples at these positions, in this order, a block at a time.
 
-    The chunks of a store in another order than the positions are read once for
-    every block that has samples of theirs.
+    A chunk of a store in another order is read once for every block that has
+    samples of it.
     """
     if len(positions) and (np.diff(positions) == 1).all():
         for _, block in iter_blocks(variable[int(positions[0]) : int(positions[-1]) + 1]):
@@ -88,7 +88,10 @@ def iter_blocks_at(
 def _one_dask_chunk_at_a_time(
     variable: xr.Variable, ordered: npt.NDArray[np.int64]
 ) -> Iterator[tuple[int, int]]:
-    """Cut ascending positions where dask would load one more chunk: it loads all, then takes."""
+    """Yield the ranges of ascending positions that are in one dask chunk.
+
+    From several chunks, dask would load all of them before it takes the samples.
+    """
     ends = [len(variable)] if variable.chunks is None else np.cumsum(variable.chunks[0])
     bounds = np.searchsorted(ordered, ends)
     for first, last in itertools.pairwise([0, *bounds.tolist()]):

@@ -12,15 +12,15 @@ import xarray as xr
 from mnist_zarr.dataset.schema import LABEL, SPLIT
 from mnist_zarr.errors import SchemaError
 
-# Labels with more values than this are numbers rather than classes.
+# Labels with more values than this are numbers, not classes.
 MAX_CLASSES = 256
 
 
 def class_attrs(values: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
     """Return the CF flag attributes that name the values of ``label``.
 
-    ``flag_meanings`` is a list of words separated by blanks, so that a blank
-    inside a name becomes an underscore (CF 1.11, section 3.5).
+    ``flag_meanings`` is a list of words separated by blanks, hence a blank in a
+    name becomes an underscore (CF 1.11, section 3.5).
 
     Examples
     --------
@@ -44,7 +44,7 @@ def class_names(ds: xr.Dataset, name: str = LABEL) -> dict[int, str]:
     Returns
     -------
     dict
-        From value to name; empty where the Dataset names none.
+        From value to name; empty if the values have no names.
 
     Raises
     ------
@@ -65,13 +65,13 @@ def class_names(ds: xr.Dataset, name: str = LABEL) -> dict[int, str]:
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Numbers of samples.
+    """Numbers of samples per class and split.
 
     Attributes
     ----------
     splits : tuple of str
-        In the order in which they appear; one empty name where the Dataset
-        has no ``split``.
+        In the order in which they appear; one empty name if the Dataset has no
+        ``split``.
     of_label : dict
         From each label value, ascending, to its number of samples per split.
     """
@@ -81,12 +81,12 @@ class ClassCounts:
 
 
 def count_samples(ds: xr.Dataset) -> ClassCounts:
-    """Count the samples of each class and split. Reads these two coordinates only.
+    """Count the samples of each class and split. Only these two coordinates are read.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        With ``label`` (sample) and perhaps ``split`` (sample).
+        With ``label`` (sample) and, optionally, ``split`` (sample).
 
     Examples
     --------
@@ -105,5 +105,5 @@ def count_samples(ds: xr.Dataset) -> ClassCounts:
     counts = table[:, appearance].tolist()
     return ClassCounts(
         tuple(str(split) for split in splits[appearance]),
-        {value: tuple(row) for value, row in zip(values.tolist(), counts, strict=True)},
+        {value: tuple(count) for value, count in zip(values.tolist(), counts, strict=True)},
     )

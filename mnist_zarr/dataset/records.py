@@ -1,7 +1,8 @@
-"""The content of a variable as a SHA-256: of its values, whatever their chunks and codecs.
+"""What a store records of itself, so that it can be told whether it is as it was written.
 
-Numbers are hashed as they stand in C order, little-endian; strings as UTF-8, each
-followed by a newline.
+The content of a variable is recorded as the SHA-256 of its values, whatever
+their chunks and codecs: numbers as they stand in C order, little-endian; strings
+as UTF-8, each followed by a newline.
 """
 
 from __future__ import annotations
@@ -9,21 +10,23 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mnist_zarr.dataset.schema import is_string
+from mnist_zarr.dataset.schema import SOURCE_INDEX, is_string
 
 # Root attributes of a store: the name that the catalog knows it by (ACDD); which order the hashes
-# of its content are in, that of ``source_index`` or "stored"; the hash of its metadata documents;
+# of its content are in, that of ``source_index`` or STORED; the hash of its metadata documents;
 # those of its source files.
 DATASET_ID = "id"
 SHA256_ORDER = "sha256_order"
 METADATA_SHA256 = "metadata_sha256"
 SOURCE_SHA256 = "source_sha256"
+STORED = "stored"
 
 
 def sha256_name(name: str) -> str:
@@ -36,8 +39,37 @@ def is_recorded_hash(attribute: object) -> bool:
     return str(attribute).endswith("_sha256") and attribute != SOURCE_SHA256
 
 
+def content_records(order: str, hashes: Mapping[str, str]) -> dict[str, str]:
+    """Return the root attributes for the hashes of some variables, which are in this order."""
+    return {SHA256_ORDER: order, **{sha256_name(name): sha256 for name, sha256 in hashes.items()}}
+
+
+def content_order(source_index: Iterable[npt.NDArray[Any]]) -> str:
+    """Return which order the content of samples with these indices is hashed in.
+
+    That of the indices if the samples come in it, for a store can be sorted by
+    them; else the one in which they are stored.
+
+    Examples
+    --------
+    >>> content_order([np.array([0, 1]), np.array([5])]), content_order([np.array([1, 0])])
+    ('source_index', 'stored')
+    """
+    last = -1
+    for block in source_index:
+        if block[0] <= last or (np.diff(block.astype(np.int64)) <= 0).any():
+            return STORED
+        last = int(block[-1])
+    return SOURCE_INDEX
+
+
+def source_line(sha256: str, name: str) -> str:
+    """Return the record of a source file, a line as the command ``sha256sum`` prints it."""
+    return f"{sha256}  {os.path.basename(name)}"
+
+
 class ContentHash:
-    r"""SHA-256 of rows that come one block after the other.
+    r"""SHA-256 of samples that come one block after the other.
 
     Examples
     --------
@@ -50,22 +82,22 @@ class ContentHash:
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
-    def update(self, rows: npt.NDArray[Any]) -> None:
-        """Go on with these rows."""
-        if is_string(rows.dtype):
-            for text, count in run_lengths(rows):
+    def update(self, samples: npt.NDArray[Any]) -> None:
+        """Add the samples that come next."""
+        if is_string(samples.dtype):
+            for text, count in run_lengths(samples):
                 self._digest.update((text + b"\n") * count)
         else:
-            little_endian = rows.astype(rows.dtype.newbyteorder("<"), copy=False)
+            little_endian = samples.astype(samples.dtype.newbyteorder("<"), copy=False)
             self._digest.update(np.ascontiguousarray(little_endian).data)
 
     def hexdigest(self) -> str:
-        """Return the hash of all rows so far, in hexadecimal digits."""
+        """Return the hash of all samples so far, in hexadecimal digits."""
         return self._digest.hexdigest()
 
 
 def content_sha256(blocks: Iterable[npt.NDArray[Any]]) -> str:
-    r"""Return the SHA-256 of blocks of rows, one after the other, in hexadecimal digits.
+    r"""Return the SHA-256 of blocks of samples, one after the other, in hexadecimal digits.
 
     Examples
     --------
@@ -80,13 +112,16 @@ def content_sha256(blocks: Iterable[npt.NDArray[Any]]) -> str:
 
 
 def run_lengths(strings: npt.NDArray[Any]) -> Iterator[tuple[bytes, int]]:
-    """Yield each string as UTF-8 and how often it is repeated: splits are long runs of one word.
+    """Yield each string, in C order, as UTF-8 and how often it is repeated.
+
+    Splits are long runs of one word.
 
     Examples
     --------
     >>> list(run_lengths(np.array(["train", "train", "test"])))
     [(b'train', 2), (b'test', 1)]
     """
+    strings = strings.reshape(-1)
     breaks = np.flatnonzero(strings[1:] != strings[:-1]) + 1
     for first, last in itertools.pairwise([0, *breaks.tolist(), len(strings)]):
         if first < last:

@@ -1,11 +1,11 @@
-"""Linear maps of pixel values: onto another range, and packed in a store.
+"""Linear maps of pixel values onto another range, computed or packed in a store.
 
 A *packed* image is stored as integers with the CF attributes ``scale_factor``
 and ``add_offset`` (CF 1.11, section 8.1), so that xarray opens it as floats::
 
     float = integer * scale_factor + add_offset
 
-Its ``valid_range`` has the type of ``scale_factor`` and is therefore one of the
+Its ``valid_range`` has the type of ``scale_factor``, so it is a range of the
 floats (NetCDF Users Guide, appendix A, "valid_range").
 """
 
@@ -26,7 +26,7 @@ from mnist_zarr.dataset.schema import IMAGE
 from mnist_zarr.errors import OptionError, SchemaError
 
 PACKING = ("scale_factor", "add_offset")
-# Of two neighbouring integers; float32 cannot hold the floats of uint8 any less exactly.
+# As a share of the distance of two integers; float32 stays below it for uint8.
 MAX_PACKING_ERROR = 1e-3
 
 
@@ -59,14 +59,14 @@ class Scaling:
 
     def __call__(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the values in the other range."""
-        # In these very steps, so that [-1, 1] is ((x / 255.) - .5) * 2 to the last bit.
+        # In exactly these steps, so that [-1, 1] is ((x / 255.) - .5) * 2 bit for bit.
         unit = (values - self.source_low) / (self.source_high - self.source_low)
         width = self.high - self.low
         return (unit + self.low / width) * width
 
     @property
     def packing(self) -> dict[str, float]:
-        """The CF attributes that make xarray apply the map."""
+        """The CF attributes with which xarray applies the map."""
         factor = (self.high - self.low) / (self.source_high - self.source_low)
         return dict(zip(PACKING, (factor, self.low - self.source_low * factor), strict=True))
 
@@ -80,7 +80,7 @@ class Scaling:
 
 
 def is_finite(value: object) -> bool:
-    """Whether it is a number, and a finite one."""
+    """Whether this is a finite number."""
     return isinstance(value, numbers.Real) and math.isfinite(value)
 
 
@@ -90,7 +90,7 @@ def scaling_of(variable: xr.Variable, low: float, high: float) -> Scaling:
     Raises
     ------
     OptionError
-        If ``low`` is not less than ``high``.
+        If ``low`` is not less than ``high``, or one is not finite.
     SchemaError
         If the range of the variable is not known, or empty.
     """
@@ -112,27 +112,27 @@ def scaling_of(variable: xr.Variable, low: float, high: float) -> Scaling:
 
 
 def pack(ds: xr.Dataset, bounds: tuple[float, float]) -> xr.Dataset:
-    """Give ``image`` the attributes that open it in a range; its integers stay.
+    """Give ``image`` the attributes that open it in a range; its integers do not change.
 
     Raises
     ------
     OptionError
-        If the bounds are not two numbers, the lower first.
+        If the bounds are not two finite numbers, the lower first.
     SchemaError
-        If there is no image, or it is not of integers, or packed already.
+        If there is no image, it is not of integers, or it is packed already.
     """
     if IMAGE not in ds.variables:
         raise SchemaError("rescale: the Dataset has no 'image'")
     image = ds[IMAGE].variable
     if any(name in image.attrs or name in image.encoding for name in PACKING):
         raise SchemaError(
-            "rescale: 'image' has a scale_factor or add_offset already; leave rescale away, or "
-            "build from the original files"
+            "rescale: 'image' already has a scale_factor or add_offset; omit rescale, or build "
+            "from the original files"
         )
     if image.dtype.kind not in "iu":
         raise SchemaError(
-            f"rescale: expected an 'image' of integers, which stay as they are in the store, got "
-            f"{image.dtype}; leave rescale away to store these values"
+            f"rescale: expected an 'image' of integers, which the store keeps, got {image.dtype}; "
+            "omit rescale to store these values"
         )
     if not isinstance(bounds, Sequence) or len(bounds) != 2:
         raise OptionError(f"rescale: expected (low, high), got {bounds!r}")
@@ -143,10 +143,7 @@ def pack(ds: xr.Dataset, bounds: tuple[float, float]) -> xr.Dataset:
 
 
 def stay_packed(ds: xr.Dataset) -> xr.Dataset:
-    """Return a Dataset that was opened from a packed store with its integers, to be packed again.
-
-    Another one is returned as it is.
-    """
+    """Return a Dataset from a packed store with its integers and packing; any other unchanged."""
     if IMAGE not in ds.variables:
         return ds
     image = ds[IMAGE].variable
@@ -159,16 +156,16 @@ def stay_packed(ds: xr.Dataset) -> xr.Dataset:
 
 
 def unpack(variable: xr.Variable) -> xr.Variable:
-    """Return the integers of a packed variable, lazily; another one as it is.
+    """Return the integers of a packed variable, lazily; any other variable unchanged.
 
-    Packed is what xarray has opened as floats, and also what it has opened as
-    integers with ``mask_and_scale=False``.
+    A packed variable is one that xarray opened as floats, or as integers with
+    ``mask_and_scale=False``.
 
     Raises
     ------
     SchemaError
-        When values are read that no stored integer stands for: they were
-        changed in place.
+        When values are read that no stored integer stands for, since they were
+        changed.
     """
     factor, offset = (
         float(variable.attrs.get(name, variable.encoding.get(name, default)))
@@ -191,7 +188,7 @@ def unpack(variable: xr.Variable) -> xr.Variable:
 
 @dataclass(frozen=True)
 class _Unpacking:
-    """The formula back from floats to the integers of a store."""
+    """The formula from floats to the integers of a store."""
 
     factor: float
     offset: float
@@ -201,13 +198,13 @@ class _Unpacking:
         exact = (values - self.offset) / self.factor
         nearest = np.rint(exact)
         info = np.iinfo(self.dtype)
-        # Not >, so that NaN is found too.
+        # Not the opposite comparison: NaN must fail.
         good = (np.abs(exact - nearest) <= MAX_PACKING_ERROR) & (nearest >= info.min)
         good &= nearest <= info.max
         if not good.all():
             raise SchemaError(
                 f"no {self.dtype} of the store stands for the value {values[~good][0]} "
-                f"(scale_factor {self.factor}, add_offset {self.offset}); values that were "
-                "changed are no longer packed: remove both from .encoding"
+                f"(scale_factor {self.factor}, add_offset {self.offset}); if the values were "
+                "changed, remove both from .encoding"
             )
         return nearest

@@ -9,8 +9,8 @@ split          sample             string    "train", "test"
 source_index   sample             uint32    position in the source files, concatenated
 ============== ================== ========= ==========================================
 
-``label``, ``split`` and ``source_index`` are coordinates without an index: to
-open a store must not load an array that grows with the data. The attributes
+``label``, ``split`` and ``source_index`` are coordinates without an index, so
+that opening a store loads no array that grows with the data. The attributes
 follow CF 1.11 (section 3.5 for the flags) and ACDD 1.3.
 """
 
@@ -31,8 +31,13 @@ CONVENTIONS = "CF-1.11 ACDD-1.3"
 STRING_DTYPE = np.dtypes.StringDType()
 
 
+def split_order(split: str | None) -> tuple[int, str]:
+    """Return the sort key of a split: train, then test, then others by name."""
+    return {"train": 0, "test": 1}.get(split or "", 2), split or ""
+
+
 def is_string(dtype: np.dtype[Any]) -> bool:
-    """Whether elements are strings: of variable or fixed length, or Python objects."""
+    """Whether the elements are strings: of variable or fixed length, or Python objects."""
     return dtype.kind in "TUO"
 
 
@@ -50,7 +55,7 @@ def image_dims(rank: int) -> tuple[str, ...]:
 
 
 def source_index_dtype(n_samples: int) -> np.dtype[Any]:
-    """Return the type that holds every position: uint32 as long as that is enough."""
+    """Return a type that holds every position: uint32 unless there are too many."""
     return np.dtype(np.uint32 if n_samples <= 2**32 else np.uint64)
 
 
@@ -79,7 +84,7 @@ def make_dataset(
         Shape ``(sample, row, col)``; another rank gets dimensions
         ``sample, dim_1, ...``.
     label : array, optional
-        Shape ``(sample,)``; of shape ``(sample, column)`` column 0 is taken.
+        Shape ``(sample,)``; or ``(sample, column)``, of which column 0 is taken.
     split, source_index : array, optional
         Shape ``(sample,)``.
     label_attrs : mapping, optional
@@ -90,7 +95,7 @@ def make_dataset(
     Raises
     ------
     SourceError
-        If the arrays differ in length.
+        If the arrays differ in length, or the labels have another shape.
     """
     data_vars: dict[str, xr.Variable] = {}
     coords: dict[str, xr.Variable] = {}
@@ -114,7 +119,7 @@ def make_dataset(
     }
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{count:,} samples in {name!r}" for name, count in lengths.items())
-        raise SourceError(f"arrays of different length: {counts}")
+        raise SourceError(f"arrays that differ in length: {counts}")
     return xr.Dataset(data_vars, coords, {"Conventions": CONVENTIONS, **(attrs or {})})
 
 
@@ -163,6 +168,3 @@ def validate(ds: xr.Dataset) -> None:
             raise SchemaError(f"{name!r}: expected dimensions ('sample',), got {ds[name].dims}")
     if SOURCE_INDEX in ds.variables and ds[SOURCE_INDEX].dtype.kind not in "iu":
         raise SchemaError(f"{SOURCE_INDEX!r}: expected integers, got {ds[SOURCE_INDEX].dtype}")
-
-
-SPLIT_ORDER = {"train": 0, "test": 1}

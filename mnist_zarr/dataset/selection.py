@@ -1,4 +1,4 @@
-"""Selecting samples by label, split or another coordinate, as people type it."""
+"""Selecting samples by label, split or another coordinate."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy.typing as npt
 import xarray as xr
 
 from mnist_zarr.dataset.classes import class_names
-from mnist_zarr.dataset.schema import LABEL, SAMPLE, SOURCE_INDEX, SPLIT, SPLIT_ORDER
+from mnist_zarr.dataset.schema import LABEL, SAMPLE, SOURCE_INDEX, SPLIT, split_order
 from mnist_zarr.errors import SchemaError, SelectionError
 
-# A message that lists more choices than this is not read.
+# Nobody reads a message that lists more choices than this.
 MAX_CHOICES_SHOWN = 70
 
 
@@ -23,17 +23,17 @@ def select(
 ) -> xr.Dataset:
     """Select samples by the values of their coordinates, lazily.
 
-    Beyond ``ds.sel`` it takes several values, several coordinates at once,
-    and class names.
+    Unlike ``ds.sel``, it takes several values, several coordinates at once, and
+    class names.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        With dimension ``sample``; whole or already a selection.
+        With dimension ``sample``.
     label : int, str, list or slice, optional
-        A label, a class name (small and capital letters are told apart where
-        the classes need it), several of these, or a range with both ends
-        included, as labels are sliced in xarray.
+        A label, a class name, several of these, or a range that includes both
+        ends, as label slices of xarray do. The case of names matters only for
+        classes that differ in nothing else.
     split : str or list, optional
         ``"train"``, ``"test"``.
     **coordinates
@@ -42,14 +42,18 @@ def select(
     Returns
     -------
     xarray.Dataset
-        The samples that meet all conditions, in the order of ``ds``; the
-        dimension ``sample`` stays.
+        The samples that meet all conditions, in the order of ``ds``. The
+        dimension ``sample`` is kept.
 
     Raises
     ------
     SelectionError
-        If there is no such coordinate, or no sample has one of the values:
-        the message names the choices.
+        If there is no such coordinate, or no sample has one of the values
+        (the message lists the choices), or a range has a step or cannot be
+        compared with the values.
+    SchemaError
+        If ``flag_values`` and ``flag_meanings`` of a coordinate differ in
+        length.
 
     Examples
     --------
@@ -67,7 +71,7 @@ def select(
             chosen &= _matches(ds, name, value)
     positions = np.flatnonzero(chosen)
     if len(positions) and positions[-1] - positions[0] + 1 == len(positions):
-        # One range: reading it is a plain slice of the store.
+        # One range is a plain slice of the store.
         return ds.isel({SAMPLE: slice(int(positions[0]), int(positions[-1]) + 1)})
     return ds.isel({SAMPLE: positions})
 
@@ -79,13 +83,13 @@ def splits_in_source_order(ds: xr.Dataset) -> list[tuple[str | None, npt.NDArray
     -------
     list of (str or None, numpy.ndarray)
         Training samples first, then test samples, then other splits by name;
-        one part without a name where the Dataset has no ``split``. Without
+        a single one without a name if the Dataset has no ``split``. Without
         ``source_index`` the samples are in the order of ``ds``.
 
     Raises
     ------
     SchemaError
-        If the name of a split is none that a file can have.
+        If a split has a name that no file can have.
 
     Examples
     --------
@@ -96,23 +100,23 @@ def splits_in_source_order(ds: xr.Dataset) -> list[tuple[str | None, npt.NDArray
     >>> splits_in_source_order(ds)
     [('train', array([2, 1])), ('test', array([0]))]
     """
-    parts: dict[str | None, npt.NDArray[np.int64]]
+    splits: dict[str | None, npt.NDArray[np.int64]]
     if SPLIT in ds.variables:
         values = ds[SPLIT].values
-        names = sorted(map(str, np.unique(values)), key=lambda n: (SPLIT_ORDER.get(n, 2), n))
+        names = sorted(map(str, np.unique(values)), key=split_order)
         for name in names:
             if not re.fullmatch(r"[\w.-]+", name):
                 raise SchemaError(f"split: {name!r} cannot be part of a file name; rename it")
-        parts = {name: np.flatnonzero(values == name) for name in names}
+        splits = {name: np.flatnonzero(values == name) for name in names}
     else:
-        parts = {None: np.arange(ds.sizes[SAMPLE])}
+        splits = {None: np.arange(ds.sizes[SAMPLE])}
     if SOURCE_INDEX in ds.variables:
         source_index = ds[SOURCE_INDEX].values
-        parts = {
+        splits = {
             name: positions[np.argsort(source_index[positions], kind="stable")]
-            for name, positions in parts.items()
+            for name, positions in splits.items()
         }
-    return list(parts.items())
+    return list(splits.items())
 
 
 def _matches(ds: xr.Dataset, name: str, wanted: Any) -> npt.NDArray[np.bool_]:
@@ -127,8 +131,7 @@ def _matches(ds: xr.Dataset, name: str, wanted: Any) -> npt.NDArray[np.bool_]:
     items = [wanted.start, wanted.stop] if is_range else _as_list(name, wanted)
     if values.dtype != bool and any(isinstance(item, bool | np.bool_) for item in items):
         raise SelectionError(
-            f"{name}: expected values, got booleans; by a mask, samples are selected with "
-            "ds.isel(sample=mask)"
+            f"{name}: expected values, got booleans; to select by a mask, use ds.isel(sample=mask)"
         )
     if is_range:
         return _between(name, wanted, values, names)
@@ -154,7 +157,7 @@ def _between(
     name: str, wanted: slice, values: npt.NDArray[Any], names: dict[int, str]
 ) -> npt.NDArray[np.bool_]:
     if wanted.step is not None:
-        raise SelectionError(f"{name}: a range has no step, got {wanted}; give a list of values")
+        raise SelectionError(f"{name}: a range takes no step, got {wanted}; give a list of values")
     inside = np.ones(len(values), dtype=bool)
     try:
         if wanted.start is not None:

@@ -1,4 +1,4 @@
-"""Datasets made ready for learning, lazily: rescaled, standardized, split."""
+"""Preprocessing of Datasets, lazily: rescale, standardize, split."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def rescale(
 ) -> T:
     """Map the range of the pixels linearly onto [low, high].
 
-    The range is that of the attribute ``valid_range``, or else of the integer
-    type: 0 to 255 of uint8. So the default is ``((x / 255.) - .5) * 2``, and
-    ``low=0`` is ``x / 255.``.
+    The range is the attribute ``valid_range``, or else that of the integer type:
+    0 to 255 for uint8. So the default is ``((x / 255.) - .5) * 2``, and with
+    ``low=0`` it is ``x / 255.``.
 
     Parameters
     ----------
     ds_or_array : xarray.Dataset, xarray.DataArray, numpy.ndarray or dask array
-        Of a Dataset the variable ``image`` is rescaled. The result is as lazy
-        as it is: dask stays dask, and what was opened with ``chunks=None`` is
-        rescaled when it is read.
+        In a Dataset the variable ``image`` is rescaled. The result is as lazy
+        as the input: dask stays dask, and values that were opened with
+        ``chunks=None`` are rescaled when they are read.
     low, high : float
-        What the lowest and the highest value become.
+        The results for the lowest and the highest value.
     dtype : {"float32", "float64", "float16"}
         Of the result.
 
@@ -48,16 +48,18 @@ def rescale(
     -------
     same as ``ds_or_array``
         Computed in float64, bit for bit as the formula above, and rounded to
-        ``dtype``. Attributes and coordinates are kept, with ``valid_range``
-        the new one. Values outside the old range are outside the new one too.
+        ``dtype``. Attributes and coordinates are kept, and ``valid_range`` is
+        updated. Values outside the old range are outside the new one too.
 
     Raises
     ------
     OptionError
-        If ``low`` is not less than ``high``, or ``dtype`` is not of floats.
+        If ``low`` and ``high`` are not two finite numbers, the lower first, or
+        ``dtype`` is not a type of floats.
     SchemaError
-        If there is no image, or its range is not known: floats without
-        ``valid_range``.
+        If there is no image or array, or its range is not known (floats without
+        ``valid_range``). Also when values of a rescaled store are read that
+        were changed.
 
     Examples
     --------
@@ -87,15 +89,15 @@ def standardize(
     Parameters
     ----------
     ds_or_array : xarray.Dataset, xarray.DataArray, numpy.ndarray or dask array
-        Of a Dataset the variable ``image`` is standardized, as lazily as
-        :func:`rescale` does it.
+        In a Dataset the variable ``image`` is standardized, as lazily as by
+        :func:`rescale`.
     mean, std : float, optional
-        In units of the values given. By default both are computed at once, in
-        one pass and bounded memory, over the samples whose ``split`` is
-        ``"train"``, or over all where there is no ``split``; ``std`` is that
-        of a population (divided by n). Tutorials give 0.1307 and 0.3081 for
-        MNIST divided by 255: ``standardize(rescale(ds, 0, 1), 0.1307, 0.3081)``,
-        or of the raw pixels 255 times as much, 33.32 and 78.57.
+        In units of the values. By default both are computed, in one pass and
+        bounded memory, from the samples of split ``"train"``, or from all if
+        there is no ``split``; ``std`` is that of a population (divided by n).
+        Tutorials give 0.1307 and 0.3081 for MNIST divided by 255:
+        ``standardize(rescale(ds, 0, 1), 0.1307, 0.3081)``; for the raw pixels
+        they are 255 times as large, 33.32 and 78.57.
     dtype : {"float32", "float64", "float16"}
         Of the result, which is computed in float64 and rounded.
 
@@ -103,15 +105,17 @@ def standardize(
     -------
     same as ``ds_or_array``
         Attributes and coordinates are kept; the attributes
-        ``standardized_mean`` and ``standardized_std`` say what was used.
+        ``standardized_mean`` and ``standardized_std`` record what was used.
 
     Raises
     ------
     OptionError
-        If only one of ``mean`` and ``std`` is given, or ``std`` is not above
-        zero.
+        If only one of ``mean`` and ``std`` is given, one is not finite, ``std``
+        is not above zero, or ``dtype`` is not a type of floats.
     SchemaError
-        If there is no image, no training sample, or all pixels are equal.
+        If there is no image or array; or if ``mean`` and ``std`` have to be
+        computed and there is no training sample, or the values are all equal or
+        not all finite.
 
     Examples
     --------
@@ -122,7 +126,7 @@ def standardize(
     if mean is None and std is None:
         mean, std = _mean_and_std(_training_values(ds_or_array))
     if mean is None or std is None:
-        raise OptionError("mean, std: give both, or none to have them computed")
+        raise OptionError("mean, std: give both, or neither to have them computed")
     if not (is_finite(mean) and is_finite(std) and std > 0):
         raise OptionError(
             f"mean, std: expected finite numbers, std above 0, got {mean!r} and {std!r}"
@@ -140,33 +144,33 @@ def standardize(
 def stratified_split(
     ds: xr.Dataset, test_size: float = 10_000, random_state: int | None = 123
 ) -> xr.Dataset:
-    """Set the coordinate ``split`` to a random one with equal shares of every class.
+    """Set the coordinate ``split`` at random, with equal shares of every class.
 
-    The test samples are those that scikit-learn chooses:
-    ``train_test_split(np.arange(n), test_size=..., random_state=..., stratify=ds.label)``.
-    It numbers the samples in the order of ``ds``: to get the same samples from
-    stores of either order, give ``ds.sortby("source_index")``. Needs the extra
+    The test samples are those of scikit-learn's
+    ``train_test_split(np.arange(n), test_size=..., random_state=..., stratify=ds.label)``,
+    which depend on the order of ``ds``: to get the same samples from stores of
+    either order, give ``ds.sortby("source_index")``. Needs the extra
     ``sklearn``.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        With ``label``, which is read; no other data are read or moved.
+        With ``label``, the only variable that is read.
     test_size : int or float
         Number of test samples, or their share between 0 and 1.
     random_state : int or None
-        The seed; None gives another split each time.
+        The seed. None gives another split each time.
 
     Returns
     -------
     xarray.Dataset
-        The samples in their order, ``split`` being ``"train"`` or ``"test"``.
+        The samples in the same order; ``split`` is ``"train"`` or ``"test"``.
 
     Raises
     ------
     OptionError
-        If ``test_size`` is outside its range, or leaves fewer samples than
-        classes on one side.
+        If ``test_size`` is outside its range or leaves a split with fewer
+        samples than classes, or ``random_state`` is no seed.
     SchemaError
         If there are no labels, or a class has only one sample.
     MissingExtraError
@@ -183,12 +187,12 @@ def stratified_split(
     except ImportError as error:
         raise missing_extra("stratified_split needs scikit-learn", "sklearn") from error
     if LABEL not in ds.variables:
-        raise SchemaError("stratified_split needs a coordinate 'label', which this Dataset has not")
+        raise SchemaError("stratified_split needs a coordinate 'label', which this Dataset lacks")
     labels = ds[LABEL].values
     values, counts = np.unique(labels, return_counts=True)
     if (counts == 1).any():
         raise SchemaError(
-            f"label {values[counts == 1][0]}: only one sample, which cannot be in both parts; "
+            f"label {values[counts == 1][0]}: has only one sample, which cannot be in both splits; "
             "drop it first"
         )
     try:
@@ -222,7 +226,7 @@ def _with_image(ds_or_array: T, change: Callable[[xr.Variable], xr.Variable]) ->
     if isinstance(given, xr.Dataset):
         changed = given.assign({IMAGE: change(_image_of(given))})
     elif isinstance(given, xr.DataArray):
-        # DataArray has no public way to take a lazy variable; Dataset has.
+        # Only a Dataset takes a lazy variable without loading it.
         ds = given.to_dataset(name=IMAGE)
         changed = ds.assign({IMAGE: change(given.variable)})[IMAGE].rename(given.name)
     else:
@@ -265,68 +269,57 @@ def _mean_and_std(variable: xr.Variable) -> tuple[float, float]:
         moments_of = cast(Any, delayed)(_Moments.of)
         chunks = variable.data.to_delayed().flat
         parts = list(cast(Any, compute)(*(moments_of(chunk) for chunk in chunks)))
-    moments = sum(parts, start=_Moments(0, 0.0, 0.0))
+    moments = sum(parts, start=_Moments())
     if not moments.count:
         raise SchemaError("image: no values to compute mean and std of; give both")
     if not np.isfinite(moments.squares):
         raise SchemaError("image: the values are not all finite numbers; give mean and std")
     if not moments.squares:
-        raise SchemaError(
-            f"image: all values are {moments.mean:g}, so that the standard deviation is 0"
-        )
+        raise SchemaError(f"image: all values are {moments.mean:g}, so the standard deviation is 0")
     return moments.mean, float(np.sqrt(moments.squares / moments.count))
 
 
 @dataclass(frozen=True)
 class _Moments:
-    """Count, mean, and sum of squared differences from the mean, of some values."""
+    """Count and sum of some values, and the sum of their squared differences from their mean."""
 
-    count: int
-    mean: float
-    squares: float
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count
 
     @classmethod
     def of(cls, values: npt.NDArray[Any]) -> _Moments:
         """Return the moments of an array, of which a piece at a time becomes float64."""
         flat = values.reshape(-1)
         pieces = (flat[start : start + PIECE_VALUES] for start in range(0, flat.size, PIECE_VALUES))
-        if values.dtype == np.uint8:
-            counts = np.zeros(256)
-            for piece in pieces:
-                counts += np.bincount(piece, minlength=256)
-            return cls._of_distinct(np.arange(256.0), counts)
-        return sum(
-            (cls._of_distinct(piece.astype(np.float64), np.ones(piece.size)) for piece in pieces),
-            cls(0, 0.0, 0.0),
-        )
+        with np.errstate(invalid="ignore", over="ignore"):  # of what is not finite: see squares
+            return sum(map(cls._of_piece, pieces), start=cls())
 
     @classmethod
-    def _of_distinct(
-        cls, values: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]
-    ) -> _Moments:
-        count = int(counts.sum())
-        if not count:
-            return cls(0, 0.0, 0.0)
-        mean = float(counts @ values) / count
-        return cls(count, mean, float(counts @ (values - mean) ** 2))
+    def _of_piece(cls, piece: npt.NDArray[Any]) -> _Moments:
+        values = piece.astype(np.float64)
+        total = float(values.sum())
+        values -= total / values.size
+        return cls(values.size, total, float(np.square(values, out=values).sum()))
 
     def __add__(self, other: _Moments) -> _Moments:
         # T. F. Chan, G. H. Golub, R. J. LeVeque: Updating formulae and a pairwise algorithm for
         # computing sample variances. Stanford STAN-CS-79-773, 1979, equation 2.1.
+        if not (self.count and other.count):
+            return self if self.count else other
         count = self.count + other.count
-        if not count:
-            return self
         difference = other.mean - self.mean
-        return _Moments(
-            count,
-            self.mean + difference * (other.count / count),
-            self.squares + other.squares + difference**2 * (self.count / count) * other.count,
-        )
+        between = difference * difference * (self.count / count) * other.count
+        return _Moments(count, self.total + other.total, self.squares + other.squares + between)
 
 
 @dataclass(frozen=True)
 class _Standardization:
-    """The formula with its two numbers."""
+    """The formula, with its two numbers."""
 
     mean: float
     std: float

@@ -1,5 +1,5 @@
 """Bytes: where files are read from, how they are decoded, and how new ones appear.
 
-Imports nothing of the package but `errors` and what stands beside it; must never know what the
-bytes mean: no Datasets, no IDX, no stores.
+Imports nothing of the package but `errors` and its own modules; must never know what the bytes
+mean: no Datasets, no IDX, no stores.
 """

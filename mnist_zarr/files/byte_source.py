@@ -1,8 +1,8 @@
 """The interface of files as bytes.
 
-A :class:`ByteSource` answers one question: which bytes stand at this offset?
-It keeps no file open, so any number of sources can be alive at once, be used
-from several threads, and travel to other processes.
+A :class:`ByteSource` answers one question: which bytes are at this offset? It
+keeps no file open, so that there can be any number of sources at once, used by
+several threads and sent to other processes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 from abc import ABC, abstractmethod
 
 READ_BYTES = 1 << 20
-# What is read at once where nobody knows how much there is.
+# What is read at once where the length is not known.
 STEP_BYTES = 4 << 20
 
 
@@ -23,12 +23,12 @@ class ByteSource(ABC):
     name : str
         What messages call the file.
     size : int or None
-        Number of decoded bytes where that is known without reading them.
+        Number of decoded bytes, if known without reading them.
     size_limit : int or None
-        A number of bytes that the decoded file certainly does not exceed.
+        An upper bound of that number, if there is one.
     identity : str or None
-        What tells this version of the file from any other, where that is known:
-        of a gzip file or a member of an archive it is that of the file itself.
+        What tells this version of the file from any other, if known. What is
+        decoded from a file has the identity of the file.
     seeks_cheaply : bool
         Whether any offset costs about the same (false for gzip and pipes).
     """
@@ -46,7 +46,7 @@ class ByteSource(ABC):
     def read(self, offset: int, count: int) -> bytearray:
         """Return ``count`` bytes, or fewer where the file ends.
 
-        Memory grows with the bytes that are there, not with ``count``.
+        Memory grows with the bytes that there are, not with ``count``.
         """
         data, filled = bytearray(min(count, STEP_BYTES)), 0
         while filled < count:

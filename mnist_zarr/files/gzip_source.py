@@ -22,7 +22,7 @@ MAX_DEFLATE_RATIO = 1032
 
 @dataclass
 class _GzipCursor:
-    """How far the decompression has come; copied to make a checkpoint."""
+    """A state of the decompression; a copy is a checkpoint."""
 
     offset: int  # of the next decoded byte
     raw_offset: int  # of the next encoded byte
@@ -36,16 +36,16 @@ class _GzipCursor:
 class GzipSource(ByteSource):
     """The decoded bytes of a gzip file (RFC 1952, several members allowed).
 
-    Decoding is sequential. A read that goes on where the last one ended costs
-    nothing extra; going back starts from one of at most ``MAX_CHECKPOINTS``
-    states of the decompressor that are kept (some 40 kB each), so that reading
-    out of order decodes only a small part of the file again.
+    Decoding is sequential. A read that continues where the last one ended costs
+    nothing extra. Going back starts from one of at most ``MAX_CHECKPOINTS``
+    copies of the decompressor (some 40 kB each), so that reading out of order
+    decodes only a small part of the file again.
     """
 
     MAX_CHECKPOINTS = 64
     FIRST_SPACING_BYTES = 4 << 20
     ENCODING = "gzip"  # as messages call it
-    # Kept, since it is asked for several times: to tell what it is, then to be parsed.
+    # Kept, since it is read several times: to tell the format, and to be parsed.
     HEAD_BYTES = 4096
     seeks_cheaply = False
 
@@ -66,7 +66,7 @@ class GzipSource(ByteSource):
         self._head: bytes | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # A decompressor cannot travel to another process: start anew there.
+        # A decompressor cannot be pickled: start again.
         kept = ("name", "identity", "size", "size_limit", "_encoded")
         return {name: self.__dict__[name] for name in kept}
 
@@ -133,11 +133,11 @@ class GzipSource(ByteSource):
         """Return some of the encoded bytes that come next; none at the end of the file."""
         start = self._cursor.raw_offset - self._fetched_at
         if not 0 <= start < len(self._fetched):
-            # To open a file takes its head only.
+            # Opening a file takes its head only.
             count = FETCH_BYTES if self._fetched else INFLATE_BYTES
             self._fetched_at, start = self._cursor.raw_offset, 0
             self._fetched = bytes(self._encoded.read(self._fetched_at, count))
-        # A few at a time: those that a step does not need are copied.
+        # In small pieces, since what a step does not consume is copied.
         return self._fetched[start : start + INFLATE_BYTES]
 
     def _inflate(self, piece: bytes, max_bytes: int) -> bytes:

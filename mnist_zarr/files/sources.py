@@ -11,7 +11,7 @@ import os
 import tempfile
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -43,26 +43,28 @@ class LocalSource(ByteSource):
         self.name = os.fspath(path)
         # Workers of a cluster may run in another folder.
         self._path = os.path.abspath(self.name)
-        try:
-            with open(self._path, "rb") as file:
-                self.identity = _identity_of_open(file)
-                self.size = self.size_limit = os.fstat(file.fileno()).st_size
-        except FileNotFoundError as error:
-            raise SourceNotFoundError(f"{self.name}: there is no such file") from error
-        except IsADirectoryError as error:
-            raise SourceError(f"{self.name}: expected a file, got a folder") from error
+        with self._open("there is no such file") as file:
+            self.identity = _identity_of_open(file)
+            self.size = self.size_limit = os.fstat(file.fileno()).st_size
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
+        with self._open("the file vanished while it was being read") as file:
+            if _identity_of_open(file) != self.identity:
+                raise _changed(self.name)
+            file.seek(offset)
+            return _fill(file, buffer)
+
+    @contextlib.contextmanager
+    def _open(self, if_absent: str) -> Iterator[io.FileIO]:
         try:
             with open(self._path, "rb", buffering=0) as file:
-                if _identity_of_open(file) != self.identity:
-                    raise _changed(self.name)
-                file.seek(offset)
-                return _fill(file, buffer)
+                yield file
         except FileNotFoundError as error:
-            raise SourceNotFoundError(
-                f"{self.name}: the file has vanished while it was being read"
-            ) from error
+            raise SourceNotFoundError(f"{self.name}: {if_absent}") from error
+        except IsADirectoryError as error:
+            raise SourceError(f"{self.name}: expected a file, got a folder") from error
+        except OSError as error:
+            raise SourceError(f"{self.name}: cannot be read: {error.strerror}") from error
 
 
 class RemoteSource(ByteSource):
@@ -148,8 +150,8 @@ class RemoteSource(ByteSource):
 class FileObjectSource(ByteSource):
     """An open binary file, from its present position on.
 
-    A file that cannot seek (a pipe) can only be read forwards. The file stays
-    the caller's: it is not closed here.
+    A file that cannot seek (a pipe) can only be read forwards. The file is not
+    closed.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -181,7 +183,7 @@ class FileObjectSource(ByteSource):
             return self._read_forwards(offset, buffer)
 
     def _read_forwards(self, offset: int, buffer: memoryview) -> int:
-        # The head is asked for twice: to tell gzip from raw, then to be parsed.
+        # The head is read twice: to tell gzip from raw, and to be parsed.
         if not self._head:
             head = bytearray(4096)
             self._head = bytes(head[: _fill(self._file, memoryview(head))])
@@ -192,7 +194,7 @@ class FileObjectSource(ByteSource):
             return got
         if offset + got < self._position:
             raise SourceError(
-                f"{self.name}: cannot go back to byte {offset} of a file that cannot seek; "
+                f"{self.name}: cannot go back to byte {offset} in a file that cannot seek; "
                 "save it to disk first"
             )
         while self._position < offset + got:
@@ -206,7 +208,7 @@ class FileObjectSource(ByteSource):
 
 
 def open_bytes(source: PathOrFile, *, storage_options: dict[str, Any] | None = None) -> ByteSource:
-    """Open a path, an fsspec URL or a binary file; decode gzip if that is what it is.
+    """Open a path, an fsspec URL or a binary file, and decode gzip.
 
     Parameters
     ----------
@@ -219,8 +221,12 @@ def open_bytes(source: PathOrFile, *, storage_options: dict[str, Any] | None = N
     ------
     SourceNotFoundError
         If there is no such file.
+    SourceError
+        If it cannot be read.
     FileFormatError
-        If it is gzip inside gzip.
+        If it is gzip inside gzip, or the first gzip data are damaged.
+    MissingExtraError
+        If the package that knows the URL is not installed.
     """
     encoded: ByteSource
     if is_url(source):
@@ -250,7 +256,7 @@ def _fill(file: Any, buffer: memoryview) -> int:
     return filled
 
 
-def _identity_of_open(file: BinaryIO | io.RawIOBase) -> str:
+def _identity_of_open(file: io.FileIO) -> str:
     # Not its inode: workers of a cluster may have copies of their own, with the same times.
     status = os.fstat(file.fileno())
     return f"mtime {status.st_mtime_ns} ns, size {status.st_size}"
@@ -268,7 +274,7 @@ def _sends_ranges(fs: fsspec.AbstractFileSystem, url: str) -> bool:
         with fs.open(url, cache_type="none") as file:
             file.seek(1)
             file.read(1)
-    except ValueError:  # this is how fsspec says that the server sends whole files only
+    except ValueError:  # fsspec's answer for a server that only sends whole files
         return False
     return True
 

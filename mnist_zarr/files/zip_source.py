@@ -29,14 +29,16 @@ GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 def zip_members(archive: ByteSource) -> dict[str, ByteSource]:
     """Return the files of an archive by name, stored or deflated.
 
-    Nothing but the directory is read. The checksum of a member is checked when
-    its end is reached.
+    Only the directory and the header of each member are read. The checksum of
+    a member is checked when its end is reached.
 
     Raises
     ------
     FileFormatError
         If it is not a whole zip archive, or a member is encrypted or
         compressed in another way.
+    SourceError
+        If the archive is read from a pipe, or is itself compressed.
     """
     if archive.size is None:
         raise SourceError(
@@ -45,13 +47,13 @@ def zip_members(archive: ByteSource) -> dict[str, ByteSource]:
         )
     try:
         with zipfile.ZipFile(io.BufferedReader(_SourceFile(archive))) as directory:
-            infos, directory_offset = directory.infolist(), directory.start_dir
+            infos = directory.infolist()
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         raise FileFormatError(
             f"{archive.name}: not a whole zip archive ({error}); if it was downloaded, fetch it "
             "again"
         ) from error
-    _check_places(archive.name, infos, directory_offset)
+    _check_places(archive.name, infos, archive.size)
     members: dict[str, ByteSource] = {}
     for info in infos:
         if info.filename in members:
@@ -63,28 +65,28 @@ def zip_members(archive: ByteSource) -> dict[str, ByteSource]:
     return members
 
 
-def _check_places(name: str, infos: list[zipfile.ZipInfo], directory_offset: int) -> None:
-    """Check that every member has bytes of its own, so that none is larger than the archive."""
+def _check_places(name: str, infos: list[zipfile.ZipInfo], archive_bytes: int) -> None:
+    """Check that no two members share bytes: together they are no larger than the archive."""
     ordered = sorted(infos, key=lambda info: info.header_offset)
-    ends = [*(info.header_offset for info in ordered[1:]), directory_offset]
+    ends = [*(info.header_offset for info in ordered[1:]), archive_bytes]
     for info, end in zip(ordered, ends, strict=False):
         least_end = info.header_offset + LOCAL_HEADER_BYTES + info.compress_size
         if info.header_offset < 0 or least_end > end:
             raise FileFormatError(
                 f"{name}: {info.filename}: the directory of the archive says bytes "
-                f"{info.header_offset:,} to {least_end:,} or more, but other contents begin at "
-                f"byte {end:,}; the directory is damaged"
+                f"{info.header_offset:,} to {least_end:,} or more, but this member ends by byte "
+                f"{end:,}; the directory is damaged"
             )
 
 
 def _member(archive: ByteSource, info: zipfile.ZipInfo) -> ByteSource:
     name = f"{archive.name}: {info.filename}"
     if info.flag_bits & UNREADABLE_FLAGS:
-        raise FileFormatError(f"{name}: encrypted or a patch; expected a member that can be read")
+        raise FileFormatError(f"{name}: encrypted or a patch; expected plain data")
     if info.compress_type == zipfile.ZIP_STORED:
         if info.file_size != info.compress_size:
             raise FileFormatError(
-                f"{name}: stored as it is, {info.file_size:,} bytes in {info.compress_size:,}; "
+                f"{name}: stored uncompressed, {info.file_size:,} bytes in {info.compress_size:,}; "
                 "the directory of the archive is damaged"
             )
         return _StoredMember(archive, info)
@@ -96,7 +98,7 @@ def _member(archive: ByteSource, info: zipfile.ZipInfo) -> ByteSource:
 
 
 def _data_offset(archive: ByteSource, info: zipfile.ZipInfo) -> int:
-    """Return where the data of a member begin, behind its local header."""
+    """Return where the data of a member begin, after its local header."""
     header = archive.read(info.header_offset, LOCAL_HEADER_BYTES)
     if len(header) < LOCAL_HEADER_BYTES or header[:4] != ZIP_MAGIC:
         raise FileFormatError(
@@ -108,10 +110,10 @@ def _data_offset(archive: ByteSource, info: zipfile.ZipInfo) -> int:
 
 
 class _StoredMember(ByteSource):
-    """A member that stands in the archive as it is.
+    """A member that is stored in the archive without compression.
 
-    Its checksum is that of the whole: it is checked when the bytes have been
-    read in order up to the end.
+    Its checksum covers all its bytes: it is checked once they have been read in
+    order up to the end.
     """
 
     def __init__(self, archive: ByteSource, info: zipfile.ZipInfo) -> None:
@@ -158,7 +160,7 @@ class _StoredMember(ByteSource):
 
 
 class _DeflatedMember(GzipSource):
-    """A deflated member: between a header and a trailer it is a gzip file."""
+    """A deflated member, read as a gzip file."""
 
     ENCODING = "deflate"
 
@@ -180,7 +182,7 @@ class _DeflatedMember(GzipSource):
 
 
 class _GzipFrame(ByteSource):
-    """A deflated member as a gzip file, whose trailer has the checksum and the length."""
+    """A deflated member with the header and trailer that make it a gzip file."""
 
     def __init__(self, archive: ByteSource, info: zipfile.ZipInfo) -> None:
         self.name = f"{archive.name}: {info.filename}"
@@ -221,7 +223,7 @@ def _copy(data: bytes, buffer: memoryview) -> int:
 
 
 class _SourceFile(io.RawIOBase):
-    """A source as the file that the standard library wants."""
+    """A source as a file, for the standard library."""
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source

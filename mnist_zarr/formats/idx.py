@@ -1,4 +1,4 @@
-"""The IDX file format: header, blocks of rows, random access, writing.
+"""The IDX file format: header, blocks of samples, random access, writing.
 
 The format is the one that MNIST came in. All integers are big-endian::
 
@@ -14,7 +14,7 @@ The format is the one that MNIST came in. All integers are big-endian::
 Source: Y. LeCun, "The MNIST database of handwritten digits", section "The IDX
 file format".
 
-A *row* is one index along dimension 0: one image, one label.
+A *sample* is one index along dimension 0: one image, one label.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from typing import Any, BinaryIO, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from mnist_zarr.dataset.blocks import BLOCK_BYTES, block_bounds
 from mnist_zarr.errors import IdxFormatError, IdxTypeError, OptionError
 from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.output import create_file
@@ -48,8 +49,7 @@ MAX_RANK = 255
 MAX_NUMPY_RANK = 64
 MAX_NUMPY_BYTES = np.iinfo(np.intp).max
 MAX_DIM_SIZE = 2**32 - 1
-BLOCK_BYTES = 4 << 20
-# What people have on disk under the name of an IDX file.
+# What is found on disk under the name of an IDX file, by its first bytes.
 OTHER_FORMATS = (
     (b"<", "an HTML or XML page; the download failed and the error page was saved"),
     (b"PK\x03\x04", "a zip archive; extract it first"),
@@ -64,7 +64,7 @@ OTHER_FORMATS = (
 
 
 class ArrayLike(Protocol):
-    """What can be written: NumPy, dask or xarray arrays, or lazy ones of that form."""
+    """What can be written: NumPy, dask and xarray arrays, and others that are sliced alike."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -98,27 +98,27 @@ class IdxHeader:
 
     @property
     def sample_bytes(self) -> int:
-        """Length of one row."""
+        """Length of one sample."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
     @property
     def n_samples(self) -> int:
-        """Number of rows; a file of rank 0 has one."""
+        """Number of samples; a file of rank 0 has one."""
         return self.shape[0] if self.shape else 1
 
     def to_bytes(self) -> bytes:
-        """Return the header as it stands in a file."""
+        """Return the header as in a file."""
         magic = bytes([0, 0, TYPE_CODE_OF_DTYPE[self.dtype], len(self.shape)])
         return magic + np.asarray(self.shape, dtype=">u4").tobytes()
 
 
 def parse_header(head: bytes, name: str) -> IdxHeader:
-    """Parse the first bytes of a file.
+    """Parse the header of a file.
 
     Parameters
     ----------
     head : bytes
-        At least the header; 1024 bytes always suffice.
+        The first bytes: at least the header, for which 1024 always suffice.
     name : str
         What messages call the file.
 
@@ -159,10 +159,10 @@ def _describe_wrong_magic(head: bytes, name: str) -> str:
 
 
 class IdxFile:
-    """One IDX file, open for reading: its header, and its rows in any order.
+    """One IDX file, open for reading: its header, and its samples in any order.
 
-    The header is checked against the length of the file at once, so nothing is
-    ever allocated for bytes that are not there. No file stays open, and the
+    The header is checked against the length of the file at once, so that no
+    memory is allocated for bytes that are not there. No file stays open, and the
     object can be pickled unless it was made from an open file.
 
     Parameters
@@ -176,27 +176,29 @@ class IdxFile:
     ----------
     name : str
         What messages call the file.
+    bytes : ByteSource
+        Its bytes.
     header : IdxHeader
         Type and shape.
     seeks_cheaply : bool
-        Whether rows in any order cost about the same (raw), or reading is
-        sequential at heart (gzip).
+        Whether samples in any order cost about the same (raw), or reading is
+        sequential in the end (gzip).
 
     Raises
     ------
-    IdxFormatError
-        If it is not a whole IDX file.
-    SourceNotFoundError
-        If there is no such file.
+    FileFormatError
+        As for :func:`read_idx`; also when samples are read.
+    SourceNotFoundError, SourceError, MissingExtraError
+        As for :func:`read_idx`.
     """
 
     def __init__(
         self, source: PathOrFile, *, storage_options: dict[str, Any] | None = None
     ) -> None:
-        self._bytes: ByteSource = open_bytes(source, storage_options=storage_options)
-        self.name = self._bytes.name
-        self.seeks_cheaply = self._bytes.seeks_cheaply
-        self.header = parse_header(bytes(self._bytes.read(0, 4 + 4 * MAX_RANK)), self.name)
+        self.bytes: ByteSource = open_bytes(source, storage_options=storage_options)
+        self.name = self.bytes.name
+        self.seeks_cheaply = self.bytes.seeks_cheaply
+        self.header = parse_header(bytes(self.bytes.read(0, 4 + 4 * MAX_RANK)), self.name)
         self._check_length()
         self._check_numpy_can_hold_it()
 
@@ -216,18 +218,14 @@ class IdxFile:
     @property
     def identity(self) -> str | None:
         """What tells this version of the file from any other, as far as that is known."""
-        return self._bytes.identity
-
-    def sha256(self) -> str:
-        """Return the SHA-256 of the file as stored (gzip or raw), in hexadecimal digits."""
-        return self._bytes.sha256()
+        return self.bytes.identity
 
     def read(self) -> npt.NDArray[Any]:
         """Return the whole array, writable, in native byte order."""
         return self._read_samples(0, self.header.n_samples).reshape(self.shape)
 
     def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """Return rows ``start`` to ``stop`` (not included), of a file of rank 1 or more.
+        """Return the samples ``start`` to ``stop`` (not included); the rank must not be 0.
 
         Returns
         -------
@@ -237,30 +235,35 @@ class IdxFile:
         return self._read_samples(start, stop).reshape(stop - start, *self.shape[1:])
 
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[npt.NDArray[Any]]:
-        """Yield the rows in order, some at a time, in bounded memory.
+        """Yield the samples in order, some at a time, in bounded memory.
 
         Parameters
         ----------
         block_bytes : int
-            Upper bound of the bytes in one block; a single row may exceed it.
+            Upper bound of the bytes in one block; a single sample may exceed it.
 
         Yields
         ------
         numpy.ndarray
-            Shape ``(rows, *shape[1:])``, rows > 0.
+            Shape ``(block_samples, *shape[1:])``; the last block may be shorter.
+
+        Raises
+        ------
+        OptionError
+            If ``block_bytes`` is less than 1.
         """
         if block_bytes < 1:
             raise OptionError(f"block_bytes: expected 1 or more, got {block_bytes}")
         if not self.shape:
             yield self.read().reshape(1)
             return
-        # Rows without elements, be they billions, are one block.
+        # Samples without elements are one block, even billions of them.
         sample_bytes = self.header.sample_bytes
-        rows = max(1, block_bytes // sample_bytes if sample_bytes else self.shape[0])
+        block_samples = max(1, block_bytes // sample_bytes if sample_bytes else self.shape[0])
         if not self.shape[0]:
             self._check_end()
-        for start in range(0, self.shape[0], rows):
-            yield self.read_samples(start, min(start + rows, self.shape[0]))
+        for start in range(0, self.shape[0], block_samples):
+            yield self.read_samples(start, min(start + block_samples, self.shape[0]))
 
     def _read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
         header = self.header
@@ -274,19 +277,19 @@ class IdxFile:
         return array.byteswap(inplace=True).view(header.dtype)
 
     def _read_bytes(self, offset: int, count: int) -> bytearray | npt.NDArray[np.uint8]:
-        if self._bytes.size is None:
-            data: bytearray | npt.NDArray[np.uint8] = self._bytes.read(offset, count)
+        if self.bytes.size is None:
+            data: bytearray | npt.NDArray[np.uint8] = self.bytes.read(offset, count)
             got = len(data)
-        else:  # the length is known to be right, so one allocation will do
+        else:  # the length has been checked: allocate once
             data = np.empty(count, dtype=np.uint8)
-            got = self._bytes.read_into(offset, data.data)
+            got = self.bytes.read_into(offset, data.data)
         if got < count:
             raise self._short_data(offset + got)
         return data
 
     def _check_length(self) -> None:
         expected = self.header.header_bytes + self.header.data_bytes
-        size, limit = self._bytes.size, self._bytes.size_limit
+        size, limit = self.bytes.size, self.bytes.size_limit
         if size is not None and size > expected:
             raise self._trailing_bytes(size - expected)
         if size is not None and size < expected:
@@ -312,15 +315,15 @@ class IdxFile:
             )
 
     def _check_end(self) -> None:
-        """Look one byte past the end: this also checks the checksum of gzip data."""
+        """Look one byte past the end, which also makes gzip check its checksum."""
         expected = self.header.header_bytes + self.header.data_bytes
-        if self._bytes.size is None and self._bytes.read(expected, 1):
+        if self.bytes.size is None and self.bytes.read(expected, 1):
             raise self._trailing_bytes(None)
 
     def _short_data(self, size: int) -> IdxFormatError:
         expected = self.header.header_bytes + self.header.data_bytes
         return IdxFormatError(
-            f"{self.name}: {self._bytes.where(size)}: the data end here; shape "
+            f"{self.name}: {self.bytes.where(size)}: the data end here; shape "
             f"{_show(self.shape)} of {self.dtype} needs {expected:,} bytes, got {size:,}; "
             "the file is truncated: fetch it again"
         )
@@ -328,7 +331,7 @@ class IdxFile:
     def _trailing_bytes(self, count: int | None) -> IdxFormatError:
         expected = self.header.header_bytes + self.header.data_bytes
         return IdxFormatError(
-            f"{self.name}: {self._bytes.where(expected)}: the data of shape {_show(self.shape)} "
+            f"{self.name}: {self.bytes.where(expected)}: the data of shape {_show(self.shape)} "
             f"of {self.dtype} end here, but {'more' if count is None else f'{count:,}'} "
             "bytes follow; expected the end of the file"
         )
@@ -348,8 +351,8 @@ def read_idx(
     Parameters
     ----------
     source : str, os.PathLike or binary file
-        A path, an fsspec URL or an open binary file. Raw or gzip, recognised
-        by content.
+        A path, an fsspec URL or an open binary file; raw or gzip, which is
+        told by content.
     storage_options : dict, optional
         Passed to the fsspec file system of a URL.
 
@@ -362,10 +365,16 @@ def read_idx(
     Raises
     ------
     IdxFormatError
-        If the file is not a whole IDX file: says file, byte, expected and got.
-        Also where it has more than the 64 dimensions that a NumPy array can have.
+        If the file is not a whole IDX file (the message says where: file, byte,
+        expected, got), or has more than the 64 dimensions of a NumPy array.
+    FileFormatError
+        If its gzip data are damaged, or gzip again.
     SourceNotFoundError
         If there is no such file.
+    SourceError
+        If the file cannot be read, or changes while it is read.
+    MissingExtraError
+        If the package that knows the URL is not installed.
 
     See Also
     --------
@@ -381,7 +390,7 @@ def read_idx(
 
 
 def write_idx(array: ArrayLike, target: PathOrFile, *, overwrite: bool = False) -> None:
-    """Write an array as an IDX file, in blocks of rows.
+    """Write an array as an IDX file, in blocks of samples.
 
     Parameters
     ----------
@@ -389,8 +398,8 @@ def write_idx(array: ArrayLike, target: PathOrFile, *, overwrite: bool = False) 
         NumPy, dask or xarray; uint8, int8, int16, int32, float32 or float64,
         of any shape. Lazy arrays are computed a few megabytes at a time.
     target : str, os.PathLike or binary file
-        A path or URL is compressed if it ends with ``.gz``, and appears only
-        when it is complete. To an open binary file raw bytes are written.
+        A file whose name ends with ``.gz`` is compressed. It appears only when
+        it is complete. An open binary file gets raw bytes.
     overwrite : bool
         Whether to replace an existing file.
 
@@ -400,6 +409,10 @@ def write_idx(array: ArrayLike, target: PathOrFile, *, overwrite: bool = False) 
         If IDX cannot hold the type or shape.
     TargetExistsError
         If the target exists and ``overwrite`` is false.
+    OutputError
+        If it cannot be written.
+    MissingExtraError
+        If the package that knows the URL is not installed.
 
     Examples
     --------
@@ -409,7 +422,7 @@ def write_idx(array: ArrayLike, target: PathOrFile, *, overwrite: bool = False) 
     >>> file.getvalue().hex(" ", 4)
     '00000b02 00000001 00000002 00010002'
     """
-    header = header_of(array, describe(target))
+    header = header_of(np.dtype(array.dtype), tuple(array.shape), describe(target))
     write_blocks(header, _sample_blocks(array, header), target, overwrite=overwrite)
 
 
@@ -420,7 +433,7 @@ def write_blocks(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write a header and the rows that it announces; see :func:`write_idx`."""
+    """Write a header and its samples; see :func:`write_idx`."""
     with contextlib.ExitStack() as stack:
         if not isinstance(target, str | os.PathLike):
             file = target
@@ -435,32 +448,31 @@ def write_blocks(
             file.write(block.astype(header.dtype.newbyteorder(">"), copy=False).tobytes())
 
 
-def header_of(array: ArrayLike, name: str) -> IdxHeader:
-    """Return the header of the file that would hold ``array``.
+def header_of(dtype: np.dtype[Any], shape: tuple[int, ...], name: str) -> IdxHeader:
+    """Return the header of a file that holds an array of this type and shape.
 
     Raises
     ------
     IdxTypeError
         If IDX cannot hold the type or shape.
     """
-    dtype = np.dtype(array.dtype)
-    if dtype.newbyteorder("=") not in TYPE_CODE_OF_DTYPE:
+    native = dtype.newbyteorder("=") if dtype.kind in "iuf" else dtype
+    if native not in TYPE_CODE_OF_DTYPE:
         held = ", ".join(map(str, TYPE_CODE_OF_DTYPE))
         raise IdxTypeError(
             f"{name}: IDX cannot hold {dtype}; convert with .astype(...) to one of {held}"
         )
-    if len(array.shape) > MAX_RANK or max(array.shape, default=0) > MAX_DIM_SIZE:
+    if len(shape) > MAX_RANK or max(shape, default=0) > MAX_DIM_SIZE:
         raise IdxTypeError(
             f"{name}: IDX holds at most {MAX_RANK} dimensions of at most {MAX_DIM_SIZE} each, "
-            f"got shape {array.shape}"
+            f"got shape {shape}"
         )
-    return IdxHeader(dtype.newbyteorder("="), tuple(array.shape))
+    return IdxHeader(native, shape)
 
 
 def _sample_blocks(array: ArrayLike, header: IdxHeader) -> Iterator[npt.NDArray[Any]]:
     if not header.shape:
         yield np.asarray(array).reshape(1)
         return
-    rows = max(1, BLOCK_BYTES // max(1, header.sample_bytes))
-    for start in range(0, header.n_samples, rows):
-        yield np.asarray(array[start : start + rows])
+    for start, stop in block_bounds(header.n_samples, header.sample_bytes):
+        yield np.asarray(array[start:stop])

@@ -1,7 +1,6 @@
 """IDX files as lazy xarray Datasets: the engine ``"idx"`` and ``open_idx``.
 
-Several files are one array here: the rows of the first, then those of the
-second, and so on. Nothing but headers is read before values are asked for.
+Nothing but headers is read before values are asked for.
 """
 
 from __future__ import annotations
@@ -12,16 +11,14 @@ from typing import Any, cast
 
 import xarray as xr
 from xarray.backends import BackendEntrypoint
-from xarray.core import indexing
 
-from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.errors import SourceError
 from mnist_zarr.files.sources import PathOrFile, describe
 from mnist_zarr.files.urls import is_url
 from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.formats.idx_names import IdxPair, find_labels, find_pairs, is_folder, parse_name
 from mnist_zarr.formats.source import Source
-from mnist_zarr.formats.stacked import StackedFiles, dataset_of_files
+from mnist_zarr.formats.stacked import as_opened, dataset_of_files, dataset_of_labels
 
 Files = PathOrFile | Sequence[str | os.PathLike[str] | IdxPair]
 
@@ -29,8 +26,8 @@ Files = PathOrFile | Sequence[str | os.PathLike[str] | IdxPair]
 class IdxBackendEntrypoint(BackendEntrypoint):
     """xarray's entry point for IDX files, raw or gzip.
 
-    ``xr.open_dataset(path)`` finds it by itself where the name is a usual one
-    (``train-images-idx3-ubyte.gz``); for others give ``engine="idx"``.
+    ``xr.open_dataset(path)`` finds it where the file name is a usual one
+    (``train-images-idx3-ubyte.gz``); for other names give ``engine="idx"``.
     """
 
     description = "Open IDX files (the format of MNIST) and folders of them"
@@ -53,17 +50,15 @@ class IdxBackendEntrypoint(BackendEntrypoint):
     ) -> xr.Dataset:
         """Open IDX files as a lazy Dataset; see :func:`open_idx`."""
         if _is_label_file(filename_or_obj) and labels is None:
-            ds = _open_labels(cast(PathOrFile, filename_or_obj), storage_options)
+            file = IdxFile(cast(PathOrFile, filename_or_obj), storage_options=storage_options)
+            ds, files = dataset_of_labels(file), [file]
         else:
             pairs = _pairs_of(filename_or_obj, labels, storage_options)
-            ds = _open_pairs(pairs, transposed, storage_options)
-        dropped = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
-        ds = ds.drop_vars(dropped, errors="ignore")
-        ds.set_close(_close_nothing)
-        return ds
+            ds, files = _open_pairs(pairs, transposed, storage_options)
+        return as_opened(ds, [file.bytes for file in files], drop_variables)
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
-        """Whether the name, or a name in the folder, is that of an IDX file."""
+        """Whether the name, or a name in the folder, is a usual one of IDX files."""
         if not isinstance(filename_or_obj, str | os.PathLike):
             return False
         path = os.fspath(filename_or_obj)
@@ -82,22 +77,23 @@ def open_idx(
 ) -> xr.Dataset:
     """Open IDX files as one lazy, labelled Dataset.
 
-    The same as ``xr.open_dataset(source, engine="idx")``; beside that, several
-    sources are accepted.
+    The same as ``xr.open_dataset(source, engine="idx")``, but it also accepts
+    several sources.
 
     Parameters
     ----------
     source : path, URL, open binary file, or a list of paths and URLs
         An image file, a folder with one pair of files per split, or several
-        of these, which are then concatenated in the order given. A list may
-        also have :class:`~mnist_zarr.formats.idx_names.IdxPair`, which names both files.
+        of these, which are concatenated in the order given. A list may also
+        contain :class:`~mnist_zarr.formats.idx_names.IdxPair`, which names both
+        files.
     labels : path, URL or open binary file, optional
-        The label file of a single image file. By default the file that lies
-        beside it and has the matching name, if there is one.
+        The label file of a single image file. By default the file of the
+        matching name in the same folder, if there is one.
     transposed : bool
-        Whether the files hold each image with rows and columns swapped, as
-        EMNIST's do. The Dataset has them upright, and ``source_dims`` of
-        ``image`` says so.
+        Whether rows and columns of each image are swapped in the files, as in
+        EMNIST's. The Dataset has the images upright; the attribute
+        ``source_dims`` of ``image`` records it.
     chunks : optional
         As in :func:`xarray.open_dataset`: ``None`` for plain lazy arrays,
         ``{}`` for dask arrays.
@@ -108,20 +104,25 @@ def open_idx(
     -------
     xarray.Dataset
         ``image`` (sample, row, col) in the file's type, with the coordinates
-        ``label`` (where there are labels), ``split`` (where the names tell
-        it) and ``source_index``. A file of another rank than 3 has the
-        dimensions ``sample, dim_1, ...``. Of a label table of rank 2 (as in
-        QMNIST) column 0 is ``label``.
+        ``label`` (if there are labels), ``split`` (if the names tell it) and
+        ``source_index``. A file of another rank than 3 has the dimensions
+        ``sample, dim_1, ...``. Column 0 of a label table of rank 2 (as in
+        QMNIST) is ``label``.
 
     Raises
     ------
     IdxFormatError
-        If a file is not a whole IDX file.
+        If a file is not a whole IDX file; also when values are read.
+    FileFormatError
+        If gzip data are damaged; also when values are read.
     SourceError
-        If images and labels differ in number, or the files do not fit
-        together.
+        If images and labels differ in number, the files do not fit together, a
+        folder holds no IDX files or more than one data set, or a file cannot be
+        read or changes while it is read.
     SourceNotFoundError
         If there is no such file or folder.
+    MissingExtraError
+        If the package that knows the URL is not installed.
 
     Examples
     --------
@@ -130,19 +131,14 @@ def open_idx(
     >>> ds.label[:5].values
     array([7, 2, 1, 0, 4], dtype=uint8)
     """
-    path = os.fspath(source) if isinstance(source, os.PathLike) else source
     return xr.open_dataset(
-        cast(Any, path),
+        cast(Any, source),
         engine=cast(Any, IdxBackendEntrypoint),
         chunks=chunks,
         labels=labels,
         transposed=transposed,
         storage_options=storage_options,
     )
-
-
-def _close_nothing() -> None:
-    """Stand where xarray.open_mfdataset expects a closer: no file is open."""
 
 
 def _is_label_file(source: Files) -> bool:
@@ -152,18 +148,10 @@ def _is_label_file(source: Files) -> bool:
     return name is not None and name.role == "labels"
 
 
-def _open_labels(source: PathOrFile, storage_options: dict[str, Any] | None) -> xr.Dataset:
-    file = IdxFile(source, storage_options=storage_options)
-    label = indexing.LazilyIndexedArray(StackedFiles([file]).as_lazy_samples())
-    ds = make_dataset(None, label=label, attrs={"source": _file_names([file])})
-    ds.encoding["source_files"] = (file,)
-    return ds
-
-
 def _pairs_of(
     source: Files | IdxPair, labels: PathOrFile | None, storage_options: dict[str, Any] | None
 ) -> list[tuple[PathOrFile, PathOrFile | None, str | None]]:
-    """Return image file, label file and split of every pair that the source names."""
+    """Return image file, label file and split of every pair of files."""
     if isinstance(source, Sequence) and not isinstance(source, str):
         if labels is not None:
             raise SourceError("labels: cannot be given for several sources; name folders instead")
@@ -190,7 +178,7 @@ def _open_pairs(
     pairs: Sequence[tuple[PathOrFile, PathOrFile | None, str | None]],
     transposed: bool,
     storage_options: dict[str, Any] | None,
-) -> xr.Dataset:
+) -> tuple[xr.Dataset, list[IdxFile]]:
     images = [IdxFile(image, storage_options=storage_options) for image, _, _ in pairs]
     labels = [
         IdxFile(label, storage_options=storage_options)
@@ -199,16 +187,9 @@ def _open_pairs(
     ]
     if labels and len(labels) < len(images):
         alone = next(describe(image) for image, label, _ in pairs if label is None)
-        raise SourceError(f"{alone}: no label file found beside it, while other sources have one")
+        raise SourceError(f"{alone}: has no label file beside it, unlike other sources")
     splits = [split for _, _, split in pairs]
-    ds = dataset_of_files(images, labels, splits, transposed=transposed)
-    ds.attrs["source"] = _file_names(images + labels)
-    ds.encoding["source_files"] = (*images, *labels)
-    return ds
-
-
-def _file_names(files: Iterable[IdxFile]) -> str:
-    return ", ".join(os.path.basename(file.name) for file in files)
+    return dataset_of_files(images, labels, splits, transposed=transposed), images + labels
 
 
 class IdxSource(Source):

@@ -1,4 +1,4 @@
-"""A folder of IDX files, the original ones of MNIST's family, from a Dataset."""
+"""From a Dataset to a folder of IDX files, named as those of MNIST are."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ def write_idx_files(
 ) -> None:
     """Write a Dataset as IDX files, in bounded memory.
 
-    Of the whole MNIST, from a store of either order, these are the original
-    files to the last byte: ``train-images-idx3-ubyte``,
-    ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and
-    ``t10k-labels-idx1-ubyte``. Other splits have files of their names; without
-    ``split`` they are ``images-idx3-ubyte`` and ``labels-idx1-ubyte``.
+    MNIST gives the original files byte for byte, from a store of either order:
+    ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``,
+    ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``. The files of
+    other splits have the names of those; without ``split`` they are
+    ``images-idx3-ubyte`` and ``labels-idx1-ubyte``.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        With ``image``, and ``label`` if there are labels; whole or a
-        selection. The samples are written in the order of ``source_index``.
-        Of a store that opens rescaled the stored integers are taken.
+        With ``image``, and ``label`` if there are labels. The samples are
+        written in the order of ``source_index``. From a store that opens
+        rescaled, the stored integers are taken.
     folder : str or os.PathLike
-        A local folder, which is made if it is not there. The files appear in
-        it together, when all are complete.
+        A local folder, which is made if need be. The files appear in it
+        together, when all are complete.
     compress : bool
-        Whether to gzip the files, with names that end with ``.gz``.
+        Whether to gzip the files, whose names then end with ``.gz``.
     overwrite : bool
         Whether to replace existing files.
     progress : bool, optional
@@ -68,11 +68,16 @@ def write_idx_files(
     Raises
     ------
     SchemaError
-        If ``ds`` is not of the data model, or has no image.
+        If ``ds`` is not of the data model or has no image; if a split has a
+        name that no file can have; if values of a rescaled store were changed.
     IdxTypeError
-        If IDX cannot hold the type of the images or labels.
+        If IDX cannot hold the type or shape of the images or labels.
+    OptionError
+        If ``folder`` is a URL.
     TargetExistsError
         If one of the files exists and ``overwrite`` is false.
+    OutputError
+        If the files cannot be written.
 
     Examples
     --------
@@ -89,23 +94,23 @@ def write_idx_files(
     variables = {"images": unpack(ds[IMAGE].variable)}
     if LABEL in ds.variables:
         variables["labels"] = ds[LABEL].variable
-    parts = [
-        _Part(role, split, variable, positions)
+    contents = [
+        _Content(role, split, variable, positions)
         for split, positions in splits_in_source_order(ds)
         for role, variable in variables.items()
     ]
-    headers = {part.file_name(compress=compress): (part.header(), part) for part in parts}
+    by_name = {content.file_name(compress=compress): content for content in contents}
     with (
-        create_files(folder, list(headers), overwrite=overwrite) as place,
+        create_files(folder, list(by_name), overwrite=overwrite) as place,
         sample_bar(ds.sizes[SAMPLE] * len(variables), progress) as bar,
     ):
-        for name, (header, part) in headers.items():
-            write_blocks(header, part.blocks(bar.update), place / name)
+        for name, content in by_name.items():
+            write_blocks(content.header, content.blocks(bar.update), place / name)
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
-    """What goes to one file."""
+class _Content:
+    """The content of one file."""
 
     role: str
     split: str | None
@@ -113,25 +118,16 @@ class _Part:
     positions: npt.NDArray[np.int64]
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.positions), *self.variable.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        dtype: np.dtype[Any] = self.variable.dtype
-        return dtype.newbyteorder("=")
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.variable[self.positions[key]].values
-
     def header(self) -> IdxHeader:
-        return header_of(self, self.role)
+        shape = (len(self.positions), *self.variable.shape[1:])
+        return header_of(self.variable.dtype, shape, self.role)
 
     def file_name(self, *, compress: bool) -> str:
         word = WORD_OF_SPLIT.get(self.split or "", self.split)
         prefix = f"{word}-" if word else ""
-        kind = WORD_OF_DTYPE.get(str(self.dtype), str(self.dtype))
-        return f"{prefix}{self.role}-idx{len(self.shape)}-{kind}{'.gz' if compress else ''}"
+        kind = WORD_OF_DTYPE[str(self.header.dtype)]
+        rank = len(self.header.shape)
+        return f"{prefix}{self.role}-idx{rank}-{kind}{'.gz' if compress else ''}"
 
     def blocks(self, advance: Callable[[int], Any]) -> Iterator[npt.NDArray[Any]]:
         for block in iter_blocks_at(self.variable, self.positions):

@@ -1,12 +1,12 @@
-"""Which IDX files belong together, told from their names.
+"""Which IDX files belong together, by their names.
 
-A name has a *prefix*, a role and an ending, in any of the usual spellings::
+A name consists of a *prefix*, a role and an ending, in any of the usual spellings::
 
     train-images-idx3-ubyte.gz           t10k-labels.idx1-ubyte
     `prefix' role  `------' ending       `prefix' `---' role
 
-The prefix's last word is the split: ``train``, ``test`` (also spelt ``t10k``)
-or whatever other word stands there.
+The last word of the prefix is the split: ``train``, ``test`` (also spelt
+``t10k``), or any other word.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from fsspec.core import url_to_fs
 
-from mnist_zarr.dataset.schema import SPLIT_ORDER
+from mnist_zarr.dataset.schema import split_order
 from mnist_zarr.errors import SourceError, SourceNotFoundError
 from mnist_zarr.files.urls import is_url
 
@@ -57,7 +57,7 @@ class IdxPair:
 
 
 def parse_name(path: str | os.PathLike[str]) -> IdxName | None:
-    """Return what the name of the file says, or None if it is no usual IDX name.
+    """Return what the name of a file says, or None if it is not a usual one of IDX files.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def parse_name(path: str | os.PathLike[str]) -> IdxName | None:
 def find_labels(
     images: str | os.PathLike[str], *, storage_options: dict[str, Any] | None = None
 ) -> str | None:
-    """Return the label file that lies beside an image file, or None.
+    """Return the label file in the folder of an image file, or None.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def find_labels(
     Raises
     ------
     SourceNotFoundError
-        If the URL is of an unknown file system.
+        If there is no such folder, or the protocol of the URL is unknown.
     """
     path = os.fspath(images)
     name = parse_name(path)
@@ -97,7 +97,7 @@ def find_labels(
     folder = path[: len(path) - len(_base_name(path))]
     try:
         names = _list_names(folder, storage_options)
-    except SourceError:  # a web server may list nothing
+    except SourceError:  # a web server may refuse to list the folder
         return _probe_labels(path, storage_options)
     wanted = [
         candidate
@@ -107,7 +107,7 @@ def find_labels(
     ]
     if wanted:
         return folder + min(wanted, key=_preference)
-    # A web server may answer a listing with a page that names no file.
+    # A web server may answer with a page that names no file.
     return _probe_labels(path, storage_options) if is_url(path) else None
 
 
@@ -121,8 +121,8 @@ def find_pairs(
     SourceNotFoundError
         If there is no such folder.
     SourceError
-        If it cannot be listed, holds no IDX image file, or two that could be
-        the same split.
+        If it cannot be listed, holds no IDX image file, or holds two of the
+        same split.
     """
     place = os.fspath(folder)
     place += "" if place.endswith(("/", os.sep)) else "/"
@@ -139,10 +139,10 @@ def find_pairs(
             pairs.append(IdxPair(place + images, labels and place + labels, split))
     if not pairs:
         raise SourceError(
-            f"{place}: expected IDX image files like 'train-images-idx3-ubyte.gz', found none "
+            f"{place}: expected IDX image files such as 'train-images-idx3-ubyte.gz', got none "
             f"among {len(names)} files"
         )
-    pairs.sort(key=lambda pair: (SPLIT_ORDER.get(pair.split or "", 2), pair.images))
+    pairs.sort(key=lambda pair: (split_order(pair.split), pair.images))
     _check_one_of_each(place, pairs)
     return pairs
 
@@ -150,12 +150,12 @@ def find_pairs(
 def is_folder(
     path: str | os.PathLike[str], *, storage_options: dict[str, Any] | None = None
 ) -> bool:
-    """Whether this is a folder; a web server's is told by the slash at its end."""
+    """Whether this is a folder. The URL of one on a web server ends with a slash."""
     place = os.fspath(path)
     if not is_url(place):
         return os.path.isdir(place)
     fs, inner = _file_system(place, storage_options)
-    # A web server knows no folders: to ask it would fetch the file.
+    # A web server has no folders, and asking it would fetch the file.
     return place.endswith("/") or ("http" not in fs.protocol and bool(fs.isdir(inner)))
 
 
@@ -176,7 +176,7 @@ def _base_name(path: str) -> str:
 
 
 def _preference(name: str) -> tuple[bool, str]:
-    """Sort raw files before gzip: their rows can be read in any order."""
+    """Sort raw files before gzip: their samples can be read in any order."""
     return name.lower().endswith(".gz"), name
 
 
@@ -190,7 +190,7 @@ def _list_names(folder: str, storage_options: dict[str, Any] | None) -> list[str
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SourceNotFoundError(f"{folder}: there is no such folder") from error
-    except Exception as error:  # each file system refuses with errors of its own
+    except Exception as error:  # every file system has errors of its own
         raise SourceError(
             f"{folder}: the folder cannot be listed ({error}); name the image files instead"
         ) from error

@@ -1,4 +1,4 @@
-"""The .npy format: the rows of an array in a file, and its header.
+"""The .npy format: the samples of an array in a file, and its header.
 
 Format: NEP 1, and https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html.
 """
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from mnist_zarr.errors import NpzFormatError
 from mnist_zarr.files.byte_source import ByteSource
 
-# numpy reads no longer headers of files that it does not trust.
+# numpy refuses longer headers, in files that it does not trust.
 MAX_HEADER_BYTES = 1 << 16
 MAX_QUOTED = 200
 READ_HEADER = {
@@ -26,7 +26,7 @@ READ_HEADER = {
 
 
 class NpyFile:
-    """One array of numbers in a .npy file, open for reading its rows.
+    """One array of numbers in a .npy file, open for reading its samples.
 
     Nothing is ever unpickled. The header is checked against the length of the
     file at once.
@@ -45,12 +45,14 @@ class NpyFile:
     dtype : numpy.dtype
         Type of the elements, in native byte order.
     seeks_cheaply : bool
-        Whether rows in any order cost about the same.
+        Whether samples in any order cost about the same.
 
     Raises
     ------
     NpzFormatError
         If it is not a whole .npy file of numbers in C order.
+    FileFormatError
+        If its compressed data are damaged; also when samples are read.
     """
 
     def __init__(self, source: ByteSource) -> None:
@@ -88,16 +90,16 @@ class NpyFile:
     def __repr__(self) -> str:
         return f"<NpyFile {self.name!r} {self.dtype} {self.shape}>"
 
-    def reshape_rows(self, row_shape: tuple[int, ...]) -> None:
-        """Give rows in another shape of as many elements from now on."""
-        self.shape = (self.shape[0], *row_shape)
+    def reshape_samples(self, sample_shape: tuple[int, ...]) -> None:
+        """Give samples another shape of as many elements from now on."""
+        self.shape = (self.shape[0], *sample_shape)
 
     def read(self) -> npt.NDArray[Any]:
         """Return the whole array."""
         return self.read_samples(0, self.shape[0] if self.shape else 1).reshape(self.shape)
 
     def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """Return rows ``start`` to ``stop`` (not included)."""
+        """Return the samples ``start`` to ``stop`` (not included)."""
         sample_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         offset = self._header_bytes + start * sample_bytes
         count = (stop - start) * sample_bytes
@@ -105,9 +107,9 @@ class NpyFile:
         if self.seeks_cheaply:  # stored as it is: the bytes are there
             data = np.empty(count, np.uint8)
             data = data[: self._bytes.read_into(offset, data.data)]
-        else:  # the length is a claim: memory grows with what can be inflated
+        else:  # the length is only claimed: let memory grow with what is inflated
             data = self._bytes.read(offset, count)
-        # One byte past the end: this also checks the checksum.
+        # One byte past the end, which also checks the checksum.
         is_longer = offset + len(data) == self._end and self._bytes.read(self._end, 1)
         if len(data) < count or is_longer:
             found = "more" if is_longer else f"{offset + len(data):,}"
@@ -130,16 +132,16 @@ def _parse(head: bytes, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]
         raise NpzFormatError(f"{name}: .npy format {version}; expected (1, 0) or (2, 0)")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of files by Python 2, of old names of types
+            warnings.simplefilter("ignore")  # files from Python 2, old names of types
             shape, fortran_order, descr = READ_HEADER[version](file)
             dtype = np.dtype(descr)
-    except Exception as error:  # numpy evaluates what stands there, which fails in any way
+    except Exception as error:  # numpy evaluates the header, which can fail in any way
         raise NpzFormatError(f"{name}: not a .npy file: {_shortened(error)}") from error
     return shape, fortran_order, dtype, file.tell()
 
 
 def _shortened(thing: object) -> str:
-    text = str(thing) or type(thing).__name__  # numpy's errors may quote all of the header
+    text = str(thing) or type(thing).__name__  # numpy's errors may quote the whole header
     return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]} ..."
 
 

@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from xarray.backends import BackendEntrypoint
-from xarray.core import indexing
 
 from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.blocks import block_bounds, bytes_per_sample, iter_blocks_at
 from mnist_zarr.dataset.lazy import map_values
 from mnist_zarr.dataset.scaling import scaling_of, unpack
-from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SPLIT_ORDER, make_dataset
+from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, split_order
 from mnist_zarr.dataset.selection import splits_in_source_order
 from mnist_zarr.errors import NpzFormatError, SchemaError, SourceError
 from mnist_zarr.files.byte_source import ByteSource
@@ -30,7 +29,7 @@ from mnist_zarr.files.zip_source import ZIP_MAGIC, zip_members
 from mnist_zarr.formats.idx_names import IdxPair
 from mnist_zarr.formats.npy import NpyFile, npy_header
 from mnist_zarr.formats.source import Source
-from mnist_zarr.formats.stacked import StackedFiles, dataset_of_files
+from mnist_zarr.formats.stacked import as_opened, dataset_of_files, dataset_of_labels
 from mnist_zarr.terminal import sample_bar
 
 # X_train of scikit-learn's users, x_train of Keras; X and y without a split.
@@ -61,11 +60,11 @@ def open_npz(
     Parameters
     ----------
     source : path, URL, open binary file, or list of IdxPair
-        An archive with ``X_train``, ``y_train``, ``X_test`` and ``y_test``, as
-        :func:`write_npz` makes it; the same names in small letters, as Keras'
-        ``mnist.npz`` has them; ``X`` and ``y`` without a split; or a single
-        array, ``arr_0``, as in the files of KMNIST. Several splits whose images
-        and labels are archives of one array each are a list of
+        An archive with the arrays ``X_train``, ``y_train``, ``X_test`` and
+        ``y_test``, as written by :func:`write_npz`; the same in lower case, as
+        in Keras' ``mnist.npz``; ``X`` and ``y``, without splits; or a single
+        array, ``arr_0``, as in the files of KMNIST. Where images and labels of
+        each split are archives of one array, give a list of
         :class:`~mnist_zarr.formats.idx_names.IdxPair`.
     labels : path, URL or open binary file, optional
         The archive of the labels, where ``source`` has only images.
@@ -78,17 +77,23 @@ def open_npz(
     Returns
     -------
     xarray.Dataset
-        As :func:`open_idx` returns it. Rows of 784 values, or of another
-        square, become images of 28 by 28. Nothing is ever unpickled.
+        As :func:`open_idx` returns it. Samples of 784 values, or of another
+        square number, become images of 28 by 28. Nothing is ever unpickled.
 
     Raises
     ------
     NpzFormatError
-        If it is not a whole .npz archive of numbers with such names.
+        If the archive does not hold arrays of numbers with such names.
+    FileFormatError
+        If it is not a whole zip archive, or its data are damaged; also when
+        values are read.
     SourceError
-        If images and labels do not fit together.
+        If images and labels do not fit together, or a file cannot be read or
+        changes while it is read.
     SourceNotFoundError
         If there is no such file.
+    MissingExtraError
+        If the package that knows the URL is not installed.
 
     Examples
     --------
@@ -99,9 +104,8 @@ def open_npz(
     >>> dict(open_npz(file).sizes)
     {'sample': 2, 'row': 28, 'col': 28}
     """
-    path = os.fspath(source) if isinstance(source, os.PathLike) else source
     return xr.open_dataset(
-        cast(Any, path),
+        cast(Any, source),
         engine=cast(Any, _NpzBackendEntrypoint),
         chunks=chunks,
         labels=labels,
@@ -124,17 +128,18 @@ class _NpzBackendEntrypoint(BackendEntrypoint):
             images = [_Archive(pair.images, storage_options) for pair in filename_or_obj]
             labels_of = [pair.labels for pair in filename_or_obj if pair.labels]
             tables = [_Archive(path, storage_options) for path in labels_of]
-            ds = _dataset_of_pairs(images, tables, [pair.split for pair in filename_or_obj])
+            ds = _dataset_of_arrays(
+                [archive.only_array() for archive in images],
+                [archive.only_array() for archive in tables],
+                [pair.split for pair in filename_or_obj],
+            )
             archives = images + tables
         else:
             archives = [_Archive(filename_or_obj, storage_options)]
             if labels is not None:
                 archives.append(_Archive(labels, storage_options))
             ds = _dataset_of(*archives)
-        ds.attrs["source"] = ", ".join(os.path.basename(archive.name) for archive in archives)
-        ds.encoding["source_files"] = tuple(archive.bytes for archive in archives)
-        dropped = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
-        return ds.drop_vars(dropped, errors="ignore")
+        return as_opened(ds, [archive.bytes for archive in archives], drop_variables)
 
 
 class _Archive:
@@ -158,17 +163,17 @@ class _Archive:
                 split = match["split"]
                 if split in found:
                     raise NpzFormatError(
-                        f"{member.name}: the same as {found[split].name!r} but for the case of "
-                        "its letters; expected one of them"
+                        f"{member.name}: differs from {found[split].name!r} in the case of its "
+                        "letters only; expected one of them"
                     )
                 found[split] = NpyFile(member)
         return found
 
     def only_array(self) -> NpyFile:
-        """Return the one array of an archive without telling names."""
+        """Return the array of an archive that has no other."""
         if len(self._members) != 1:
             raise NpzFormatError(
-                f"{self.name}: expected arrays {KNOWN_NAMES}; it holds "
+                f"{self.name}: expected arrays {KNOWN_NAMES}; got "
                 f"{', '.join(self._members) or 'no array; extract it if it holds IDX files'}"
             )
         return NpyFile(next(iter(self._members.values())))
@@ -179,7 +184,8 @@ def _dataset_of(archive: _Archive, label_archive: _Archive | None = None) -> xr.
     if not images and not labels:
         only = archive.only_array()
         if label_archive is None and len(only.shape) == 1:
-            return _dataset_of_labels(only)
+            _check_labels(only)
+            return dataset_of_labels(only)
         images = {None: only}
     if label_archive is not None:
         if labels:
@@ -190,34 +196,22 @@ def _dataset_of(archive: _Archive, label_archive: _Archive | None = None) -> xr.
             f"{archive.name}: images and labels of different splits: images of "
             f"{_show(images)}, labels of {_show(labels)}"
         )
-    for image in images.values():
-        _make_square(image)
-    for label in labels.values():
-        _check_labels(label)
-    splits = sorted(images, key=lambda split: (SPLIT_ORDER.get(split or "", 2), split or ""))
-    return dataset_of_files(
+    splits = sorted(images, key=split_order)
+    return _dataset_of_arrays(
         [images[split] for split in splits],
         [labels[split] for split in splits if labels],
         splits,
     )
 
 
-def _dataset_of_pairs(
-    images: Sequence[_Archive], labels: Sequence[_Archive], splits: Sequence[str | None]
+def _dataset_of_arrays(
+    images: Sequence[NpyFile], labels: Sequence[NpyFile], splits: Sequence[str | None]
 ) -> xr.Dataset:
-    image_files = [archive.only_array() for archive in images]
-    label_files = [archive.only_array() for archive in labels]
-    for image in image_files:
+    for image in images:
         _make_square(image)
-    for label in label_files:
+    for label in labels:
         _check_labels(label)
-    return dataset_of_files(image_files, label_files, splits)
-
-
-def _dataset_of_labels(file: NpyFile) -> xr.Dataset:
-    _check_labels(file)
-    rows = StackedFiles([file]).as_lazy_samples()
-    return make_dataset(None, label=indexing.LazilyIndexedArray(rows))
+    return dataset_of_files(images, labels, splits)
 
 
 def _show(arrays: dict[str | None, NpyFile]) -> str:
@@ -232,7 +226,7 @@ def _make_square(image: NpyFile) -> None:
         )
     side = math.isqrt(image.shape[1])
     if len(image.shape) == 2 and side * side == image.shape[1]:
-        image.reshape_rows((side, side))
+        image.reshape_samples((side, side))
 
 
 def _check_labels(label: NpyFile) -> None:
@@ -273,14 +267,14 @@ def write_npz(
     ----------
     ds : xarray.Dataset
         With ``image``, and ``label`` if there are labels; lazy or in memory.
-        Of a store that opens rescaled the stored integers are taken.
+        From a store that opens rescaled, the stored integers are taken.
     path : str or os.PathLike
-        Path or URL of the archive, which appears when it is complete.
+        Path or URL of the archive, which appears only when it is complete.
     scaled : bool
-        Whether the pixels are float64 between -1 and 1, for uint8
-        ``((x / 255.) - .5) * 2`` bit for bit; or as they are.
+        Whether to map the pixels onto float64 from -1 to 1, those of uint8 bit
+        for bit as ``((x / 255.) - .5) * 2`` does; or to leave them as they are.
     flat : bool
-        Whether a sample is one row of shape ``(784,)``, or ``(28, 28)``.
+        Whether samples have the shape ``(784,)``, or ``(28, 28)``.
     overwrite : bool
         Whether to replace an existing file.
     progress : bool, optional
@@ -289,10 +283,15 @@ def write_npz(
     Raises
     ------
     SchemaError
-        If ``ds`` is not of the data model, has no image, or the range of its
-        pixels is not known.
+        If ``ds`` is not of the data model, has no image or labels that are not
+        integers; if a split has a name that no file can have; if the range of
+        the pixels is not known, or values of a rescaled store were changed.
     TargetExistsError
         If the file exists and ``overwrite`` is false.
+    OutputError
+        If it cannot be written.
+    MissingExtraError
+        If the package that knows the URL is not installed.
 
     Examples
     --------
@@ -311,28 +310,28 @@ def write_npz(
     label = ds[LABEL].variable if LABEL in ds.variables else None
     if label is not None and label.dtype.kind not in "iu":
         raise SchemaError(f"label: expected integers, got {label.dtype}")
-    parts = splits_in_source_order(ds)
+    splits = splits_in_source_order(ds)
     dtype, convert = image.dtype.newbyteorder("="), _unchanged
     if scaled:
         scaling = scaling_of(image, -1, 1)
         dtype = np.dtype(np.float64)
 
-        def convert(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            variable = xr.Variable(image.dims, rows)
+        def convert(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            variable = xr.Variable(image.dims, samples)
             return np.asarray(map_values(variable, scaling, dtype).values)
 
-    row_shape = (math.prod(image.shape[1:]),) if flat else image.shape[1:]
+    sample_shape = (math.prod(image.shape[1:]),) if flat else image.shape[1:]
     with (
         create_file(path, overwrite=overwrite) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
         sample_bar(ds.sizes[SAMPLE], progress) as bar,
     ):
-        for split, positions in parts:
+        for split, positions in splits:
             ending = f"_{split}" if split else ""
             _write_array(
                 archive,
                 f"X{ending}",
-                npy_header(dtype, (len(positions), *row_shape)),
+                npy_header(dtype, (len(positions), *sample_shape)),
                 _pieces(image, positions, convert, bar.update),
             )
             if label is not None:
@@ -344,8 +343,8 @@ def write_npz(
                 )
 
 
-def _unchanged(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return rows
+def _unchanged(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return samples
 
 
 def _pieces(
@@ -354,7 +353,7 @@ def _pieces(
     convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
     advance: Callable[[int], Any],
 ) -> Iterator[npt.NDArray[Any]]:
-    # As many bytes as float64 has for each byte of uint8.
+    # In float64, a byte of uint8 becomes eight.
     sample_bytes = bytes_per_sample(image) * np.dtype(np.float64).itemsize
     for block in iter_blocks_at(image, positions):
         for start, stop in block_bounds(len(block), sample_bytes):
@@ -365,7 +364,7 @@ def _pieces(
 def _write_array(
     archive: zipfile.ZipFile, name: str, header: bytes, pieces: Iterable[npt.NDArray[Any]]
 ) -> None:
-    # A member opened by name has no time of its own: equal data give equal files.
+    # A member that is opened by name carries no time: equal data give equal files.
     with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
         member.write(header)
         for piece in pieces:

@@ -1,9 +1,14 @@
-"""Several files as one array: the samples of the first, then those of the second, and so on."""
+"""Several files as one array, and as a Dataset: the samples of the first, then of the second, ...
+
+What the engines of all file formats have in common.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import operator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -12,6 +17,7 @@ import xarray as xr
 
 from mnist_zarr.dataset.lazy import (
     LazySamples,
+    MappedSamples,
     RepeatedValues,
     SampleNumbers,
     SuggestedChunks,
@@ -27,19 +33,21 @@ from mnist_zarr.dataset.schema import (
     source_index_dtype,
 )
 from mnist_zarr.errors import SourceError
+from mnist_zarr.files.byte_source import ByteSource
 
 # What dask reads at once: large against the cost of a task, small against memory.
 DASK_CHUNK_BYTES = 16 << 20
-# Rows that lie this close are read together with what is between them.
+# Samples that lie this close are read together with what is between them.
 MAX_GAP_BYTES = 64 << 10
 MAX_SPAN_BYTES = 2 << 20
 # A few bytes of a header can announce billions of samples without elements, and each would
 # get a position and a split.
 MAX_EMPTY_SAMPLES = 1 << 16
+swap_rows_and_columns = operator.methodcaller("swapaxes", 1, 2)
 
 
 class SampleFile(Protocol):
-    """A file of rows: IDX or .npy. Must be picklable."""
+    """A file of samples: IDX or .npy. Must be picklable."""
 
     @property
     def name(self) -> str:
@@ -55,22 +63,22 @@ class SampleFile(Protocol):
 
     @property
     def seeks_cheaply(self) -> bool:
-        """Whether rows in any order cost about the same."""
+        """Whether samples in any order cost about the same."""
 
     def read(self) -> npt.NDArray[Any]:
         """Return the whole array."""
 
     def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """Return the rows ``start`` to ``stop``."""
+        """Return the samples ``start`` to ``stop`` (not included)."""
 
 
 class StackedFiles:
-    """The rows of files of equal type and row shape, one file after the other.
+    """The samples of files of one type and sample shape, one file after the other.
 
     Raises
     ------
     SourceError
-        If the files differ in type or row shape, or one of several is of rank 0.
+        If the files differ in type or sample shape, or one of several is of rank 0.
     """
 
     def __init__(self, files: Sequence[SampleFile]) -> None:
@@ -80,20 +88,19 @@ class StackedFiles:
             if not (fits and first.shape and other.shape):
                 raise SourceError(
                     f"files that do not fit together: {first.name} holds "
-                    f"{_describe_samples(first)}, "
-                    f"{other.name} holds {_describe_samples(other)}"
+                    f"{_describe_samples(first)}, {other.name} holds {_describe_samples(other)}"
                 )
         self._files = tuple(files)
         self._starts = np.cumsum([0, *map(n_samples_of, files)]).tolist()
 
     def as_lazy_samples(self) -> LazySamples:
-        """Return the array of all rows."""
+        """Return the array of all samples."""
         first = self._files[0]
         shape = (self._starts[-1], *first.shape[1:]) if first.shape else ()
         return LazySamples(shape, first.dtype, self)
 
     def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """Return the rows ``start`` to ``stop``."""
+        """Return the samples ``start`` to ``stop`` (not included)."""
         if not self._files[0].shape:
             return self._files[0].read().reshape(1)
         parts = [
@@ -105,19 +112,19 @@ class StackedFiles:
             return self._files[0].read_samples(0, 0)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def take_samples(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Return the rows of these numbers, in any order and with repeats."""
+    def take_samples(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Return the samples at these positions, in any order and with repeats."""
         first_file = self._files[0]
-        taken = np.empty((len(rows), *first_file.shape[1:]), first_file.dtype)
-        by_position = np.argsort(rows, kind="stable")
-        ordered = rows[by_position]
+        taken = np.empty((len(positions), *first_file.shape[1:]), first_file.dtype)
+        by_position = np.argsort(positions, kind="stable")
+        ordered = positions[by_position]
         for first, last in self._spans(ordered):
             span = self.read_samples(int(ordered[first]), int(ordered[last - 1]) + 1)
             taken[by_position[first:last]] = span[ordered[first:last] - ordered[first]]
         return taken
 
     def _spans(self, ordered: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-        """Cut ascending row numbers into stretches that are worth one read."""
+        """Cut ascending positions into stretches that are worth one read."""
         first_file = self._files[0]
         sample_bytes = max(1, math.prod(first_file.shape[1:]) * first_file.dtype.itemsize)
         max_gap, max_span = MAX_GAP_BYTES // sample_bytes + 1, MAX_SPAN_BYTES // sample_bytes + 1
@@ -130,30 +137,6 @@ class StackedFiles:
                 first = min(last, stop)
 
 
-class TransposedImages:
-    """Images whose rows and columns are swapped when they are read."""
-
-    def __init__(self, images: LazySamples) -> None:
-        if len(images.shape) != 3:
-            raise SourceError(
-                f"transposed: expected images of shape (sample, row, col), got {images.shape}"
-            )
-        self._images = images
-
-    def as_lazy_samples(self) -> LazySamples:
-        """Return the array of all images."""
-        n_samples, n_cols, n_rows = self._images.shape
-        return LazySamples((n_samples, n_rows, n_cols), self._images.dtype, self)
-
-    def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """Return the images ``start`` to ``stop``."""
-        return self._images.reader.read_samples(start, stop).swapaxes(1, 2)
-
-    def take_samples(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Return the images of these numbers, in any order and with repeats."""
-        return self._images.reader.take_samples(rows).swapaxes(1, 2)
-
-
 def dataset_of_files(
     images: Sequence[SampleFile],
     labels: Sequence[SampleFile],
@@ -161,33 +144,34 @@ def dataset_of_files(
     *,
     transposed: bool = False,
 ) -> xr.Dataset:
-    """Make the lazy Dataset of image files, one after the other.
+    """Make the lazy Dataset of image files, concatenated, and of their labels.
 
     Parameters
     ----------
-    images, labels : sequence of RowsFile
+    images, labels : sequence of SampleFile
         A label file for each image file, or none at all.
     splits : sequence of str or None
-        The split of each image file, as far as it is known.
+        The split of each image file, where it is known.
     transposed : bool
-        Whether the images lie in the files column by column.
+        Whether rows and columns of the images are swapped in the files.
 
     Raises
     ------
     SourceError
-        If the files do not fit together.
+        If the files do not fit together, or hold no images that can be
+        transposed.
     """
     for image, label in zip(images, labels, strict=False):
         _check_same_length(image, label)
     counts = [n_samples_of(image) for image in images]
     stacked = StackedFiles(images).as_lazy_samples()
     if transposed:
-        stacked = TransposedImages(stacked).as_lazy_samples()
+        stacked = _transpose(stacked)
     n_samples = sum(counts)
     if n_samples > MAX_EMPTY_SAMPLES and 0 in stacked.shape:
         raise SourceError(
-            f"{images[0].name}: {n_samples:,} samples of shape {stacked.shape[1:]}, which hold "
-            f"nothing; expected {MAX_EMPTY_SAMPLES:,} of those at most: is the header damaged?"
+            f"{images[0].name}: {n_samples:,} samples of shape {stacked.shape[1:]}, without "
+            f"elements; expected {MAX_EMPTY_SAMPLES:,} of those at most: is the header damaged?"
         )
     positions = source_index_dtype(n_samples)
     has_samples = bool(stacked.shape)
@@ -205,14 +189,57 @@ def dataset_of_files(
     for variable in ds.variables.values():
         suggested = SuggestedChunks(_dask_chunks(ds[IMAGE], variable.dims))
         variable.encoding["preferred_chunks"] = suggested
-    # A worker of a cluster can read its own rows of a raw file, but not of a gzip file.
+    # A worker of a cluster can read its own samples of a raw file, but not of a gzip file.
     ds[IMAGE].encoding["seeks_cheaply"] = all(image.seeks_cheaply for image in images)
     return ds
+
+
+def dataset_of_labels(file: SampleFile) -> xr.Dataset:
+    """Make the lazy Dataset of a label file alone."""
+    return make_dataset(None, label=lazy_array(StackedFiles([file]).as_lazy_samples()))
+
+
+def as_opened(
+    ds: xr.Dataset, files: Sequence[ByteSource], drop_variables: str | Iterable[str] | None
+) -> xr.Dataset:
+    """Return a Dataset as an engine of xarray does, and with the names of its files.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Made from the files.
+    files : sequence of ByteSource
+        ``source`` names them; ``encoding["source_files"]`` has them, to be
+        hashed when the Dataset is written.
+    drop_variables : str or iterable of str, optional
+        The variables to leave out.
+    """
+    ds.attrs["source"] = ", ".join(os.path.basename(file.name) for file in files)
+    ds.encoding["source_files"] = tuple(files)
+    dropped = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
+    ds = ds.drop_vars(dropped, errors="ignore")
+    ds.set_close(_close_nothing)
+    return ds
+
+
+def _close_nothing() -> None:
+    """Be the closer that xarray.open_mfdataset expects: no file is open."""
 
 
 def n_samples_of(file: SampleFile) -> int:
     """Return the number of samples; a file of rank 0 has one."""
     return file.shape[0] if file.shape else 1
+
+
+def _transpose(images: LazySamples) -> LazySamples:
+    if len(images.shape) != 3:
+        raise SourceError(
+            f"transposed: expected images of shape (sample, row, col), got {images.shape}"
+        )
+    n_samples, n_cols, n_rows = images.shape
+    stored = xr.Variable((SAMPLE, COL, ROW), lazy_array(images))
+    upright = MappedSamples(stored, swap_rows_and_columns)
+    return LazySamples((n_samples, n_rows, n_cols), images.dtype, upright)
 
 
 def _splits(splits: Sequence[str | None], counts: Sequence[int]) -> LazySamples:
@@ -221,7 +248,9 @@ def _splits(splits: Sequence[str | None], counts: Sequence[int]) -> LazySamples:
 
 
 def _describe_samples(file: SampleFile) -> str:
-    return f"{file.dtype} rows of shape {file.shape[1:]}" if file.shape else "no rows (rank 0)"
+    if not file.shape:
+        return "no samples (rank 0)"
+    return f"{file.dtype} samples of shape {file.shape[1:]}"
 
 
 def _check_same_length(image: SampleFile, label: SampleFile) -> None:

@@ -1,4 +1,4 @@
-"""Finished stores, put where others read them.
+"""Publishing finished stores: where others read them, with a card that describes them.
 
 May import `stores` and `files`; must never know file formats, the catalog or how a store is built.
 """

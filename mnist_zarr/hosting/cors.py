@@ -14,10 +14,11 @@ CORS_SECONDS = 86400
 
 
 def cors_rule(target: str) -> str:
-    """Return the CORS rule for the object store of a target, in the form that it takes.
+    """Return the CORS rule for a target, as the command or the headers that set it.
 
-    Source: https://fetch.spec.whatwg.org/#http-cors-protocol; a request for a
-    byte range, and to see the headers of the answer, needs permission.
+    Source: https://fetch.spec.whatwg.org/#http-cors-protocol. Without permission a
+    page of another site may neither request a byte range nor see the headers of
+    the response.
     """
     bucket = target.partition("://")[2].partition("/")[0]
     match protocol_of(target).removeprefix(PREFIX):

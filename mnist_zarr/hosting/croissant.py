@@ -1,7 +1,7 @@
 """Dataset cards in the Croissant format: https://docs.mlcommons.org/croissant/docs/croissant-spec.html.
 
-Croissant 1.0 has no reader of Zarr, so a card names the objects of a store, with size and
-SHA-256, and describes the data set, but has no record sets.
+Croissant 1.0 cannot read Zarr: a card describes the data set and lists the objects of the store
+with their sizes and SHA-256, but has no record sets.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-CARD = "croissant.json"
-# As in appendix 1 of the specification: readers warn if a part of it is missing.
+# From appendix 1 of the specification; readers warn if a part of it is missing.
 CONTEXT = importlib.resources.files("mnist_zarr.hosting") / "croissant_context.json"
-# Where the attributes of a store (ACDD 1.3) go.
+# From attributes of a store (ACDD 1.3) to properties of a card.
 PROPERTY_OF_ATTRIBUTE = {"title": "name", "license": "license", "references": "citeAs"}
 
 
 @dataclass(frozen=True)
 class StoredObject:
-    """Size in bytes and SHA-256, in hexadecimal, of one object."""
+    """The size of an object in bytes, and its SHA-256 in hexadecimal."""
 
     size: int
     sha256: str
@@ -38,9 +37,14 @@ def make_card(
     url : str
         Where readers find the store, a folder or a zip file.
     attrs : mapping
-        Its root attributes.
+        The root attributes of the store.
     objects : mapping
         From the key of each object to its size and hash.
+
+    Returns
+    -------
+    dict
+        What ``json.dumps`` takes.
 
     Examples
     --------
@@ -83,15 +87,15 @@ def make_card(
 
 
 def make_address(url: str, key: str) -> str:
-    """Return the address of an object, of an entry in a zip file as fsspec takes it."""
+    """Return the URL of an object; for an entry of a zip file a chained URL of fsspec."""
     return f"zip://{key}::{url}" if url.endswith(".zip") else f"{url}/{key}"
 
 
 def _description(texts: Mapping[str, str]) -> str:
-    said = [f"{texts.get('title', 'Labelled images')}, as a Zarr store for xarray."]
-    said += [
+    sentences = [f"{texts.get('title', 'Labelled images')}, as a Zarr store for xarray."]
+    sentences += [
         f"SHA-256 of all values of {name[: -len('_sha256')]} in the order of the source: {value}."
         for name, value in sorted(texts.items())
         if name in ("image_sha256", "label_sha256")
     ]
-    return " ".join(said)
+    return " ".join(sentences)

@@ -1,4 +1,4 @@
-"""Finished stores, copied to where others read them."""
+"""Copying finished stores to where others read them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tqdm import tqdm
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 
-from mnist_zarr.errors import StoreError, StoreNotFoundError
+from mnist_zarr.errors import StoreError, StoreNotFoundError, StoreReplacedError
 from mnist_zarr.files.urls import name_failures
 from mnist_zarr.hosting.cors import cors_rule
-from mnist_zarr.hosting.croissant import CARD, StoredObject, make_card
+from mnist_zarr.hosting.croissant import StoredObject, make_card
 from mnist_zarr.stores.inventory import (
     Inventory,
     arrays_in,
@@ -27,7 +27,14 @@ from mnist_zarr.stores.inventory import (
     read_root,
     take_inventory,
 )
-from mnist_zarr.stores.keys import METADATA_NAMES, as_buffer, read_object, run_on_objects, sync
+from mnist_zarr.stores.keys import (
+    CARD,
+    METADATA_NAMES,
+    as_buffer,
+    read_object,
+    run_on_objects,
+    sync,
+)
 from mnist_zarr.stores.targets import Target, parse_target
 
 
@@ -42,8 +49,8 @@ class Publication:
     objects : dict
         From the key of each object to its size and SHA-256.
     cors : str
-        The rule that the web server or bucket needs before pages of other
-        sites may read the store in a browser.
+        The rule that lets pages of other sites read the store in a browser,
+        to be set on the bucket or web server.
     """
 
     url: str
@@ -51,11 +58,11 @@ class Publication:
     cors: str
 
     def to_text(self) -> str:
-        """Return what happened as lines for a terminal."""
+        """Return the result as lines for a terminal."""
         n_bytes = sum(stored.size for stored in self.objects.values())
         return (
             f"{self.url}: {len(self.objects):,} objects, {n_bytes:,} bytes, each read back and "
-            f"equal to its source\n\nFor readers in a browser:\n{self.cors}"
+            f"equal to what was sent\n\nFor readers in a browser:\n{self.cors}"
         )
 
 
@@ -70,38 +77,39 @@ def publish(
     public_url: str | None = None,
     immutable: bool = False,
 ) -> Publication:
-    """Copy a finished store to where others read it, and read it back from there.
+    """Copy a finished store to where others read it, and check what they get.
 
-    The objects are copied in parallel, the root metadata last, with a dataset
-    card (``croissant.json``) beside them; the same call goes on after an
-    interruption. Then every object is fetched from the address that readers
-    use, and its hash compared.
+    Objects are copied in parallel, the root metadata last, and a dataset card
+    (``croissant.json``) is placed beside them. An interrupted copy is resumed by
+    the same call. Finally every object is fetched from the URL that readers use,
+    and its hash compared.
 
     Parameters
     ----------
     store : str, os.PathLike or zarr store
         The finished store.
     target : str, os.PathLike or zarr store
-        As in :func:`mnist_zarr.build`. An Icechunk repository gets no card: it
-        holds nothing but Zarr.
+        Where to copy it, as in :func:`mnist_zarr.build`. An Icechunk repository
+        gets no card, as it can only hold Zarr.
     overwrite : bool
         Whether to replace an existing store.
     progress : bool, optional
         Whether to show a progress bar; by default on a terminal only.
     storage_options : dict, optional
-        For the file system of ``target``.
+        Passed to the fsspec file system of ``target``, or to Icechunk.
     source_options : dict, optional
-        For that of ``store``.
+        The same for ``store``.
     public_url : str, optional
-        The address that readers use, such as
+        The URL that readers use, such as
         ``https://bucket.s3.amazonaws.com/mnist.zarr``; by default the target.
     immutable : bool
-        Promise that the address never gets other content: caches may keep
-        chunks for ever. By default they ask whether a chunk has changed.
+        Whether caches may keep chunks for ever, because the content at this URL
+        never changes. By default caches revalidate every chunk.
 
     Returns
     -------
     Publication
+        The URL, the size and hash of each object, and the CORS rule to set.
 
     Raises
     ------
@@ -109,9 +117,18 @@ def publish(
         If there is no store to publish.
     TargetExistsError
         If the target exists and ``overwrite`` is false.
+    TargetBusyError
+        If another process is building or publishing the same target.
+    StoreReplacedError
+        If ``store`` is a local store and is replaced while it is copied.
     StoreError
-        If the store lacks objects, is the target itself, the target cannot be
-        written, or what readers get is not what was sent.
+        If the store lacks objects or is the target itself, if the target cannot
+        be written, or if readers do not get what was sent.
+    OptionError
+        If ``store`` or ``target`` takes no options, or is neither a path, a URL
+        nor a store object.
+    MissingExtraError
+        If the package that can open one of the URLs is not installed.
 
     Examples
     --------
@@ -126,7 +143,8 @@ def publish(
     place = parse_target(target, storage_options)
     source = origin.open()
     if place.changes_under(source):
-        raise StoreError(f"{place.name}: is the very store to publish; choose another place")
+        raise StoreError(f"{place.name}: is the store to publish itself; choose another target")
+    version = origin.identity()
     documents, attrs, inventory = _inspect(source, origin.name)
     url = public_url or place.name
     with tqdm(
@@ -141,13 +159,18 @@ def publish(
                 card = json.dumps(make_card(url, attrs, objects), indent=1, ensure_ascii=False)
                 objects[CARD] = _summarize(card.encode())
                 sync(fresh.set(CARD, as_buffer(card.encode())))
+            if origin.identity() != version:
+                raise StoreReplacedError(
+                    f"{origin.name}: the store was replaced while it was being copied; publish it "
+                    "again"
+                )
         reader = (parse_target(public_url) if public_url else place).open()
         _compare(reader, url, objects, bar)
     return Publication(url, dict(sorted(objects.items())), cors_rule(place.name))
 
 
 def _inspect(source: Store, name: str) -> tuple[dict[str, Buffer], Mapping[str, Any], Inventory]:
-    """Return the metadata documents, the root attributes and the inventory of a whole store."""
+    """Return the metadata documents, the root attributes and the inventory of a store."""
     root = read_root(source)
     if root.keys().isdisjoint(METADATA_NAMES):
         raise StoreNotFoundError(f"{name}: there is no Zarr store to publish")
@@ -167,7 +190,7 @@ def _send(
     fresh: Store,
     bar: tqdm[Any],
 ) -> dict[str, StoredObject]:
-    """Copy the objects of a store; return what was sent."""
+    """Copy objects; return the size and hash of each."""
     sent: dict[str, StoredObject] = {}
 
     def send(key: str) -> None:
@@ -181,7 +204,7 @@ def _send(
 
 
 def _compare(reader: Store, url: str, sent: Mapping[str, StoredObject], bar: tqdm[Any]) -> None:
-    """Read back what was sent."""
+    """Check that readers get what was sent."""
     different: list[str] = []
 
     def fetch(key: str) -> None:
@@ -192,8 +215,8 @@ def _compare(reader: Store, url: str, sent: Mapping[str, StoredObject], bar: tqd
     run_on_objects(fetch, sent)
     if different:
         raise StoreError(
-            f"{url}: {len(different)} of {len(sent)} objects are not what was sent, such as "
-            f"{min(different)!r}; is there an old copy in a cache?"
+            f"{url}: {len(different):,} of {len(sent):,} objects differ from what was sent, such "
+            f"as {min(different)!r}; does a cache hold an old copy?"
         )
 
 

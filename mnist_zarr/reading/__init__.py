@@ -1,4 +1,4 @@
-"""From a store back to a Dataset, to figures, to a verdict.
+"""From a store to a Dataset, to its figures, or to a verdict on it.
 
 May import every other folder; must never write.
 """

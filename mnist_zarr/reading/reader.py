@@ -15,8 +15,9 @@ from zarr.abc.store import Store
 from mnist_zarr.dataset.schema import SAMPLE
 from mnist_zarr.errors import MnistZarrError, StoreError
 from mnist_zarr.formats.source import Source
-from mnist_zarr.reading.threaded_pipeline import local_config
+from mnist_zarr.reading.threaded_pipeline import pipeline_config
 from mnist_zarr.stores.place import Place
+from mnist_zarr.stores.snapshot import OneVersion
 from mnist_zarr.stores.targets import Target, names_store, parse_target
 
 # A dask task costs some 0.3 ms: small chunks of a store are read several at once.
@@ -111,7 +112,9 @@ def open_place(place: Place) -> tuple[xr.Dataset, zarr.Group]:
     """
     try:
         store = place.open()
-        with zarr_config(MISSING_IS_AN_ERROR | local_config(store)):
+        if not place.opens_one_version:
+            store = OneVersion(store, place.name, place.identity)
+        with zarr_config(MISSING_IS_AN_ERROR | pipeline_config(store)):
             group = _open_group(store)
             ds = xr.open_dataset(group, chunks=None)
     except MnistZarrError:
@@ -121,7 +124,10 @@ def open_place(place: Place) -> tuple[xr.Dataset, zarr.Group]:
     except (KeyError, ValueError, OSError) as error:
         raise StoreError(f"{place.name}: cannot be opened as a Zarr store: {error}") from error
     along_sample = [key for key, coord in ds.coords.items() if coord.dims == (SAMPLE,)]
-    return ds.assign_coords(ds[along_sample].load().coords), group.zarr_group
+    ds = ds.assign_coords(ds[along_sample].load().coords)
+    if isinstance(store, OneVersion):
+        store.pin()
+    return ds, group.zarr_group
 
 
 @contextlib.contextmanager

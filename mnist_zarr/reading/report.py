@@ -1,4 +1,4 @@
-"""What a verification has found."""
+"""The findings of a verification."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is damaged, missing or contradictory.
+    """Something that is damaged, missing or inconsistent.
 
     Attributes
     ----------
@@ -24,18 +24,18 @@ class Problem:
 
 @dataclass
 class Verification:
-    """What was found in a store.
+    """The findings of :func:`verify`.
 
     Attributes
     ----------
     store : str
-        Its name.
+        The name of the store.
     n_objects, n_samples : int
-        How many objects it should have, and the length of ``sample``.
+        How many objects the store should have, and the length of ``sample``.
     problems : list of Problem
         Empty if the store is whole.
     confirmed : list of str
-        What is as it was recorded.
+        What agrees with a record.
     unchecked : list of str
         What could not be checked, and why.
     """
@@ -53,7 +53,7 @@ class Verification:
         return not self.problems
 
     def add_problem(self, place: str, what: str) -> None:
-        """Note a problem, unless one is noted for this place."""
+        """Add a problem, unless the place has one."""
         if all(problem.place != place for problem in self.problems):
             self.problems.append(Problem(place, what))
 

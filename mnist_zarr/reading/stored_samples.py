@@ -1,4 +1,4 @@
-"""The samples of a stored array in bounded memory, and the objects that cannot be decoded."""
+"""Reading the samples of a stored array in bounded memory, and finding its damaged objects."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from mnist_zarr.stores.inventory import chunk_key, iter_grid
 from mnist_zarr.stores.keys import PARALLEL_REQUESTS
 
 BLOCK_BYTES = 16 << 20
-# Larger, as every such block may decode all chunks. Positions take eight bytes a sample, several
-# times over: that bounds blocks of small samples.
+# Larger, as each of these blocks may have to decode all chunks; and bounded in samples too, as the
+# positions take several times eight bytes per sample.
 SCATTERED_BLOCK_BYTES = 64 << 20
 SCATTERED_BLOCK_SAMPLES = 1 << 20
-# What is read in one go, and decoded at the same time.
+# What one task reads, and what all tasks decode at the same time.
 READ_BYTES = 4 << 20
 DECODED_BYTES = 64 << 20
 BYTES_OF_STRING = 16
-# What Zarr says of a chunk that cannot be decoded may be long.
+# Messages of codecs may be long.
 MAX_REASON = 200
 Positions = npt.NDArray[np.int64]
 
@@ -33,14 +33,14 @@ Positions = npt.NDArray[np.int64]
 def iter_samples(
     array: zarr.Array[Any], positions: Positions | None = None
 ) -> Iterator[npt.NDArray[Any]]:
-    """Yield the samples of an array, some at a time; an array of rank 0 has one.
+    """Yield the samples of an array in blocks; an array of rank 0 has one sample.
 
     Parameters
     ----------
     array : zarr.Array
         The stored array.
     positions : numpy.ndarray, optional
-        Shape (sample,): which samples, in this order; by default all as they are stored.
+        Shape (sample,). Which samples to yield, in which order; by default all, as stored.
     """
     if not array.ndim:
         yield np.asarray(array[...]).reshape(1)
@@ -55,7 +55,7 @@ def iter_samples(
 
 
 def _take(array: zarr.Array[Any], positions: Positions) -> npt.NDArray[Any]:
-    """Return the samples at these positions; each chunk that has some is decoded once."""
+    """Return the samples at these positions; every chunk involved is decoded once."""
     taken = np.empty((len(positions), *array.shape[1:]), array.dtype)
     by_position = np.argsort(positions, kind="stable")
     ordered = positions[by_position]
@@ -75,14 +75,14 @@ def _take(array: zarr.Array[Any], positions: Positions) -> npt.NDArray[Any]:
 
 
 def find_damage(array: zarr.Array[Any], missing: Container[str]) -> list[tuple[str, str]]:
-    """Decode every chunk by itself; return the key of each damaged object, and what is wrong.
+    """Decode chunk by chunk; return the key of each damaged object and what is wrong with it.
 
     Parameters
     ----------
     array : zarr.Array
         The stored array.
     missing : container of str
-        The keys of objects that need not be asked for.
+        The keys of objects to skip.
     """
     found: dict[tuple[int, ...], tuple[str, str]] = {}
     stored = array.shards or array.chunks
@@ -112,7 +112,7 @@ def find_damage(array: zarr.Array[Any], missing: Container[str]) -> list[tuple[s
 
 
 def one_line(error: Exception) -> str:
-    """Return the kind of an error and the beginning of what it says, as one line."""
+    """Return the type and the beginning of the message of an error as one line."""
     return f"{type(error).__name__}: {error}".partition("\n")[0][:MAX_REASON]
 
 
@@ -122,7 +122,7 @@ def _n_threads(array: zarr.Array[Any]) -> int:
 
 
 def _slab_bytes(array: zarr.Array[Any]) -> int:
-    """Return the bytes of the samples that share chunks."""
+    """Return the bytes of all samples that share their chunks."""
     return (array.chunks[0] if array.ndim else 1) * _sample_bytes(array)
 
 

@@ -1,4 +1,4 @@
-"""What is in a store: the figures that ``mnist-zarr info`` shows."""
+"""The figures of a store, as ``mnist-zarr info`` shows them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,27 @@ BAR_WIDTH = 24
 
 @dataclass(frozen=True)
 class ArraySummary:
-    """Figures of one array."""
+    """The figures of one array.
+
+    Attributes
+    ----------
+    name : str
+        The name of the variable.
+    dims : tuple of str
+        Its dimensions.
+    shape, chunks : tuple of int
+        Its length and that of its chunks along each dimension.
+    shards : tuple of int, optional
+        The same of its shards, if it has any.
+    dtype : str
+        The stored type, ``"string"`` for text.
+    codec : str
+        How chunks are compressed, such as ``"zstd 9"``.
+    n_objects : int
+        The number of chunks, or shards, in the store.
+    raw_bytes, stored_bytes : int
+        The size of the values, and of the objects with their metadata.
+    """
 
     name: str
     dims: tuple[str, ...]
@@ -40,12 +60,22 @@ class ArraySummary:
 
 @dataclass(frozen=True)
 class StoreSummary:
-    """Figures of a store.
+    """The figures of a store.
 
     Attributes
     ----------
+    name : str
+        The name of the store.
+    zarr_format : int
+        Its Zarr format, 2 or 3.
+    arrays : tuple of ArraySummary
+        The figures of each array.
+    splits : tuple of str
+        The names of the splits; one empty name if the store has labels but no splits.
     counts : dict
-        From the class's name to the number of its samples per split.
+        From the name of each class to the number of its samples per split.
+    attrs : dict
+        The root attributes.
     """
 
     name: str
@@ -121,14 +151,43 @@ class StoreSummary:
 
 
 def summarize(target: Target, *, storage_options: dict[str, Any] | None = None) -> StoreSummary:
-    """Collect the figures of a store. Reads metadata and the coordinates only.
+    """Collect the figures of a store, from its metadata, its coordinates and one listing.
+
+    Parameters
+    ----------
+    target : str, os.PathLike or zarr store
+        A local folder, an fsspec URL, either of them ending in ``.zip``, an
+        Icechunk repository (``icechunk+s3://...``), or a Zarr store object.
+    storage_options : dict, optional
+        Passed to the fsspec file system of a URL, or to Icechunk.
+
+    Returns
+    -------
+    StoreSummary
+        The figures; ``to_text()`` shows them as tables.
 
     Raises
     ------
     StoreNotFoundError
         If there is no store at the target.
+    StoreReplacedError
+        If a local store is replaced while it is read.
     StoreError
         If what is there cannot be opened.
+    OptionError
+        If the target takes no ``storage_options``, or is neither a path, a URL nor
+        a store object.
+    MissingExtraError
+        If the package that can open the URL is not installed.
+
+    Examples
+    --------
+    >>> import tempfile, mnist_zarr
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     mnist_zarr.build(f"{folder}/mnist.zarr", level=1)
+    ...     summary = summarize(f"{folder}/mnist.zarr")
+    >>> summary.splits, summary.counts["7"]
+    (('train', 'test'), (6265, 1028))
     """
     place = parse_target(target, storage_options)
     ds, group = open_place(place)

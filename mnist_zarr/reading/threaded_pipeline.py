@@ -1,9 +1,9 @@
 """Decoding the chunks of local stores on plain threads.
 
-zarr-python hands every chunk from its event loop to a thread and back, once to
-read it and once for each codec. For chunks of some hundred kilobytes that takes
-as long as to decode them. Here a few threads read, decode and copy, chunk after
-chunk.
+By default zarr-python hands every chunk from its event loop to a thread and back, once to read it
+and once for each codec. For chunks of some hundred kilobytes that takes as long as to decode them.
+Its ``FusedCodecPipeline`` does not; where that is missing, :class:`ThreadedPipeline` reads, decodes
+and copies chunk after chunk in a few threads.
 """
 
 from __future__ import annotations
@@ -11,23 +11,31 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numcodecs
 import numpy as np
 import numpy.typing as npt
+import zarr
+from packaging.version import Version
 from zarr.abc.store import Store
 from zarr.codecs import BytesCodec, GzipCodec, ZstdCodec
 from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarr.registry import register_pipeline
 
-from mnist_zarr.stores.snapshot import LocalSnapshot
+from mnist_zarr.stores.snapshot import LocalSnapshot, OneVersion
 
+# Zarr documents this value of its option. In earlier versions a process that is forked after
+# something was read waits for ever.
+FUSED_PIPELINE = "zarr.core.codec_pipeline.FusedCodecPipeline"
+FUSED_SINCE = Version("3.4.2")
 # What zarr tells a pipeline of one chunk: where it is, its shape and type, which of its
 # elements are wanted, and where they go.
 ChunkInfo = tuple[Any, ...]
 
 
+# Zarr does not call its pipelines public. This one goes with Python 3.11, for which no version of
+# Zarr has the fused one.
 class ThreadedPipeline(BatchedCodecPipeline):
     """zarr-python's codecs; chunks that one codec has compressed are decoded as said above."""
 
@@ -77,11 +85,38 @@ class ThreadedPipeline(BatchedCodecPipeline):
             destination[place] = values[wanted]
 
 
+class OneVersionPipeline(BatchedCodecPipeline):
+    """zarr-python's codecs; what was read is of the version that was opened, or an error."""
+
+    async def read(
+        self, batch_info: Iterable[ChunkInfo], out: Any, drop_axes: tuple[int, ...] = ()
+    ) -> Any:
+        """Read chunks into ``out``.
+
+        Raises
+        ------
+        StoreReplacedError
+            If another version of the store has taken its place.
+        """
+        chunks = list(batch_info)
+        results = await cast(Any, super()).read(chunks, out, drop_axes)
+        for store in {id(chunk.store): chunk.store for chunk, *_ in chunks}.values():
+            if isinstance(store, OneVersion):
+                await store.check_version()
+        return results
+
+
 register_pipeline(ThreadedPipeline)
+register_pipeline(OneVersionPipeline)
 
 
-def local_config(store: Store) -> dict[str, str]:
-    """Return the Zarr configuration under which the arrays of a store are decoded."""
-    if not isinstance(store, LocalSnapshot):
-        return {}
-    return {"codec_pipeline.path": f"{ThreadedPipeline.__module__}.{ThreadedPipeline.__name__}"}
+def pipeline_config(store: Store) -> dict[str, str]:
+    """Return the Zarr configuration under which the arrays of a store are opened."""
+    pipeline: str | None = None
+    if isinstance(store, OneVersion):
+        pipeline = f"{__name__}.{OneVersionPipeline.__name__}"
+    elif isinstance(store, LocalSnapshot) and Version(zarr.__version__) >= FUSED_SINCE:
+        pipeline = FUSED_PIPELINE
+    elif isinstance(store, LocalSnapshot):
+        pipeline = f"{__name__}.{ThreadedPipeline.__name__}"
+    return {"codec_pipeline.path": pipeline} if pipeline else {}

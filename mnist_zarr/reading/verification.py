@@ -1,7 +1,7 @@
-"""Whether a store is whole, and holds what its source held.
+"""Checking that a store is whole and holds what its source held.
 
-Every chunk is decoded, so that its checksum is checked, and its values go, in the order of the
-source, into the hashes that were recorded when the store was built.
+Every chunk is decoded, which verifies its checksum. Its values, in the order of the source, are
+hashed, and the hashes compared with those that were recorded when the store was built.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from mnist_zarr.errors import MissingExtraError, StoreError, StoreNotFoundError,
 from mnist_zarr.reading.reader import MISSING_IS_AN_ERROR, zarr_config
 from mnist_zarr.reading.report import Problem, Verification
 from mnist_zarr.reading.stored_samples import Positions, find_damage, iter_samples, one_line
-from mnist_zarr.reading.threaded_pipeline import local_config
+from mnist_zarr.reading.threaded_pipeline import pipeline_config
 from mnist_zarr.stores.inventory import (
     chunk_keys,
     consolidated_copies,
@@ -61,16 +61,17 @@ def verify(
 ) -> Verification:
     """Check a store to the last byte, in bounded memory.
 
-    Every object is there and can be decoded, every checksum is right, the
-    metadata say what they said when the store was built, coordinates agree with
-    each other, and images and coordinates have the hashes that were recorded
-    then. A store of a data set of the catalog is also compared with that data
-    set: by the hashes in the catalog if it has all samples, else with the files,
-    if they are on this machine.
+    Checks that every object exists and can be decoded, that every checksum is
+    right, that the metadata have not changed since the store was built, that
+    coordinates agree with each other, and that images and coordinates have the
+    hashes that were recorded when the store was built. A store of a data set of
+    the catalog is also compared with that data set: with the hashes in the
+    catalog if the store has all samples, otherwise with the files of the data
+    set, if they are on this machine.
 
-    Memory: a block of samples and the chunks that are decoded for it (up to 64 MB
-    each), and some 25 bytes a sample for the order, where that is not the order of
-    the source.
+    Needs memory for one block of samples and for the chunks decoded for it (up to
+    64 MB each), and about 25 bytes per sample if samples are not stored in the
+    order of the source.
 
     Parameters
     ----------
@@ -85,20 +86,21 @@ def verify(
     Returns
     -------
     Verification
-        Damage is reported in it, not raised.
+        The findings. Damage is reported here, not raised.
 
     Raises
     ------
     StoreNotFoundError
         If there is no store at the target.
     StoreReplacedError
-        If another version takes the place of a local store meanwhile.
+        If a local store is replaced while it is verified.
     StoreError
         If the store cannot be reached.
     OptionError
-        If the target takes no ``storage_options``, or is neither path, URL nor store.
+        If the target takes no ``storage_options``, or is neither a path, a URL nor
+        a store object.
     MissingExtraError
-        If the package that knows the address is not installed.
+        If the package that can open the URL is not installed.
 
     Examples
     --------
@@ -123,7 +125,7 @@ def verify(
 
 
 def _check_metadata(store: Store, report: Verification) -> tuple[Mapping[str, Any], Arrays]:
-    """Compare the metadata documents with each other and their hash; return what they describe."""
+    """Compare metadata documents with each other and with their hash; return what they describe."""
     root = read_root(store)
     place = next((name for name in METADATA_NAMES if name in root), None)
     if place is None:
@@ -131,7 +133,7 @@ def _check_metadata(store: Store, report: Verification) -> tuple[Mapping[str, An
     try:
         copies = consolidated_copies(root)
         documents = read_documents(store, root)
-        with zarr_config(MISSING_IS_AN_ERROR | local_config(store)):
+        with zarr_config(MISSING_IS_AN_ERROR | pipeline_config(store)):
             group = zarr.open_group(store, mode="r", zarr_format=3 if "zarr.json" in root else 2)
             arrays, attrs = dict(group.arrays()), group.attrs.asdict()
     except StoreError:
@@ -144,7 +146,7 @@ def _check_metadata(store: Store, report: Verification) -> tuple[Mapping[str, An
         if key not in documents:
             report.add_problem(key, "is missing")
         elif _parsed(documents[key]) != copy:
-            report.add_problem(key, "does not say what the consolidated metadata say")
+            report.add_problem(key, "differs from the consolidated metadata")
     _compare_with_metadata_hash(documents, attrs, place, report)
     report.unchecked += (f"the group {name!r} inside" for name in sorted(group.group_keys()))
     return attrs, arrays
@@ -164,12 +166,12 @@ def _compare_with_metadata_hash(
     if recorded is None and SHA256_ORDER in attrs:
         report.add_problem(place, f"the attribute {METADATA_SHA256!r} is missing")
     elif recorded is None:
-        report.unchecked.append("metadata: no hash of them is recorded")
+        report.unchecked.append("metadata: no hash is recorded")
     elif report.is_whole:
         if metadata_sha256({key: said.to_bytes() for key, said in documents.items()}) == recorded:
             report.confirmed.append("metadata, as recorded when the store was built")
         else:
-            report.add_problem(place, "the metadata are not those with which the store was built")
+            report.add_problem(place, "the metadata have changed since the store was built")
 
 
 def _lengths_agree(arrays: Arrays, report: Verification) -> bool:
@@ -207,7 +209,7 @@ def _check_values(
                 if sha256 := reader.hash(array, positions):
                     hashes[name] = sha256
     if has_order and source_index is None:
-        report.unchecked.append(f"what else is stored: {SOURCE_INDEX} would tell its order")
+        report.unchecked.append(f"all other values, whose order only {SOURCE_INDEX} tells")
         return
     _compare_with_records(hashes, attrs, report)
     if source_index is not None:
@@ -220,7 +222,7 @@ def _length(array: zarr.Array[Any]) -> int:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads arrays to their end; whatever is damaged goes into the report."""
+    """Reads whole arrays, and adds what is damaged to the report."""
 
     missing: frozenset[str]
     report: Verification
@@ -229,9 +231,9 @@ class _Reader:
     def read_order(
         self, array: zarr.Array[Any]
     ) -> tuple[npt.NDArray[Any] | None, Positions | None]:
-        """Return ``source_index``, ascending, and where the samples are stored, in that order.
+        """Return ``source_index``, sorted, and the positions of the samples in that order.
 
-        The first is None where it cannot be read, the second where that is the stored order.
+        The first is None if it cannot be read, the second if samples are stored in that order.
         """
         blocks = [np.empty(0, np.uint32)]
         if not self.read(array, None, blocks.append):
@@ -242,12 +244,12 @@ class _Reader:
             source_index = source_index[order]
         twice = source_index[1:][source_index[1:] == source_index[:-1]]
         if len(twice):
-            what = f"has {twice[0]} more than once: it must name each sample"
+            what = f"has {twice[0]} more than once, but must be unique"
             self.report.add_problem(SOURCE_INDEX, what)
         return source_index, order
 
     def hash(self, array: zarr.Array[Any], positions: Positions | None) -> str | None:
-        """Return the hash of all values of an array; None where it is damaged."""
+        """Return the hash of all values of an array, or None if it is damaged."""
         digest, unknown = ContentHash(), set[Any]()
         flags = array.attrs.get("flag_values") if array.basename == LABEL else None
 
@@ -260,7 +262,7 @@ class _Reader:
             return None
         if unknown:
             named = ", ".join(map(str, sorted(unknown)[:MAX_VALUES_NAMED]))
-            what = f"has values that flag_values does not name, such as {named}"
+            what = f"has values that are not in flag_values, such as {named}"
             self.report.add_problem(LABEL, what)
         return digest.hexdigest()
 
@@ -270,7 +272,7 @@ class _Reader:
         positions: Positions | None,
         use: Callable[[npt.NDArray[Any]], object],
     ) -> bool:
-        """Pass all samples to ``use``; if that fails, note what is damaged and return False."""
+        """Pass all samples to ``use``; if that fails, report what is damaged and return False."""
         failure = ""
         if self.missing.isdisjoint(chunk_keys([array])):
             try:
@@ -298,7 +300,7 @@ def _compare_with_records(
     confirmed = sorted(name for name, sha256 in recorded.items() if sha256 == hashes[name])
     unknown = sorted(name for name, sha256 in recorded.items() if sha256 is None)
     for name in sorted(recorded.keys() - {*confirmed, *unknown}):
-        report.add_problem(name, "its values are not those with which the store was built")
+        report.add_problem(name, "its values have changed since the store was built")
     if confirmed:
         report.confirmed.append(f"{', '.join(confirmed)}, as recorded when the store was built")
     if unknown:
@@ -312,7 +314,7 @@ def _compare_with_catalog(
     dataset_id: object,
     report: Verification,
 ) -> None:
-    """Compare with a data set that is known by name: with its hashes, or sample by sample."""
+    """Compare with a data set of the catalog: with its hashes, or with its files."""
     entry = CATALOG.get(str(dataset_id))
     if entry is None:
         return
@@ -325,7 +327,8 @@ def _compare_with_catalog(
     names = [name for name in (IMAGE, LABEL) if name in hashes]
     equal = []
     if len(source_index) == entry.n_samples and (np.diff(source_index) == 1).all():
-        equal = [name for name in names if hashes[name] == getattr(entry, sha256_name(name))]
+        known = {IMAGE: entry.image_sha256, LABEL: entry.label_sha256}
+        equal = [name for name in names if hashes[name] == known[name]]
     others = [name for name in names if name not in equal]
     if others:
         equal += _equal_to_files(
@@ -342,7 +345,7 @@ def _equal_to_files(
     source_index: npt.NDArray[Any],
     report: Verification,
 ) -> list[str]:
-    """Return the variables that are equal to the same samples in the files of a data set."""
+    """Return which variables are equal to those samples in the files of a data set."""
     try:
         is_complete = all(map(is_here, entry.files))
     except MissingExtraError:
@@ -355,8 +358,8 @@ def _equal_to_files(
     for name, sha256 in hashes.items():
         if arrays[name].dtype != source[name].dtype:
             report.unchecked.append(
-                f"{name} against {entry.name!r}: it is of type {arrays[name].dtype}, "
-                f"there of {source[name].dtype}"
+                f"{name} against {entry.name!r}: it has type {arrays[name].dtype}, "
+                f"the data set {source[name].dtype}"
             )
             continue
         samples = iter_blocks_at(source[name].variable, source_index.astype(np.int64))
@@ -365,7 +368,7 @@ def _equal_to_files(
         else:
             report.add_problem(
                 name,
-                f"is not that of the data set {entry.name!r}; if it was changed on purpose, "
+                f"differs from the data set {entry.name!r}; if it was changed on purpose, "
                 f"build with another attribute {DATASET_ID!r}",
             )
     return equal

@@ -10,10 +10,11 @@ left alone.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Hashable, Mapping
 from typing import Any, cast
 
 from zarr.abc.buffer import Buffer, BufferPrototype
@@ -127,7 +128,14 @@ class BucketStore(FsspecStore):
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         with self._reported("listed", prefix):
+            self.fs.invalidate_cache()
             async for key in super().list_prefix(prefix):
+                yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        with self._reported("listed", prefix):
+            self.fs.invalidate_cache()
+            async for key in super().list_dir(prefix):
                 yield key
 
     async def getsize(self, key: str) -> int:
@@ -146,8 +154,7 @@ class BucketStore(FsspecStore):
     async def holds(self, key: str, data: bytes) -> bool:
         """Whether the object is there with this content.
 
-        Objects are compared by MD5 where the ETag is one (S3: sent in one part,
-        not encrypted with a key of the owner's), else they are read back.
+        Objects are compared by MD5 where the store states it, else they are read back.
         """
         with self._reported("read", key):
             try:
@@ -156,9 +163,24 @@ class BucketStore(FsspecStore):
                 return False
         if info["size"] != len(data):
             return False
-        if md5 := MD5_ETAG.fullmatch(str(info.get("ETag", ""))):
-            return md5[1] == hashlib.md5(data, usedforsecurity=False).hexdigest()
+        if md5 := md5_of(info):
+            return md5 == hashlib.md5(data, usedforsecurity=False).hexdigest()
         return await reads_as(self, key, data)
+
+
+def md5_of(info: Mapping[str, Any]) -> str | None:
+    """Return the MD5 that an object store states of an object, in hexadecimal digits.
+
+    S3: the ETag of what was sent in one part and is not encrypted with a key of
+    the owner's; Google: base64; Azure: bytes.
+    """
+    if etag := MD5_ETAG.fullmatch(str(info.get("ETag", ""))):
+        return etag[1]
+    if encoded := info.get("md5Hash"):
+        return base64.b64decode(encoded).hex()
+    settings = info.get("content_settings")
+    stated = settings.get("content_md5") if isinstance(settings, Mapping) else None
+    return bytes(stated).hex() if stated else None
 
 
 def object_headers(fs: Any, content_type: str, *, is_immutable: bool) -> dict[str, Any]:

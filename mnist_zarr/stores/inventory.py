@@ -1,4 +1,4 @@
-"""Which objects a store should hold, by its metadata, and which ones it holds."""
+"""Which objects a store should have according to its metadata, and which ones it has."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ from mnist_zarr.stores.keys import (
     run_on_objects,
     sync,
 )
+from mnist_zarr.stores.lineage import innermost
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """The chunks that arrays promise, and the objects that are there.
+    """The chunks that arrays promise, and the objects that exist.
 
     Attributes
     ----------
-    arrays : sequence of zarr.Array
-        What the metadata describe.
+    arrays : tuple of zarr.Array
+        The arrays that the metadata describe.
     sizes : dict
-        From the key of each object that is there to its bytes.
+        From the key of each object that exists to its size in bytes.
     """
 
     arrays: tuple[zarr.Array[Any], ...]
@@ -44,30 +45,34 @@ class Inventory:
 
     @property
     def n_promised(self) -> int:
-        """Return the number of chunks, or shards, that there should be."""
+        """Return the number of chunks, or shards, that should exist."""
         return sum(math.prod(stored_grid(array)) for array in self.arrays)
 
+    def promised(self) -> Iterator[str]:
+        """Yield the key of each chunk, or shard, that should exist."""
+        return chunk_keys(self.arrays)
+
     def missing(self) -> Iterator[str]:
-        """Yield the key of each chunk, or shard, that is not there or empty."""
-        return (key for key in chunk_keys(self.arrays) if not self.sizes.get(key))
+        """Yield the key of each chunk, or shard, that is missing or empty."""
+        return (key for key in self.promised() if not self.sizes.get(key))
 
     def describe_missing(self) -> str | None:
-        """Return how many promised objects are missing and the first of them; None if none is."""
+        """Return how many chunks are missing or empty, and the first one; None if none is."""
         missing = self.missing()
         if (first := next(missing, None)) is None:
             return None
         return f"{1 + sum(1 for _ in missing):,} of {self.n_promised:,} chunks, such as {first!r}"
 
     def sizes_of(self, array: zarr.Array[Any]) -> dict[str, int]:
-        """Return the bytes of each object of an array, its metadata documents included."""
+        """Return the sizes of the objects of one array, including its metadata documents."""
         folder = f"{array.path}/"
         return {key: size for key, size in self.sizes.items() if key.startswith(folder)}
 
 
 def take_inventory(arrays: Iterable[zarr.Array[Any]], store: Store) -> Inventory:
-    """List a store once, and hold against it what its arrays promise.
+    """List a store once, and compare it with what its arrays promise.
 
-    Web servers do not list: there, each object that should be there is asked for its size.
+    Web servers do not list: there, the size of each object that should exist is requested.
     """
     arrays = tuple(arrays)
     if store.supports_listing:
@@ -77,16 +82,26 @@ def take_inventory(arrays: Iterable[zarr.Array[Any]], store: Store) -> Inventory
 
 
 def list_sizes(store: Store) -> dict[str, int]:
-    """Return the bytes of every object of a store, by key; of most kinds from the listing alone."""
-    if isinstance(store, LocalStore):
-        return dict(_walk(store.root))
+    """Return the size of every object of a store in bytes, by key."""
+    return {key: info["size"] for key, info in list_infos(store).items()}
+
+
+def list_infos(store: Store) -> dict[str, Mapping[str, Any]]:
+    """Return what the listing of a store says of every object, by key; at least its ``size``."""
+    store = innermost(store)
     if not isinstance(store, FsspecStore):
-        return _ask_sizes(store, keys_of(store))
+        sizes = _walk(store.root) if isinstance(store, LocalStore) else _ask_all(store)
+        return {key: {"size": size} for key, size in sizes}
     with name_failures(store.fs.unstrip_protocol(store.path), "listed"):
         store.fs.invalidate_cache()
+        # In fsspec an underscore marks what is asynchronous, not what is private.
         found = sync(store.fs._find(store.path, detail=True))
     folder = f"{store.path}/"
-    return {path.removeprefix(folder): info["size"] for path, info in found.items()}
+    return {path.removeprefix(folder): info for path, info in found.items()}
+
+
+def _ask_all(store: Store) -> Iterable[tuple[str, int]]:
+    return _ask_sizes(store, keys_of(store)).items()
 
 
 def _walk(root: Path) -> Iterator[tuple[str, int]]:
@@ -116,29 +131,29 @@ def _ask_sizes(store: Store, keys: Iterable[str]) -> dict[str, int]:
 
 def read_root(store: Store) -> dict[str, Buffer]:
     """Return the metadata documents at the root of a store, by key; none without a store."""
-    # Asked for what is not there, some servers of objects answer that it is forbidden.
+    # Some object stores answer a request for a missing object with "forbidden".
     names_of_format_2 = (".zmetadata", ".zgroup", ".zattrs")
     return _read_present(store, ["zarr.json"]) or _read_present(store, names_of_format_2)
 
 
 def read_documents(store: Store, root: Mapping[str, Buffer]) -> dict[str, Buffer]:
-    """Return every metadata document of a store, by key, those at its root included.
+    """Return every metadata document of a store, by key, including those at its root.
 
-    The consolidated metadata say which there are; without them, the listing of the store.
+    The consolidated metadata name them; a store without consolidated metadata is listed.
     """
     keys = set(consolidated_copies(root)) or (keys_of(store) if store.supports_listing else set())
-    # Metadata that are damaged, or of bad intent, may say anything.
+    # Damaged or malicious metadata may name anything.
     named = {key for key in keys if is_document(key) and ".." not in key.split("/")}
     return {**root, **_read_present(store, sorted(named - root.keys()))}
 
 
 def consolidated_copies(root: Mapping[str, Buffer]) -> dict[str, Any]:
-    """Return the content of every other document as the documents at the root have it, by key.
+    """Return the copies of all other documents that the consolidated metadata hold, by key.
 
     Raises
     ------
     ValueError
-        If they are not JSON.
+        If the documents at the root are not JSON.
     """
     if "zarr.json" in root:
         consolidated = json.loads(root["zarr.json"].to_bytes()).get("consolidated_metadata")
@@ -161,38 +176,38 @@ def _read_present(store: Store, keys: Iterable[str]) -> dict[str, Buffer]:
 
 
 def open_documents(documents: Mapping[str, Buffer]) -> zarr.Group:
-    """Return the group that these metadata documents describe, without its chunks."""
+    """Return the group that metadata documents describe, without its chunks."""
     return zarr.open_group(MemoryStore(dict(documents)), mode="r")
 
 
 def arrays_in(group: zarr.Group) -> Iterator[zarr.Array[Any]]:
-    """Yield the arrays of a group and of the groups inside."""
+    """Yield the arrays of a group and of its subgroups."""
     return (node for _, node in group.members(max_depth=None) if isinstance(node, zarr.Array))
 
 
 def dims_of(array: zarr.Array[Any]) -> tuple[str, ...]:
-    """Return the names of the dimensions of an array, as xarray writes them; () without names."""
+    """Return the dimension names that xarray has written for an array; () if there are none."""
     if array.metadata.zarr_format == 2:
         return tuple(array.attrs.get("_ARRAY_DIMENSIONS", ()))  # type: ignore[arg-type]
     return tuple(map(str, array.metadata.dimension_names or ()))
 
 
 def stored_grid(array: zarr.Array[Any]) -> tuple[int, ...]:
-    """Return how many objects, chunks or shards, an array has along each dimension."""
+    """Return the number of chunks, or shards, along each dimension of an array."""
     sizes = array.shards or array.chunks
     return tuple(-(-length // size) for length, size in zip(array.shape, sizes, strict=True))
 
 
 def chunk_keys(arrays: Iterable[zarr.Array[Any]]) -> Iterator[str]:
-    """Yield the key of each chunk, or shard, that arrays promise; there may be millions."""
+    """Yield the key of each chunk, or shard, of these arrays; there may be millions."""
     for array in arrays:
         yield from (chunk_key(array, index) for index in iter_grid(stored_grid(array)))
 
 
 def iter_grid(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Yield the indices of a grid, the last fastest.
+    """Yield the indices of a grid in C order.
 
-    Unlike ``numpy.ndindex``, which holds all numbers of each dimension in memory.
+    Unlike ``numpy.ndindex`` it does not hold the indices along each dimension in memory.
 
     Examples
     --------
@@ -207,7 +222,7 @@ def iter_grid(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 
 def chunk_key(array: zarr.Array[Any], index: tuple[int, ...]) -> str:
-    """Return the key of the object, chunk or shard, at this place in the grid of an array."""
+    """Return the key of the chunk, or shard, at this index of the grid of an array."""
     return f"{array.path}/{array.metadata.encode_chunk_key(index)}"
 
 

@@ -1,4 +1,4 @@
-"""The objects of a store, by key: metadata documents and chunks, whatever kind of store it is."""
+"""The objects of any kind of store, by key: metadata documents and chunks."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ T = TypeVar("T")
 METADATA_NAMES = ("zarr.json", ".zmetadata", ".zgroup")
 # Without these at its root a store does not open, whatever else is there.
 OPENING_NAMES = ("zarr.json", ".zgroup")
-DOCUMENT_NAMES_OF_FORMAT_2 = (".zmetadata", ".zgroup", ".zarray", ".zattrs")
 ARRAY_DOCUMENT_NAMES = ("zarr.json", ".zarray")
-DOCUMENT_NAMES = ("zarr.json", *DOCUMENT_NAMES_OF_FORMAT_2)
+DOCUMENT_NAMES = ("zarr.json", ".zmetadata", ".zgroup", ".zarray", ".zattrs")
 # An object that is there while a store is being written in its place.
 MARKER = ".unfinished"
 # What may lie beside the objects of Zarr: the dataset card and the page of a published store.
 CARD, PAGE = "croissant.json", "index.html"
 CHUNK_NAME = re.compile(r"c|(?:c/)?\d+(?:[./]\d+)*")
-# Requests that wait for the network at the same time.
+# How many requests wait for the network at the same time.
 PARALLEL_REQUESTS = 16
 
 
 def sync(request: Coroutine[Any, Any, T]) -> T:
-    """Wait for what a store was asked for, and return it."""
-    # Zarr's stores are asynchronous, in an event loop of its own; it has no public way to wait.
+    """Wait for the answer of a store, and return it."""
+    # Zarr runs its asynchronous stores in an event loop of its own, and has no public function
+    # that waits for it.
     return zarr_sync(request)
 
 
 async def reads_as(store: Store, key: str, data: bytes) -> bool:
-    """Whether the object is there with this content."""
+    """Whether the object exists and has this content."""
     stored = await store.get(key, default_buffer_prototype())
     return stored is not None and stored.to_bytes() == data
 
 
-def keys_of(store: Store, prefix: str = "") -> set[str]:
-    """Return the keys of all objects that begin so."""
+def keys_of(store: Store) -> set[str]:
+    """Return the keys of all objects."""
 
     async def collect() -> set[str]:
-        return {key async for key in (store.list_prefix(prefix) if prefix else store.list())}
+        return {key async for key in store.list()}
 
-    with name_failures(f"{store}/{prefix}".rstrip("/"), "listed"):
+    with name_failures(str(store), "listed"):
         return sync(collect())
 
 
@@ -64,7 +64,7 @@ def copy_objects(source: Store, target: Store, keys: Iterable[str]) -> None:
 
 
 def run_on_objects(task: Callable[[str], None], keys: Iterable[str]) -> None:
-    """Run ``task`` for every key, a bounded number at the same time."""
+    """Run ``task`` for every key, in parallel, a bounded number at a time."""
     with open_pool(PARALLEL_REQUESTS, n_threads=PARALLEL_REQUESTS) as pool:
         for key in keys:
             pool.submit(task, key)
@@ -76,7 +76,7 @@ def read_object(store: Store, key: str) -> Buffer:
     Raises
     ------
     StoreError
-        If it is not there.
+        If it is missing or cannot be read.
     """
     with name_failures(f"{store}/{key}", "read"):
         value = sync(store.get(key, default_buffer_prototype()))

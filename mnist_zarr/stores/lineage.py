@@ -49,7 +49,7 @@ def stores_behind(arrays: Iterable[Any]) -> Iterator[Store]:
 
 def same_objects(one: Store, other: Store) -> bool:
     """Whether two stores read and write the same objects."""
-    one, other = _inner(one), _inner(other)
+    one, other = innermost(one), innermost(other)
     if isinstance(one, FsspecStore) and isinstance(other, FsspecStore):
         return _address(one) == _address(other)
     if isinstance(one, LocalStore) and isinstance(other, LocalStore):
@@ -67,7 +67,8 @@ def _address(store: FsspecStore) -> tuple[Any, ...]:
     return (fs.protocol, store.path.strip("/"), *(options.get(name) for name in SERVER_OPTIONS))
 
 
-def _inner(store: Store) -> Store:
+def innermost(store: Store) -> Store:
+    """Return the store inside of stores that wrap it."""
     while isinstance(store, WrapperStore):
         store = store._store
     return store

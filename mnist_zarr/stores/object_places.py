@@ -21,7 +21,16 @@ from mnist_zarr.stores.snapshot import root_identity
 from mnist_zarr.stores.upload import Upload
 
 
-class BucketFolder(Place):
+class ObjectPlace(Place):
+    """A place whose objects are written one by one."""
+
+    opens_one_version = False
+
+    def check_complete(self, store: Store) -> None:
+        """Leave it to the end of the upload, which lists the objects anyway."""
+
+
+class BucketFolder(ObjectPlace):
     """``s3://bucket/mnist.zarr``, any fsspec URL: objects, which do not open before the last."""
 
     def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:
@@ -54,7 +63,7 @@ class BucketFolder(Place):
         return BucketStore.from_url(self.name, self._options, read_only=read_only)
 
 
-class GivenStore(Place):
+class GivenStore(ObjectPlace):
     """A Zarr store object, which the caller has opened."""
 
     def __init__(self, store: Store) -> None:
@@ -81,7 +90,11 @@ class GivenStore(Place):
 def _upload(name: str, store: Store, overwrite: bool) -> Iterator[Upload]:
     upload = Upload(store)
     upload.begin(name, overwrite=overwrite)
-    yield upload
+    try:
+        yield upload
+    except BaseException:
+        upload.give_up()
+        raise
     upload.finish(name)
 
 

@@ -9,6 +9,13 @@ from contextlib import AbstractContextManager
 from zarr.abc.store import Store
 
 from mnist_zarr.errors import StoreError, StoreNotFoundError
+from mnist_zarr.stores.inventory import (
+    arrays_in,
+    open_documents,
+    read_documents,
+    read_root,
+    take_inventory,
+)
 
 
 class Place(ABC):
@@ -22,11 +29,14 @@ class Place(ABC):
         Whether the workers of a cluster can write into a store that is created here.
     holds_zarr_only : bool
         Whether no other object, such as a dataset card, can lie beside the store.
+    opens_one_version : bool
+        Whether what :meth:`open` returns never reads objects of a later version.
     """
 
     name: str
     is_shared: bool = True
     holds_zarr_only: bool = False
+    opens_one_version: bool = True
 
     @abstractmethod
     def create(
@@ -79,6 +89,21 @@ class Place(ABC):
         StoreError
             If the place cannot be reached.
         """
+
+    def check_complete(self, store: Store) -> None:
+        """Check a created store before it takes its place: all that it promises is there.
+
+        Raises
+        ------
+        StoreError
+            If a chunk is missing or empty, as of workers that do not share the disk.
+        """
+        arrays = arrays_in(open_documents(read_documents(store, read_root(store))))
+        if missing := take_inventory(arrays, store).describe_missing():
+            raise StoreError(
+                f"{self.name}: {missing}, were not written; do all workers of the cluster share "
+                "this disk?"
+            )
 
     def changes_under(self, store: Store) -> bool:
         """Whether to create a store here changes the objects of ``store`` one by one."""

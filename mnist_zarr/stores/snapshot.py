@@ -1,21 +1,23 @@
-"""One version of a local store: a read fails once another version has taken its place.
+"""One version of a store: a read fails once another version has taken its place.
 
-Zarr reads every chunk by its path, whatever lies there at that moment. A store that is
-built anew under the same name appears as a whole, but a reader that opened the old one
-would go on with chunks of the new one. As no version ever comes back, it is enough to
-look after each read whether the root document is still the one that was opened.
+Zarr reads every chunk by its key, whatever is there at that moment. A reader that opened a store
+would go on with the chunks of another one that is built under the same name. As no version ever
+comes back, it is enough to look after a read whether the root document is still the one that was
+opened: of a local folder after each object, elsewhere, where that is a request, after each array.
 """
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import os
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Self
 
 from zarr.abc.buffer import Buffer, BufferPrototype
-from zarr.abc.store import ByteRequest
-from zarr.storage import LocalStore
+from zarr.abc.store import ByteRequest, Store
+from zarr.storage import LocalStore, WrapperStore
 
 from mnist_zarr.errors import StoreError, StoreReplacedError
 from mnist_zarr.stores.keys import OPENING_NAMES, is_document
@@ -41,7 +43,9 @@ class LocalSnapshot(LocalStore):
             raise NotImplementedError(
                 f"with_read_only is not implemented for the {type(self)} store type."
             )
-        return copy.copy(self)
+        same = type(self)(self.root)
+        same._identity = self._identity
+        return same
 
     async def get(
         self,
@@ -94,3 +98,63 @@ def root_identity(root: Path) -> Identity | None:
         # Not its device: on a shared disk each machine of a cluster has another number of that.
         return status.st_ino, status.st_mtime_ns, status.st_size
     return None
+
+
+class OneVersion(WrapperStore[Store]):
+    """A store that is not on this disk, of which one version is read.
+
+    Parameters
+    ----------
+    store : zarr.abc.store.Store
+        The store.
+    name : str
+        What messages call it.
+    identify : callable
+        Returns what tells the present version from any other.
+    """
+
+    # Else, since zarr 3.4, a pipeline of threads reads past this class.
+    _supports_sync_io = False
+
+    def __init__(self, store: Store, name: str, identify: Callable[[], Hashable | None]) -> None:
+        super().__init__(store)
+        self._name = name
+        self._identify = identify
+        self._identity = identify()
+        self._pinned: set[bool] = set()  # shared with the copies that Zarr makes
+
+    def _with_store(self, store: Store) -> Self:
+        same = copy.copy(self)
+        same._store = store
+        return same
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        try:
+            return await super().get(key, prototype, byte_range)
+        except StoreError:  # of an object that is gone with its version, perhaps
+            await self.check_version()
+            raise
+
+    def pin(self) -> None:
+        """Check that all that was read so far is of one version, and do so from now on."""
+        self._pinned.add(True)
+        self._check(self._identify())
+
+    async def check_version(self) -> None:
+        """Check, after an array was read, that it is of the version that was opened.
+
+        Raises
+        ------
+        StoreReplacedError
+            If another version has taken its place.
+        """
+        if self._pinned:
+            self._check(await asyncio.to_thread(self._identify))
+
+    def _check(self, identity: Hashable | None) -> None:
+        if identity != self._identity:
+            raise StoreReplacedError(
+                f"{self._name}: the store was replaced while it was being read; open it again"
+            )

@@ -1,30 +1,51 @@
-"""Stores written object by object, which do not open before they are complete."""
+"""Stores written object by object, which do not open before they are complete.
+
+An object store has no folder to rename. While a store is being written, the object
+``.unfinished`` marks its place and names the build. Chunks come first; the old metadata go when
+the first one is ready, and the new metadata come when all are there, the root's last.
+
+Two builds at one place notice each other: each writes its own sign (the marker; the metadata)
+before it looks for that of the other, so that at least one of them sees both, and gives up.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Set
+from typing import Any, Self
 
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 from zarr.storage import WrapperStore
 
-from mnist_zarr.errors import StoreError, already_exists
+from mnist_zarr.errors import StoreError, TargetBusyError, already_exists
 from mnist_zarr.files.urls import name_failures
-from mnist_zarr.stores.bucket import BucketStore
-from mnist_zarr.stores.inventory import arrays_in, chunk_keys, open_documents, take_inventory
+from mnist_zarr.stores.bucket import BucketStore, md5_of
+from mnist_zarr.stores.inventory import Inventory, arrays_in, list_infos, open_documents
 from mnist_zarr.stores.keys import (
     MARKER,
     OPENING_NAMES,
     as_buffer,
+    foreign_keys,
     is_document,
     keys_of,
+    read_object,
     reads_as,
     root_first,
     root_last,
     sync,
 )
 
-MARKER_TEXT = b"A Zarr store is being written here; it is complete when this object is gone.\n"
+MARKER_TEXT = (
+    "A Zarr store is being written here; it is complete when this object is gone.\nBuild {}\n"
+)
+# Bytes and MD5 of each object that was sent.
+Receipt = dict[str, tuple[int, str]]
+# How long a build believes that the place is still its own.
+TRUST_SECONDS = 1.0
 
 
 class Upload(WrapperStore[Store]):
@@ -39,14 +60,40 @@ class Upload(WrapperStore[Store]):
         The target.
     """
 
+    # Else, since zarr 3.4, a pipeline of threads writes to the target itself, past `set`.
+    _supports_sync_io = False
+
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self._may_be_there = False
+        self._marker = MARKER_TEXT.format(secrets.token_hex(8)).encode()
+        self._may_be_there = self._is_retired = self._replaces = False
+        self._own_keys: set[str] = set()  # of the store that is replaced
         self._documents: dict[str, Buffer] = {}
         self._beside: set[str] = set()
+        self._sent: Receipt = {}
+        self._restart()
+
+    def _with_store(self, store: Store) -> Self:
+        same = type(self)(store)
+        same.__dict__.update(self.__dict__, _store=store)
+        return same
+
+    def _restart(self) -> None:
+        self._lock = asyncio.Lock()
+        self._trusted_until = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        # It travels to workers, which write from now on.
+        if not self._is_retired:
+            sync(self._retire())
+        return {k: v for k, v in self.__dict__.items() if k not in ("_lock", "_sent")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _sent={})
+        self._restart()
 
     def begin(self, name: str, *, overwrite: bool) -> None:
-        """Make sure that nobody can open what is at the target.
+        """Mark the place. What is there stays readable until the first chunk is set.
 
         Raises
         ------
@@ -56,20 +103,43 @@ class Upload(WrapperStore[Store]):
             If there are objects that are no store, and no unfinished one.
         """
         present = keys_of(self._store)
-        is_whole = not present.isdisjoint(OPENING_NAMES)
-        if is_whole and not overwrite:
+        self._replaces = not present.isdisjoint(OPENING_NAMES)
+        if self._replaces and not overwrite:
             raise already_exists(name)
-        if present and not is_whole and MARKER not in present:
+        if present and not self._replaces and MARKER not in present:
             raise StoreError(
                 f"{name}: has objects, such as {min(present)!r}, but is not a Zarr store; choose "
                 "another name, or remove them yourself"
             )
         self._may_be_there = bool(present)
+        self._own_keys = present - foreign_keys(present)
         with name_failures(name, "written"):
-            if MARKER not in present:
-                sync(self._store.set(MARKER, as_buffer(MARKER_TEXT)))
-            for key in sorted(filter(is_document, present), key=root_first):
-                sync(self._store.delete(key))
+            sync(self._store.set(MARKER, as_buffer(self._marker)))
+
+    def give_up(self) -> None:
+        """Remove the marker, if what was there is still as it was."""
+        if not self._is_retired and self._replaces and self._is_marked():
+            sync(self._store.delete(MARKER))
+
+    async def _retire(self) -> None:
+        """Remove the metadata of the old store: from now on its chunks are overwritten."""
+        async with self._lock:
+            if self._is_retired:
+                return
+            documents = [key async for key in self._store.list() if is_document(key)]
+            if not self._replaces and any(key in OPENING_NAMES for key in documents):
+                raise _taken_over(self._store)
+            for key in sorted(documents, key=root_first):
+                await self._store.delete(key)
+            self._is_retired = True
+
+    async def _check_still_marked(self) -> None:
+        if time.monotonic() < self._trusted_until:
+            return
+        began = time.monotonic()
+        if not await reads_as(self._store, MARKER, self._marker):
+            raise _taken_over(self._store)
+        self._trusted_until = began + TRUST_SECONDS
 
     async def set(self, key: str, value: Buffer) -> None:
         self._check_writable()
@@ -78,8 +148,21 @@ class Upload(WrapperStore[Store]):
             return
         self._beside.add(key)
         with name_failures(f"{self._store}/{key}", "written"):
-            if not (self._may_be_there and await self._is_there(key, value.to_bytes())):
+            if not self._is_retired:
+                await self._retire()
+            await self._check_still_marked()
+            data = value.to_bytes()
+            self._sent[key] = len(data), hashlib.md5(data, usedforsecurity=False).hexdigest()
+            if not (self._may_be_there and await self._is_there(key, data)):
                 await self._store.set(key, value)
+
+    def receipt(self, keys: Iterable[str]) -> Receipt:
+        """Return what was sent under these keys."""
+        return {key: self._sent[key] for key in keys}
+
+    def add_receipt(self, receipt: Receipt) -> None:
+        """Take note of what a copy of this upload has sent in another process."""
+        self._sent.update(receipt)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         # By way of `set`: a WrapperStore passes this on to the target, documents too.
@@ -99,15 +182,58 @@ class Upload(WrapperStore[Store]):
         Raises
         ------
         StoreError
-            If an object that the metadata promise is not there.
+            If an object that the metadata promise is not there, or not as it was sent.
+        TargetBusyError
+            If another build has begun here meanwhile.
         """
-        inventory = take_inventory(arrays_in(open_documents(self._documents)), self._store)
-        if missing := inventory.describe_missing():
-            raise StoreError(f"{name}: {missing}, did not arrive; run the same command again")
-        others = set(inventory.sizes).difference(chunk_keys(inventory.arrays))
+        sync(self._retire())
+        infos = list_infos(self._store)
+        stale = self._check_arrived(name, infos)
         with name_failures(name, "written"):
-            for key in others - self._beside - {MARKER}:
+            if not self._is_marked():
+                raise _taken_over(name)
+            for key in stale:
                 sync(self._store.delete(key))
             for key in sorted(self._documents, key=root_last):
                 sync(self._store.set(key, self._documents[key]))
+            if not self._is_marked():
+                for key in sorted(self._documents, key=root_first):
+                    sync(self._store.delete(key))
+                raise _taken_over(name)
             sync(self._store.delete(MARKER))
+
+    def _check_arrived(self, name: str, infos: Mapping[str, Mapping[str, Any]]) -> Set[str]:
+        """Return the keys of objects that the store does not need any more."""
+        sizes = {key: info["size"] for key, info in infos.items()}
+        inventory = Inventory(tuple(arrays_in(open_documents(self._documents))), sizes)
+        # What lies under a name that this build has not sent is of another one.
+        sent = Inventory(inventory.arrays, {key: sizes.get(key, 0) for key in self._sent})
+        if missing := sent.describe_missing():
+            raise StoreError(f"{name}: {missing}, did not arrive; run the same command again")
+        changed = [key for key, sent in self._sent.items() if _differs(infos.get(key), *sent)]
+        if changed:
+            raise TargetBusyError(
+                f"{name}: {len(changed):,} objects are not as they were sent, such as "
+                f"{min(changed)!r}: another build has written here; run the same command again"
+            )
+        known = set(sizes) | self._documents.keys()
+        own = self._own_keys | (known - foreign_keys(known))
+        needed = set(inventory.promised()) | self._beside | self._documents.keys() | {MARKER}
+        return own & (set(sizes) - needed)
+
+    def _is_marked(self) -> bool:
+        try:
+            return read_object(self._store, MARKER).to_bytes() == self._marker
+        except StoreError:
+            return False
+
+
+def _differs(info: Mapping[str, Any] | None, size: int, md5: str) -> bool:
+    return info is None or info["size"] != size or md5_of(info) not in (None, md5)
+
+
+def _taken_over(place: object) -> TargetBusyError:
+    return TargetBusyError(
+        f"{place}: another build of this target has begun, or ended, since this one began, and "
+        "nothing of this one is visible; run it again"
+    )

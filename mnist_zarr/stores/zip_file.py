@@ -73,6 +73,7 @@ class RemoteZip(Place):
     """``s3://bucket/mnist.zarr.zip``: a single object, packed on this machine and then sent."""
 
     is_shared = False
+    opens_one_version = False
 
     def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:
         self.name = url

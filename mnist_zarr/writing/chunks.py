@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
-from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore, StorePath
 
 from mnist_zarr.dataset.records import run_lengths
-from mnist_zarr.dataset.schema import is_string
-from mnist_zarr.stores.keys import sync
+from mnist_zarr.dataset.schema import STRING_DTYPE, is_string
+from mnist_zarr.errors import SchemaError
+from mnist_zarr.stores.inventory import chunk_key
+from mnist_zarr.stores.keys import as_buffer, sync
+from mnist_zarr.stores.upload import Receipt, Upload
 from mnist_zarr.writing.layout import Compression
 
 
@@ -34,37 +36,62 @@ class ArrayWriter:
     array: zarr.Array[Any]
     compression: Compression
 
-    def write(self, start: int, rows: npt.NDArray[Any]) -> None:
-        """Write the rows from ``start`` on: exactly one object along the first dimension."""
+    def write(self, start: int, samples: npt.NDArray[Any]) -> Receipt:
+        """Write the samples from ``start`` on: exactly one object along the first dimension.
+
+        Returns
+        -------
+        dict
+            What an upload has sent, for the process that began it.
+
+        Raises
+        ------
+        SchemaError
+            If there is an object that is no string among strings.
+        """
+        store, objects = self.array.store, self._encode(start, self._without_objects(samples))
+        for key, value in objects.items():
+            sync(store.set(key, value))
+        return store.receipt(objects) if isinstance(store, Upload) else {}
+
+    def _encode(self, start: int, samples: npt.NDArray[Any]) -> dict[str, Buffer]:
         if self.array.shards is not None:
             # zarr.Array reads what is there before it writes the shard at the edge: here nothing.
             shard: dict[str, Buffer] = {}
             alone = bind_array(self.array.metadata, MemoryStore(shard), self.array.path)
-            alone[start : start + len(rows)] = rows
-            for key, value in shard.items():
-                sync(self.array.store.set(key, value))
-            return
+            alone[start : start + len(samples)] = samples
+            return shard
         # Not through zarr.Array: that encodes in threads of its own, whose memory adds up,
         # and whose number is not for us to choose.
-        missing = self.array.chunks[0] - len(rows)
+        missing = self.array.chunks[0] - len(samples)
         if missing:  # a chunk at the edge is stored in full length
-            rows = np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)])
-        encoded = self.compression.encoder().encode(_serialized(rows))
-        number = start // self.array.chunks[0]
-        key = self.array.metadata.encode_chunk_key((number,) + (0,) * (rows.ndim - 1))
-        buffer = default_buffer_prototype().buffer.from_bytes(encoded)
-        sync((self.array.store_path / key).set(buffer))
+            padding = np.zeros((missing, *samples.shape[1:]), samples.dtype)
+            samples = np.concatenate([samples, padding])
+        encoded = self.compression.encode(_serialized(samples))
+        index = (start // self.array.chunks[0],) + (0,) * (samples.ndim - 1)
+        return {chunk_key(self.array, index): as_buffer(encoded)}
 
     def write_whole(self, values: npt.NDArray[Any]) -> None:
-        """Write all values of a small array."""
-        self.array[...] = values
+        """Write all values of a small array; raises as :meth:`write` does."""
+        self.array[...] = self._without_objects(values)
+
+    def _without_objects(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if values.dtype.kind not in "OT" or values.dtype == STRING_DTYPE:
+            return values
+        try:  # not as `str` would have it: "None" for what is missing
+            return values.astype(object).astype(np.dtypes.StringDType(coerce=False))
+        except ValueError as error:
+            raise SchemaError(
+                f"{self.array.path!r}: expected strings, got other objects among them; replace "
+                "them, or convert all with .astype(str)"
+            ) from error
 
 
-def _serialized(rows: npt.NDArray[Any]) -> Any:
+def _serialized(samples: npt.NDArray[Any]) -> Any:
     """Return the bytes of a chunk: ``vlen-utf8`` of strings, else little-endian in C order."""
-    if is_string(rows.dtype):
-        return vlen_utf8(rows)
-    return np.ascontiguousarray(rows.astype(rows.dtype.newbyteorder("<"), copy=False))
+    if is_string(samples.dtype):
+        return vlen_utf8(samples)
+    return np.ascontiguousarray(samples.astype(samples.dtype.newbyteorder("<"), copy=False))
 
 
 def vlen_utf8(strings: npt.NDArray[Any]) -> bytes:
@@ -78,7 +105,7 @@ def vlen_utf8(strings: npt.NDArray[Any]) -> bytes:
     >>> vlen_utf8(np.array(["a", "a"]))
     b'\x02\x00\x00\x00\x01\x00\x00\x00a\x01\x00\x00\x00a'
     """
-    parts = [_number(len(strings))]
+    parts = [_number(strings.size)]
     parts += ((_number(len(text)) + text) * count for text, count in run_lengths(strings))
     return b"".join(parts)
 
@@ -89,6 +116,6 @@ def _number(value: int) -> bytes:
 
 def bind_array(metadata: Any, store: Store, name: str) -> zarr.Array[Any]:
     """Return the array of these metadata in a store that may not have them."""
+    array = zarr.Array.from_dict(StorePath(store, name), metadata.to_dict())
     # A chunk that equals the fill value is written too: a missing one is damage.
-    config = cast(Any, {"write_empty_chunks": True})
-    return zarr.Array(zarr.AsyncArray(metadata, StorePath(store, name), config))
+    return array.with_config({"write_empty_chunks": True})

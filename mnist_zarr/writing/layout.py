@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numcodecs
 import xarray as xr
 from zarr.codecs import GzipCodec, ZstdCodec
 
-if TYPE_CHECKING:
-    pass
 from mnist_zarr.dataset.blocks import bytes_per_sample
 from mnist_zarr.dataset.schema import SAMPLE, is_string
 from mnist_zarr.errors import OptionError
+from mnist_zarr.writing.defaults import CHUNK_BYTES_OF_ORDER
 from mnist_zarr.writing.plan import Chunking, Order, plan_chunks
 
 Codec = Literal["zstd", "gzip"]
@@ -40,7 +41,7 @@ class Compression:
             raise OptionError(
                 f"codec: expected one of {', '.join(LEVELS_OF_CODEC)}, got {self.codec!r}"
             )
-        if self.level not in levels:
+        if not isinstance(self.level, int) or self.level not in levels:
             raise OptionError(
                 f"level: {self.codec} has levels {levels[0]} to {levels[-1]}, got {self.level!r}"
             )
@@ -48,20 +49,25 @@ class Compression:
     def for_format(self, zarr_format: ZarrFormat) -> Any:
         """Return the codec as the Zarr format names it."""
         if zarr_format == 2:
-            return self.encoder()
+            return numcodecs.GZip(self.level) if self.codec == "gzip" else self._zstd()
         if self.codec == "gzip":
             return GzipCodec(level=self.level)
         return ZstdCodec(level=self.level, checksum=True)
 
-    def encoder(self) -> Any:
-        """Return what encodes bytes, the same in both formats."""
-        if self.codec == "gzip":
-            return numcodecs.GZip(level=self.level)
+    def encode(self, data: Any) -> bytes:
+        """Return the bytes compressed, the same in both formats and at any time."""
+        if self.codec == "zstd":
+            return bytes(self._zstd().encode(data))
+        encoded = io.BytesIO()
+        # numcodecs would write the time into the header.
+        with gzip.GzipFile(fileobj=encoded, mode="wb", compresslevel=self.level, mtime=0) as file:
+            file.write(data)
+        return encoded.getvalue()
+
+    def _zstd(self) -> Any:
         return numcodecs.Zstd(level=self.level, checksum=True)
 
 
-# README, section "Orders and defaults", has the measurements behind these.
-CHUNK_BYTES_OF_ORDER: dict[Order, int] = {"source": 3_000_000, "label": 450_000}
 # A coordinate is fetched whole by most readers: one chunk, while that is small. To
 # decode strings takes a Python object each.
 COORDINATE_CHUNK_SAMPLES = 1 << 18

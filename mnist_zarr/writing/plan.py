@@ -1,4 +1,4 @@
-"""The write plan: how samples are cut into chunks, and which source row goes where.
+"""The write plan: how samples are cut into chunks, and where each is stored.
 
 Pure: integers and label arrays in, frozen values out, no files.
 
@@ -12,7 +12,7 @@ one class lie together, each class in source order::
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from mnist_zarr.errors import OptionError
 
 Order = Literal["source", "label"]
+# Shape (sample,): where samples are along the dimension ``sample``, of the store or of the source.
 Positions = npt.NDArray[np.int64]
 # Label order remembers the class counts every so many samples.
 COUNT_SPACING_SAMPLES = 1 << 16
@@ -57,9 +58,13 @@ class Chunking:
         return -(-self.n_samples // self.object_samples)
 
     def bounds(self, index: int) -> tuple[int, int]:
-        """Return the first and the last-but-one sample of object ``index``."""
+        """Return the first sample of object ``index`` and the one after its last."""
         start = index * self.object_samples
         return start, min(start + self.object_samples, self.n_samples)
+
+    def objects(self) -> Iterator[tuple[int, int]]:
+        """Yield the bounds of one object after the other."""
+        return map(self.bounds, range(self.n_objects))
 
 
 def plan_chunks(
@@ -142,7 +147,7 @@ class LabelOrder:
 
     codes: npt.NDArray[Any]
     starts: Positions
-    counts_before: Positions
+    counts_before: npt.NDArray[np.int64]
 
     @property
     def n_samples(self) -> int:
@@ -202,6 +207,30 @@ class LabelOrder:
 SampleOrder = SourceOrder | LabelOrder
 
 
+def factorize_labels(
+    blocks: Iterable[npt.NDArray[Any]],
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return the distinct labels, ascending, and the code of each sample: the rank of its label.
+
+    Memory: two times one byte a sample up to 256 classes.
+
+    Examples
+    --------
+    >>> factorize_labels([np.array([7, 3]), np.array([7, 5])])
+    (array([3, 5, 7]), array([2, 0, 2, 1], dtype=uint8))
+    """
+    parts = []  # of each block its distinct labels, and codes of these
+    for block in blocks:
+        distinct, codes = np.unique(block, return_inverse=True)
+        parts.append((distinct, codes.astype(np.min_scalar_type(len(distinct) - 1))))
+    if not parts:
+        return np.empty(0), np.empty(0, np.uint8)
+    labels = np.unique(np.concatenate([distinct for distinct, _ in parts]))
+    dtype = np.min_scalar_type(len(labels) - 1)
+    ranks = (np.searchsorted(labels, distinct).astype(dtype) for distinct, _ in parts)
+    return labels, np.concatenate([r[codes] for r, (_, codes) in zip(ranks, parts, strict=True)])
+
+
 def plan_label_order(codes: npt.NDArray[Any], n_classes: int) -> LabelOrder:
     """Plan the label order.
 
@@ -231,8 +260,8 @@ def scatter_passes(
 
     While samples of ``k`` classes are being scattered, at most ``2 k - 1``
     objects are open at a time: the one that each class is filling, and those
-    that two neighbouring classes share. As a rule everything is one window;
-    only very many classes of large objects need more.
+    that two neighbouring classes share. As a rule one pass is enough; only very
+    many classes of large objects need more.
 
     Yields
     ------

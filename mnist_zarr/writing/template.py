@@ -1,20 +1,20 @@
 """The metadata of a store, made in memory before anything is written.
 
 A :class:`Template` holds the metadata documents of all arrays. ``bind`` gives
-arrays that write chunks into a store that has no metadata yet; ``publish``
-writes the documents, the root's last, which makes the store one that readers
-open. Attributes and dimension names are as xarray writes them, see
+arrays that write chunks into a store that has no metadata yet;
+``write_metadata`` writes the documents, the root's last, from which on the store
+opens. Attributes and dimension names are as xarray writes them, see
 https://docs.xarray.dev/en/stable/internals/zarr-encoding-spec.html.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import xarray as xr
 import zarr
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
@@ -22,23 +22,16 @@ from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
 from mnist_zarr.dataset.records import METADATA_SHA256, metadata_sha256
-from mnist_zarr.dataset.schema import STRING_DTYPE
-from mnist_zarr.stores.keys import sync
+from mnist_zarr.dataset.schema import STRING_DTYPE, is_string
+from mnist_zarr.errors import SchemaError
+from mnist_zarr.stores.keys import DOCUMENT_NAMES, sync
+from mnist_zarr.writing.attributes import as_json
 from mnist_zarr.writing.chunks import ArrayWriter, bind_array
 from mnist_zarr.writing.layout import Compression, ZarrFormat
+from mnist_zarr.writing.plan import Chunking
 
-
-@dataclass(frozen=True)
-class ArraySpec:
-    """What the metadata of one array says."""
-
-    name: str
-    dims: tuple[str, ...]
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    chunks: tuple[int, ...]
-    shards: tuple[int, ...] | None = None
-    attrs: Mapping[str, Any] = field(default_factory=dict)
+# Codes of NumPy: booleans, integers, floats and complex numbers that Zarr has as well.
+STORED_TYPES = "?bhilqBHILQefdFD"
 
 
 class Template:
@@ -46,40 +39,46 @@ class Template:
 
     Parameters
     ----------
-    specs : sequence of ArraySpec
-        The arrays.
     compression : Compression
         Of all arrays.
     zarr_format : {2, 3}
         The format of the store.
     """
 
-    def __init__(
-        self, specs: Sequence[ArraySpec], compression: Compression, zarr_format: ZarrFormat
-    ) -> None:
+    def __init__(self, compression: Compression, zarr_format: ZarrFormat) -> None:
         self._documents: dict[str, Buffer] = {}
         self._compression = compression
         self._zarr_format = zarr_format
         self._group = zarr.create_group(MemoryStore(self._documents), zarr_format=zarr_format)
-        for spec in specs:
-            self._create(spec)
 
-    def _create(self, spec: ArraySpec) -> None:
-        attrs = {name: jsonable(value) for name, value in spec.attrs.items()}
+    def add(
+        self, name: str, variable: xr.Variable, chunking: Chunking | None, attrs: Mapping[Any, Any]
+    ) -> None:
+        """Add the array of a variable, in one chunk if there is no ``chunking``.
+
+        Raises
+        ------
+        SchemaError
+            If Zarr has no such type, or JSON no such attribute.
+        """
+        chunks, shards = tuple(max(1, size) for size in variable.shape), None
+        if chunking is not None:
+            chunks = (chunking.chunk_samples, *chunks[1:])
+            if chunking.shard_samples:
+                shards = (chunking.shard_samples, *chunks[1:])
+        dtype, dims = _stored_dtype(name, variable.dtype), list(map(str, variable.dims))
         is_v2 = self._zarr_format == 2
-        if is_v2:
-            attrs["_ARRAY_DIMENSIONS"] = list(spec.dims)
         self._group.create_array(
-            spec.name,
-            shape=spec.shape,
-            dtype=spec.dtype,
-            chunks=spec.chunks,
-            shards=spec.shards,
+            name,
+            shape=variable.shape,
+            dtype=dtype,
+            chunks=chunks,
+            shards=shards,
             compressors=self._compression.for_format(self._zarr_format),
             # In format 2 xarray takes elements equal to the fill value for missing ones.
-            fill_value=None if is_v2 else zarr_default_fill(spec),
-            attributes=attrs,
-            dimension_names=None if is_v2 else spec.dims,
+            fill_value=None if is_v2 else "" if dtype == STRING_DTYPE else dtype.type(0),
+            attributes=as_json(attrs, repr(name)) | ({"_ARRAY_DIMENSIONS": dims} if is_v2 else {}),
+            dimension_names=None if is_v2 else dims,
         )
 
     def bind(self, store: Store) -> dict[str, ArrayWriter]:
@@ -89,9 +88,9 @@ class Template:
             for name, array in self._group.arrays()
         }
 
-    def publish(self, store: Store, attrs: Mapping[str, Any]) -> None:
+    def write_metadata(self, store: Store, attrs: Mapping[str, Any]) -> None:
         """Write the metadata with these root attributes: from then on the store opens."""
-        self._group.attrs.update({name: jsonable(value) for name, value in attrs.items()})
+        self._group.attrs.update(attrs)
         documents = {key: document.to_bytes() for key, document in self._documents.items()}
         self._group.attrs[METADATA_SHA256] = metadata_sha256(documents)
         with warnings.catch_warnings():
@@ -105,19 +104,28 @@ class Template:
             sync(store.set(key, self._documents[key]))
 
 
-def zarr_default_fill(spec: ArraySpec) -> Any:
-    """Return zero, or what stands for it in the type of the array."""
-    return "" if spec.dtype == STRING_DTYPE else spec.dtype.type(0)
+def check_name(name: object) -> str:
+    """Return the name of a variable, if Zarr can have an array of that name.
+
+    Raises
+    ------
+    SchemaError
+        If it cannot (Zarr 3 core specification, "Node names").
+    """
+    is_node_name = isinstance(name, str) and name.strip(".") and "/" not in name
+    if is_node_name and name not in DOCUMENT_NAMES:
+        return str(name)
+    raise SchemaError(
+        f"{name!r}: is no name for an array of Zarr; choose another one with .rename(...)"
+    )
 
 
-def jsonable(value: Any) -> Any:
-    """Return an attribute value as JSON can hold it."""
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, list | tuple):
-        return [jsonable(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    return value
+def _stored_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    if dtype.char in STORED_TYPES:
+        return dtype.newbyteorder("=")
+    if is_string(dtype):
+        return STRING_DTYPE
+    raise SchemaError(
+        f"{name!r}: expected numbers, booleans or strings that Zarr holds, got {dtype}; "
+        f"convert it or drop it with .drop_vars({name!r})"
+    )

@@ -54,12 +54,14 @@ def test_every_sample_gets_its_writer_and_series() -> None:
 
 
 @given(st.lists(st.integers(0, 89)))
-def test_any_selection_in_any_order_gets_the_same(samples: list[int]) -> None:
+def test_any_selection_in_any_order_gets_the_same_writers(samples: list[int]) -> None:
     ds = join_label_tables(made_dataset().isel(sample=samples), [TRAIN, TEST])
     assert ds.writer.values.tolist() == BOTH[samples, 2].tolist()
 
 
-def test_a_label_ordered_store_gets_the_same_and_selects_by_writer(tmp_path: Path) -> None:
+def test_a_label_ordered_store_gets_the_same_writers_and_is_selected_by_them(
+    tmp_path: Path,
+) -> None:
     mnist_zarr.write_zarr(made_dataset(), tmp_path / "s.zarr", order="label")
     ds = join_label_tables(xr.open_zarr(tmp_path / "s.zarr"), [TRAIN, TEST])
     assert (ds.writer.values == BOTH[ds.source_index.values, 2]).all()
@@ -108,7 +110,7 @@ def test_a_dataset_with_more_samples_is_refused() -> None:
 
 def test_another_data_set_of_the_catalog_is_refused_even_if_its_labels_agree() -> None:
     ds = made_dataset().assign_attrs(title=CATALOG["kmnist"].title)
-    with pytest.raises(SourceError, match=r"writers are known for MNIST only.*Kuzushiji-MNIST"):
+    with pytest.raises(SourceError, match=r"writers are known only of MNIST.*Kuzushiji-MNIST"):
         join_label_tables(ds, [TRAIN, TEST])
 
 

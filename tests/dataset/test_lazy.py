@@ -12,6 +12,8 @@ import numpy.typing as npt
 import pytest
 import xarray as xr
 
+from mnist_zarr.catalog.opening import open_dataset
+from mnist_zarr.dataset.lazy import is_lazy
 from mnist_zarr.dataset.scaling import Scaling
 from mnist_zarr.dataset.transform import rescale, standardize
 from mnist_zarr.reading.reader import open_store
@@ -53,6 +55,16 @@ def test_a_lazy_store_is_not_read_before_values_are_asked_for(
     assert not read
     scaled.image[4:6].load()
     assert read == [256]  # the table of one block
+
+
+def test_changing_pixels_of_lazy_files_decodes_nothing(decoded: list[int]) -> None:
+    ds = open_dataset("mnist")
+    decoded.clear()  # of the headers
+    changed = [change(ds).image for change in CHANGES]
+    assert not decoded
+    assert [is_lazy(image.variable) for image in changed] == [True, True]
+    assert not is_lazy(ds.image[:2].load().variable)
+    assert not is_lazy(ds.image.chunk().variable)
 
 
 def test_dask_arrays_are_rescaled_lazily_chunk_by_chunk() -> None:

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mnist_zarr.dataset.records import content_sha256, metadata_sha256
+from mnist_zarr.dataset.records import (
+    content_order,
+    content_records,
+    content_sha256,
+    metadata_sha256,
+    source_line,
+)
 from mnist_zarr.dataset.schema import STRING_DTYPE
 
 
@@ -60,3 +66,27 @@ def test_in_format_2_the_copy_of_all_documents_does_not_count() -> None:
     sha256 = metadata_sha256(documents)
     assert metadata_sha256(documents | {".zmetadata": b"{}", ".zattrs": b'{"a": 1}'}) == sha256
     assert metadata_sha256(documents | {".zattrs": b'{"a": 2}'}) != sha256
+
+
+@given(
+    st.lists(st.integers(0, 20), max_size=8)
+    | st.lists(st.integers(0, 99), unique=True).map(sorted),
+    st.sampled_from(["u1", "u4", "i8"]),
+    st.integers(0, 8),
+)
+def test_content_is_in_the_order_of_indices_that_ascend_however_they_are_cut(
+    numbers: list[int], dtype: str, cut: int
+) -> None:
+    indices = np.array(numbers, dtype)
+    blocks = [block for block in (indices[:cut], indices[cut:]) if len(block)]
+    is_ascending = numbers == sorted(set(numbers))
+    assert content_order(blocks) == ("source_index" if is_ascending else "stored")
+
+
+def test_records_are_attributes_of_the_root() -> None:
+    assert content_records("stored", {"image": "12", "label": "34"}) == {
+        "sha256_order": "stored",
+        "image_sha256": "12",
+        "label_sha256": "34",
+    }
+    assert source_line("12", "https://host/folder/train.gz") == "12  train.gz"

@@ -86,7 +86,7 @@ def test_a_dataset_keeps_coordinates_and_attributes_and_says_its_new_range() -> 
     assert ds.image.attrs["valid_range"] == [0, 255]
 
 
-def test_the_attribute_valid_range_goes_before_the_range_of_the_type() -> None:
+def test_the_attribute_valid_range_wins_over_the_range_of_the_type() -> None:
     binary = digits().image % 2
     binary.attrs["valid_range"] = [0, 1]
     assert set(np.unique(rescale(binary))) == {-1, 1}
@@ -111,12 +111,14 @@ def test_the_attribute_valid_range_goes_before_the_range_of_the_type() -> None:
             SchemaError,
             r"valid_range: expected two finite numbers, the lower first, got \[3, 3\]",
         ),
-        (lambda: standardize(BYTES, mean=3), OptionError, "give both, or none"),
+        (lambda: standardize(BYTES, mean=3), OptionError, "give both, or neither"),
         (lambda: standardize(BYTES, 3, 0), OptionError, "std above 0, got 3 and 0"),
         (lambda: standardize(BYTES, np.nan, 1), OptionError, "expected finite numbers"),
         (lambda: standardize(BYTES * 0), SchemaError, "all values are 0.* deviation is 0"),
         (lambda: standardize(BYTES[:0]), SchemaError, "no values"),
         (lambda: standardize(BYTES / np.nan), SchemaError, "not all finite"),
+        (lambda: standardize(np.array([1.0, np.inf])), SchemaError, "not all finite"),
+        (lambda: standardize(np.array([1e308, 1e308, -1e308])), SchemaError, "not all finite"),
         (lambda: standardize(xr.Dataset()), SchemaError, "expected a Dataset with 'image'"),
         (
             lambda: standardize(digits().isel(sample=digits().split.values == "test")),
@@ -125,12 +127,12 @@ def test_the_attribute_valid_range_goes_before_the_range_of_the_type() -> None:
         ),
     ],
 )
-def test_bad_input_is_a_named_error(call: Any, error: type[Exception], message: str) -> None:
+def test_bad_input_raises_a_named_error(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
 
 
-def test_mnist_has_the_mean_and_deviation_that_tutorials_give_for_its_255th() -> None:
+def test_mnist_has_the_mean_and_deviation_known_from_tutorials() -> None:
     attrs = standardize(open_dataset("mnist")).image.attrs
     assert round(attrs["standardized_mean"] / 255, 4) == 0.1307
     assert round(attrs["standardized_std"] / 255, 4) == 0.3081
@@ -161,7 +163,7 @@ def test_the_moments_of_pieces_add_up_to_those_of_the_whole(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transform, "PIECE_VALUES", piece)
         parts = [transform._Moments.of(values[i : i + chunk]) for i in range(0, 100, chunk)]
-        whole = sum(parts, start=transform._Moments(0, 0.0, 0.0))
+        whole = sum(parts, start=transform._Moments())
     assert whole.count == len(values)
     assert whole.mean == pytest.approx(values.mean(), rel=1e-9, abs=1e-9)
     assert whole.squares / whole.count == pytest.approx(values.var(), rel=1e-9, abs=1e-9)
@@ -219,18 +221,20 @@ def test_mnist_is_split_as_the_tutorial_splits_it_and_no_image_is_read(
             lambda ds: ds.isel(sample=np.sort(np.unique(ds.label.values, return_index=True)[1])),
             {"test_size": 1},
             SchemaError,
-            "label 0: only one sample",
+            "label 0: has only one sample",
         ),
     ],
 )
-def test_a_split_that_cannot_be_is_a_named_error(
+def test_a_split_that_cannot_be_raises_a_named_error(
     change: Any, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         stratified_split(change(digits()), **{"test_size": 20, **options})
 
 
-def test_without_scikit_learn_the_pip_line_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_scikit_learn_the_error_gives_the_pip_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.model_selection", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'mnist-zarr\[sklearn\]'"):
         stratified_split(digits(), 20)
@@ -250,7 +254,7 @@ def test_without_scikit_learn_the_pip_line_is_told(monkeypatch: pytest.MonkeyPat
         (write_zarr, {"level": "9"}, "levels 1 to 22, got '9'"),
     ],
 )
-def test_options_of_another_type_are_errors_of_ours(
+def test_options_of_another_type_raise_errors_of_ours(
     call: Any, options: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     target = [tmp_path / "d.zarr"] if call is write_zarr else []

@@ -57,11 +57,19 @@ def set_in_directory(data: bytes, offset: int, value: int) -> bytes:
         ),
         (
             two_members(lambda data: set_in_directory(data, 20, data.index(b"PK\1\2"))),
-            r"X\.npy: .* says bytes 0 to 441 or more, but other contents begin at byte 243",
+            r"X\.npy: .* says bytes 0 to 441 or more, but this member ends by byte 243",
+        ),
+        (
+            two_members(lambda data: set_in_directory(data, 20, 2**31)),
+            r"X\.npy: .* says bytes 0 to 2,147,483,678 or more",
+        ),
+        (
+            io.BytesIO(set_in_directory(zip_of("X.npy", b"x").getvalue(), 20, 1000)),
+            r"X\.npy: .* says bytes 0 to 1,030 or more, but this member ends by byte 1\d\d;",
         ),
         (
             two_members(lambda data: set_in_directory(data, 24, 2**31)),
-            r"X\.npy: stored as it is, 2,147,483,648 bytes in 208",
+            r"X\.npy: stored uncompressed, 2,147,483,648 bytes in 208",
         ),
         (
             two_members(lambda data: set_in_directory(data, 8, 1 << 5)),

@@ -339,6 +339,9 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     assert isinstance(caught.value, FileNotFoundError)
     with pytest.raises(SourceError, match="expected a file, got a folder"):
         read_idx(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(SourceError, match="file/x: cannot be read: Not a directory"):
+        read_idx(tmp_path / "file" / "x")
 
 
 def test_a_file_opened_as_text_is_refused_with_the_mode_to_use(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import xarray as xr
 from mnist_zarr.builder import build
 from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.dataset import blocks
+from mnist_zarr.dataset.schema import STRING_DTYPE
 from mnist_zarr.dataset.selection import select
 from mnist_zarr.dataset.transform import rescale
 from mnist_zarr.errors import IdxTypeError, OptionError, OutputError, SchemaError, TargetExistsError
@@ -186,6 +187,12 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(
             "x",
             IdxTypeError,
             "labels: IDX cannot hold int64; convert",
+        ),
+        (
+            lambda ds: ds.assign_coords(label=ds.label.astype(STRING_DTYPE)),
+            "x",
+            IdxTypeError,
+            r"labels: IDX cannot hold StringDType\(\); convert",
         ),
         (lambda ds: ds, "file", TargetExistsError, "file: is a file; expected a folder"),
         (lambda ds: ds, "s3://bucket/x", OptionError, "expected a local folder, got a URL"),

@@ -60,7 +60,7 @@ def assert_same_arrays(
         np.testing.assert_array_equal(array, other[name], strict=True)
 
 
-def test_the_archive_is_that_of_the_tutorial_bit_for_bit(tmp_path: Path) -> None:
+def test_the_archive_equals_that_of_the_tutorial_bit_for_bit(tmp_path: Path) -> None:
     write_npz(square_digits(60), tmp_path / "d.npz")
     assert_same_arrays(load(tmp_path / "d.npz"), expected_arrays(square_digits(60)))
 
@@ -263,7 +263,7 @@ def test_a_dataset_of_an_archive_travels_to_another_process(tmp_path: Path) -> N
     ("archive", "error", "message"),
     [
         (zip_of("readme.txt", b"hello"), NpzFormatError, "expected arrays X_train, .*hold"),
-        (archive_of(a=IMAGES, b=IMAGES), NpzFormatError, "X, y, or arr_0; it holds a, b"),
+        (archive_of(a=IMAGES, b=IMAGES), NpzFormatError, "X, y, or arr_0; got a, b"),
         (archive_of(X=IMAGES, x=IMAGES), NpzFormatError, "the case of its letters"),
         (archive_of(X=np.zeros(5)), NpzFormatError, r"expected images .*got shape \(5,\)"),
         (archive_of(X=IMAGES, y=np.zeros(5)), NpzFormatError, "integer type, .*float64"),
@@ -291,7 +291,7 @@ def test_arrays_that_do_not_fit_together_are_refused(
     check_is_refused(archive, tmp_path, error, message)
 
 
-def test_what_is_no_file_is_a_named_error(tmp_path: Path) -> None:
+def test_what_is_no_file_raises_a_named_error(tmp_path: Path) -> None:
     with pytest.raises(SourceNotFoundError, match="there is no such file"):
         open_npz(tmp_path / "none.npz")
     with pytest.raises(SourceError, match="expected a file, got a folder"):

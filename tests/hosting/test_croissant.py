@@ -13,8 +13,9 @@ import pytest
 import xarray as xr
 import zarr
 
-from mnist_zarr.hosting.croissant import CARD, make_address
+from mnist_zarr.hosting.croissant import make_address
 from mnist_zarr.hosting.publication import publish
+from mnist_zarr.stores.keys import CARD
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.digits import digits
 from tests.support.partners import partner

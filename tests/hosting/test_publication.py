@@ -13,9 +13,9 @@ import zarr
 import mnist_zarr
 from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.errors import StoreError, StoreNotFoundError, TargetExistsError
-from mnist_zarr.hosting.croissant import CARD
 from mnist_zarr.hosting.publication import publish
 from mnist_zarr.stores.bucket import BucketStore
+from mnist_zarr.stores.keys import CARD
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.bucket_stores import URL
 from tests.support.digits import square_digits
@@ -48,7 +48,7 @@ def test_the_root_metadata_go_last_and_every_object_is_read_back(
     assert {f"/{BUCKET}/deep/t.zarr/{key}" for key in published.objects} <= read
 
 
-def test_an_interrupted_publication_goes_on(s3: S3Server, titled_store: Path) -> None:
+def test_an_interrupted_publication_resumes(s3: S3Server, titled_store: Path) -> None:
     s3.fault = lambda method, path: (
         "503" if method == "PUT" and path in s3.asked("PUT")[8:] else None
     )
@@ -68,7 +68,7 @@ def test_a_store_is_not_published_onto_itself(s3: S3Server, titled_store: Path) 
     place = BucketStore.from_url(URL, s3.options)
     for source, target in ((place, URL), (place, place)):
         options = None if target is place else s3.options
-        with pytest.raises(StoreError, match=r"t\.zarr.*: is the very store to publish"):
+        with pytest.raises(StoreError, match=r"t\.zarr.*: is the store to publish itself"):
             publish(source, target, storage_options=options, overwrite=True)
     back = mnist_zarr.open_store(URL, storage_options=s3.options).load()
     xr.testing.assert_identical(back, mnist_zarr.open_store(titled_store).load())
@@ -101,15 +101,15 @@ def test_a_store_in_a_private_bucket_is_published(
 def test_what_readers_get_is_compared_with_what_was_sent(
     s3: S3Server, titled_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipe_file = BucketStore.set
+    get = BucketStore.get
 
-    async def set_damaged(self: Any, key: str, value: Any) -> None:
-        if key.startswith("label/"):
-            value = type(value).from_bytes(value.to_bytes()[:-1] + b"?")
-        await pipe_file(self, key, value)
+    async def get_out_of_an_old_cache(self: Any, key: str, *args: Any) -> Any:
+        value: Any = await get(self, key, *args)
+        is_old = self.read_only and key in ("label/c/0", "label/0")
+        return type(value).from_bytes(value.to_bytes()[:-1] + b"?") if is_old else value
 
-    monkeypatch.setattr(BucketStore, "set", set_damaged)
-    with pytest.raises(StoreError, match=r"objects are not what was sent, such as 'label/"):
+    monkeypatch.setattr(BucketStore, "get", get_out_of_an_old_cache)
+    with pytest.raises(StoreError, match=r"objects differ from what was sent, such as 'label/"):
         publish(titled_store, URL, storage_options=s3.options)
 
 
@@ -134,7 +134,7 @@ def test_the_address_of_readers_is_the_one_that_is_checked(
 
 
 @pytest.mark.parametrize("immutable", [False, True])
-def test_only_who_promises_gets_chunks_that_caches_keep(
+def test_only_immutable_stores_get_chunks_that_caches_keep(
     s3: S3Server, titled_store: Path, immutable: bool
 ) -> None:
     published = publish(titled_store, URL, storage_options=s3.options, immutable=immutable)

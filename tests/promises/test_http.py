@@ -124,7 +124,10 @@ def test_naming_the_format_opens_with_one_request(served: WebServer, mnist: str)
     xr.open_zarr(mnist, zarr_format=3)
     assert [a.path for a in served.answers()] == ["/mnist.zarr/zarr.json"]
     mnist_zarr.open_store(mnist)
-    assert len(served.answers()) == 1 + 3
+    answers = served.answers()
+    # Before and after, whether the store is still the same one.
+    assert [a.path for a in answers if a.method == "HEAD"] == ["/mnist.zarr/zarr.json"] * 2
+    assert len([a for a in answers if a.method == "GET"]) == 1 + 3
 
 
 def test_selecting_a_label_fetches_its_chunks_and_the_labels_only(
@@ -149,8 +152,13 @@ def test_open_store_fetches_the_coordinates_once_and_then_chunks_only(
     served.answers()
     for _ in range(2):
         ds.sel(label=7).load()
-    fetched = [a.path for a in served.answers()]
+    answers = served.answers()
+    fetched = [a.path for a in answers if a.method == "GET"]
     assert sorted(fetched) == sorted([*expected, *expected])
+    # After each array or dask chunk, whether the store is still the same one.
+    asked = [a.path for a in answers if a.method != "GET"]
+    assert set(asked) == {"/mnist.zarr/zarr.json"}
+    assert len(asked) <= 4
 
 
 @needs_zip_urls
@@ -170,7 +178,7 @@ def test_a_zip_file_is_read_in_place_in_ranges(served: WebServer, mnist: str) ->
     assert sum(a.n_bytes for a in zipped) < size / 4
 
 
-def test_what_is_not_there_is_a_clear_error(served: WebServer) -> None:
+def test_what_is_not_there_raises_a_clear_error(served: WebServer) -> None:
     with pytest.raises(StoreNotFoundError, match=r"/nowhere\.zarr: there is no Zarr store"):
         mnist_zarr.open_store(f"{served.address}/nowhere.zarr")
     message = r"/nowhere\.zarr\.zip: cannot be opened as a zip file: 404, message='Not Found'"
@@ -178,14 +186,14 @@ def test_what_is_not_there_is_a_clear_error(served: WebServer) -> None:
         mnist_zarr.open_store(f"{served.address}/nowhere.zarr.zip")
 
 
-def test_a_server_that_is_not_there_is_a_clear_error() -> None:
+def test_an_unreachable_server_raises_a_clear_error() -> None:
     with pytest.raises(StoreError, match=r"t\.zarr.*cannot be read: "):
         mnist_zarr.open_store(f"http://127.0.0.1:{free_port()}/t.zarr")
 
 
 @pytest.mark.usefixtures("served")
 @pytest.mark.parametrize("ending", ["", pytest.param(".zip", marks=needs_zip_urls)])
-def test_info_and_plot_know_an_address(mnist: str, ending: str, tmp_path: Path) -> None:
+def test_info_and_plot_take_a_url(mnist: str, ending: str, tmp_path: Path) -> None:
     url = f"{mnist}{ending}"
     shown = run_command("info", url)
     assert shown.exit_code == 0

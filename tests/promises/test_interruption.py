@@ -349,7 +349,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("name", ["d.zarr", "d.zarr.zip"])
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_full_disk_is_an_error_and_leaves_what_was_there(
+def test_a_full_disk_raises_an_error_and_leaves_what_was_there(
     small_disk: Path, name: str, overwrite: bool
 ) -> None:
     old, target = mnist_samples(*OLD), small_disk / name
@@ -370,7 +370,7 @@ def test_a_full_disk_is_an_error_and_leaves_what_was_there(
     assert what_is_at(target, old, mnist_samples(*NEW)) == "new"
 
 
-def test_exports_to_a_full_disk_are_errors_and_leave_nothing(small_disk: Path) -> None:
+def test_exports_to_a_full_disk_raise_errors_and_leave_nothing(small_disk: Path) -> None:
     ds = open_dataset("mnist")
     (small_disk / "ballast").write_bytes(bytes((3 << 20) - 4096))
     before = os.listdir(small_disk)
@@ -387,7 +387,7 @@ def test_exports_to_a_full_disk_are_errors_and_leave_nothing(small_disk: Path) -
         assert os.listdir(small_disk) == before
 
 
-def test_a_read_only_file_system_is_an_error(small_disk: Path) -> None:
+def test_a_read_only_file_system_raises_an_error(small_disk: Path) -> None:
     write_zarr(mnist_samples(*OLD), small_disk / "d.zarr")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     for target in (small_disk / "d.zarr", small_disk / "e.zarr", small_disk / "f.zarr.zip"):
@@ -398,7 +398,7 @@ def test_a_read_only_file_system_is_an_error(small_disk: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
 @pytest.mark.parametrize("what", ["vanishes", "changes"])
-def test_a_source_that_is_lost_in_the_middle_is_an_error_and_leaves_nothing(
+def test_a_source_that_is_lost_in_the_middle_raises_an_error_and_leaves_nothing(
     tmp_path: Path, ending: str, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = tmp_path / f"train-images-idx3-ubyte{ending}"
@@ -445,7 +445,7 @@ def build_if_nobody_does(
 
 
 @pytest.mark.slow
-def test_of_two_builds_at_once_one_wins_whole_and_the_other_says_so(tmp_path: Path) -> None:
+def test_when_two_builds_run_at_once_one_wins_and_the_other_raises_an_error(tmp_path: Path) -> None:
     target, parts = tmp_path / "d.zarr", (OLD, NEW)
     n_busy = 0
     for _ in range(10):

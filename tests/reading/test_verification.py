@@ -72,7 +72,7 @@ def test_images_without_pixels_need_no_chunks() -> None:
     assert verify(store).problems == []
 
 
-def test_all_of_mnist_in_both_orders(tmp_path: Path) -> None:
+def test_all_of_mnist_is_confirmed_in_both_orders(tmp_path: Path) -> None:
     for order in ("source", "label"):
         ds = open_dataset("mnist")
         write_zarr(ds, tmp_path / f"{order}.zarr", order=order, level=1)
@@ -157,7 +157,7 @@ def test_a_store_object_is_verified_as_it_is(store: Path) -> None:
     assert problems == [Problem("image/c/1/0/0", "is missing")]
 
 
-def test_where_there_is_no_store_it_says_so(tmp_path: Path) -> None:
+def test_verifying_nothing_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreNotFoundError, match="there is no Zarr store"):
         verify(tmp_path / "nothing.zarr")
     with pytest.raises(StoreNotFoundError, match="there is no Zarr store to verify"):
@@ -194,7 +194,7 @@ def test_a_damaged_order_leaves_the_content_unchecked(store: Path) -> None:
     flip_a_byte(store / "source_index" / "c" / "0")
     report = verify(store)
     assert [problem.place for problem in report.problems] == ["source_index/c/0"]
-    assert report.unchecked == ["what else is stored: source_index would tell its order"]
+    assert report.unchecked == ["all other values, whose order only source_index tells"]
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -206,10 +206,10 @@ def edit(path: Path, old: str, new: str) -> None:
 def test_changed_metadata_are_found_in_every_document(store: Path) -> None:
     edit(store / "image" / "zarr.json", "0 is background", "0 is foreground")
     place = "image/zarr.json"
-    what = "does not say what the consolidated metadata say"
+    what = "differs from the consolidated metadata"
     assert verify(store).problems == [Problem(place, what)]
     edit(store / "zarr.json", "0 is background", "0 is foreground")
-    what = "the metadata are not those with which the store was built"
+    what = "the metadata have changed since the store was built"
     assert verify(store).problems == [Problem("zarr.json", what)]
     (store / "image" / "zarr.json").unlink()
     assert verify(store).problems == [Problem("image/zarr.json", "is missing")]
@@ -242,12 +242,12 @@ def test_other_values_in_sound_chunks_are_found(store: Path, name: str) -> None:
     values[7] = "test" if name == "split" else 9
     overwrite(store, name, values)
     problems = [problem for problem in verify(store).problems if problem.place == name]
-    assert problems == [Problem(name, "its values are not those with which the store was built")]
+    assert problems == [Problem(name, "its values have changed since the store was built")]
 
 
 def test_a_sample_that_is_named_twice_is_found(store: Path) -> None:
     overwrite(store, "source_index", np.repeat(np.arange(100, dtype="uint32"), 2))
-    problem = Problem("source_index", "has 0 more than once: it must name each sample")
+    problem = Problem("source_index", "has 0 more than once, but must be unique")
     assert problem in verify(store).problems
 
 
@@ -260,7 +260,7 @@ def test_samples_that_the_data_set_has_not_are_found(tmp_path: Path) -> None:
 
 def test_labels_without_a_name_are_found(store: Path) -> None:
     overwrite(store, "label", np.full(200, 42, dtype="uint8"))
-    problem = Problem("label", "has values that flag_values does not name, such as 42")
+    problem = Problem("label", "has values that are not in flag_values, such as 42")
     assert problem in verify(store).problems
 
 
@@ -278,7 +278,7 @@ def test_a_data_set_that_only_claims_to_be_mnist_is_found_out(tmp_path: Path) ->
     write_zarr(ds, tmp_path / "d.zarr")
     (problem,) = verify(tmp_path / "d.zarr").problems
     assert problem.place == "image"
-    assert problem.what.startswith("is not that of the data set 'mnist'")
+    assert problem.what.startswith("differs from the data set 'mnist'")
     del ds.attrs[DATASET_ID]
     write_zarr(ds, tmp_path / "d.zarr", overwrite=True)
     assert verify(tmp_path / "d.zarr").is_whole
@@ -311,7 +311,7 @@ def test_a_store_of_plain_xarray_is_checked_as_far_as_it_can_be(tmp_path: Path) 
     report = verify(tmp_path / "d.zarr")
     assert report.is_whole
     assert report.unchecked == [
-        "metadata: no hash of them is recorded",
+        "metadata: no hash is recorded",
         "image: no hash is recorded",
     ]
 

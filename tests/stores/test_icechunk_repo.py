@@ -88,7 +88,7 @@ def test_a_killed_or_failed_build_leaves_the_last_commit(repository: str, way: s
     assert open_store(repository).sizes["sample"] == 5
 
 
-def test_of_two_builds_into_a_repository_one_is_committed_and_the_other_says_so(
+def test_the_second_of_two_builds_into_a_repository_is_not_committed(
     repository: str,
 ) -> None:
     source = in_memory()
@@ -105,7 +105,7 @@ def test_of_two_builds_into_a_repository_one_is_committed_and_the_other_says_so(
     assert len(commits(repository)) == 3
 
 
-def test_what_icechunk_cannot_hold_or_find_is_a_clear_error(repository: str) -> None:
+def test_what_icechunk_cannot_hold_or_find_raises_a_clear_error(repository: str) -> None:
     with pytest.raises(StoreNotFoundError, match="there is no Icechunk repository"):
         open_store(repository)
     with pytest.raises(StoreError, match="Zarr format 3 only"):
@@ -164,6 +164,6 @@ def test_a_failed_commit_leaves_the_last_one(s3: S3Server) -> None:
     xr.testing.assert_equal(back, square_digits())
 
 
-def test_a_repository_that_cannot_be_reached_is_one_sentence(s3: S3Server) -> None:
+def test_an_unreachable_repository_is_reported_in_one_sentence(s3: S3Server) -> None:
     with pytest.raises(StoreError, match=r"^icechunk\+s3://bucket/repository: Icechunk says: .+$"):
         write_zarr(square_digits(), REPOSITORY, storage_options=icechunk_options(s3, key="wrong"))

@@ -55,7 +55,7 @@ def look(store: Store) -> Inventory:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_promised_are_the_chunks_on_disk(tmp_path: Path, layout: dict[str, Any]) -> None:
+def test_the_promised_chunks_are_those_on_disk(tmp_path: Path, layout: dict[str, Any]) -> None:
     write(tmp_path / "t.zarr", **layout)
     inventory = look(LocalStore(tmp_path / "t.zarr"))
     on_disk = file_contents(tmp_path / "t.zarr")

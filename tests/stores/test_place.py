@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +14,15 @@ from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.errors import OptionError
 from mnist_zarr.stores.object_places import GivenStore
 from mnist_zarr.stores.targets import parse_target
-from tests.support.object_server import BUCKET
-from tests.support.partners import partner
+from tests.support.targets import Named
 
 OLD, NEW = (
     make_dataset(np.full((8, 3, 3), value, np.uint8), label=np.arange(8)) for value in (1, 2)
 )
-# A target that nothing is at yet, and its storage options.
-Named = tuple[Any, dict[str, Any] | None]
 
 
-KINDS: dict[str, Callable[[Path], Any]] = {
-    "folder": lambda path: path / "t.zarr",
-    "zip": lambda path: path / "t.zarr.zip",
-    "memory": lambda path: "memory://box/t.zarr",
-    "s3": lambda path: f"s3://{BUCKET}/t.zarr",
-    "s3 zip": lambda path: f"s3://{BUCKET}/t.zarr.zip",
-    "icechunk": lambda path: f"icechunk+file://{path}/repository",
-    "memory store": lambda path: MemoryStore(),
-    "local store": lambda path: LocalStore(path / "t.zarr"),
-}
-
-
-@pytest.fixture(params=KINDS)
-def named(request: pytest.FixtureRequest, tmp_path: Path, memory_url: str) -> Named:
-    if request.param == "icechunk":
-        partner("icechunk")
-    is_in_bucket = request.param.startswith("s3")
-    options = request.getfixturevalue("s3").options if is_in_bucket else None
-    return KINDS[request.param](tmp_path), options
-
-
-def test_the_identity_of_a_place_tells_one_version_from_another(named: Named) -> None:
-    target, options = named
+def test_the_identity_of_a_place_tells_one_version_from_another(new_target: Named) -> None:
+    target, options = new_target
     place = parse_target(target, options)
     assert place.identity() is None
     mnist_zarr.write_zarr(OLD, target, storage_options=options)

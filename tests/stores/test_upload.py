@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, BrokenBarrierError, Event
 from typing import Any
 
+import numpy as np
 import pytest
 import xarray as xr
 from zarr.buffer import default_buffer_prototype
@@ -16,14 +17,21 @@ import mnist_zarr
 from mnist_zarr.errors import (
     StoreError,
     StoreNotFoundError,
+    TargetBusyError,
     TargetExistsError,
 )
+from mnist_zarr.reading.reader import open_store
+from mnist_zarr.stores import upload as upload_module
 from mnist_zarr.stores.bucket import BucketStore
-from mnist_zarr.stores.keys import MARKER, copy_objects, is_document, keys_of, sync
+from mnist_zarr.stores.keys import MARKER, as_buffer, copy_objects, is_document, keys_of, sync
+from mnist_zarr.stores.place import Place
+from mnist_zarr.stores.targets import parse_target
 from mnist_zarr.stores.upload import Upload
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.bucket_stores import (
+    CHUNK_BYTES,
     N_CHUNKS,
+    N_SAMPLES,
     URL,
     keys_in_bucket,
     open_plainly,
@@ -41,9 +49,7 @@ def fail_after(n_puts: int, s3: S3Server, answer: str = "403") -> None:
 
 
 @pytest.mark.parametrize("zarr_format", [3, 2])
-def test_the_root_metadata_are_written_when_everything_else_is_there(
-    s3: S3Server, zarr_format: Any
-) -> None:
+def test_the_root_metadata_are_written_last(s3: S3Server, zarr_format: Any) -> None:
     write_to_bucket(s3, zarr_format=zarr_format)
     puts = [path.removeprefix(f"/{BUCKET}/deep/t.zarr/") for path in s3.asked("PUT")]
     assert puts[0] == MARKER
@@ -78,7 +84,7 @@ def test_no_reader_opens_a_store_that_is_being_written(s3: S3Server) -> None:
         open_plainly(s3)
 
 
-def test_an_interrupted_upload_goes_on_without_sending_twice(s3: S3Server) -> None:
+def test_an_interrupted_upload_resumes_without_sending_anything_twice(s3: S3Server) -> None:
     fail_after(12, s3)
     with pytest.raises(StoreError):
         write_to_bucket(s3)
@@ -130,7 +136,7 @@ def test_nothing_opens_before_the_last_object_is_there(s3: S3Server, zarr_format
     assert open_plainly(s3).sizes["sample"] == 200
 
 
-def test_a_store_is_kept_when_overwriting_it_ended_before_it_began(s3: S3Server) -> None:
+def test_a_store_is_kept_when_overwriting_fails_before_it_begins(s3: S3Server) -> None:
     write_to_bucket(s3)
     s3.fault = lambda method, path: "403" if method == "POST" else None
     with pytest.raises(StoreError, match="cannot be removed"):
@@ -160,7 +166,7 @@ def test_overwriting_makes_the_old_store_unreadable_before_its_first_chunk_chang
     xr.testing.assert_equal(open_plainly(s3), square_digits(seed=1))
 
 
-def test_chunks_of_another_layout_do_not_stay(s3: S3Server) -> None:
+def test_chunks_of_the_old_layout_are_removed(s3: S3Server) -> None:
     write_to_bucket(s3)
     write_to_bucket(s3, square_digits(50, seed=1), chunk_bytes=400, overwrite=True)
     keys = keys_in_bucket(s3)
@@ -224,7 +230,7 @@ def test_a_store_of_obstore_is_a_target_with_the_same_guarantees(s3: S3Server) -
     xr.testing.assert_equal(open_plainly(s3), square_digits())
 
 
-def test_a_server_killed_half_way_is_an_error_and_the_build_goes_on_later(s3: S3Server) -> None:
+def test_a_server_killed_half_way_raises_an_error_and_the_build_resumes_later(s3: S3Server) -> None:
     reached = Event()
 
     def watch(method: str, path: str) -> str | None:
@@ -246,3 +252,97 @@ def test_a_server_killed_half_way_is_an_error_and_the_build_goes_on_later(s3: S3
     write_to_bucket(s3)
     assert len([path for path in s3.asked("PUT") if "/c/" in path]) < N_CHUNKS + 3
     xr.testing.assert_equal(open_plainly(s3), square_digits())
+
+
+# -- two builds at one place --------------------------------------------------------------
+
+
+@pytest.fixture(params=["memory store", "memory", "s3"])
+def place(request: pytest.FixtureRequest, s3: S3Server, memory_url: str) -> Place:
+    if request.param == "s3":
+        return parse_target(URL, s3.options)
+    return parse_target(
+        MemoryStore() if request.param == "memory store" else f"{memory_url}/t.zarr"
+    )
+
+
+def write_chunks(upload: Any, seed: int, n_samples: int = N_SAMPLES) -> None:
+    """Write the chunks of a store, and set its metadata."""
+    store = MemoryStore()
+    write_zarr(square_digits(seed, n_samples), store, chunk_bytes=CHUNK_BYTES)
+    copy_objects(store, upload, keys_of(store))
+
+
+def test_the_build_that_began_first_gives_up(place: Place) -> None:
+    with pytest.raises(TargetBusyError, match="another build of this target has begun, or ended"):
+        _build_while_another_begins(place)
+    assert place.identity() is None
+
+
+def _build_while_another_begins(place: Place) -> None:
+    one: Any
+    with place.create() as one:
+        write_chunks(one, seed=1)
+        other = Upload(one._store)
+        other.begin("other", overwrite=False)
+
+
+def test_what_a_build_writes_after_another_has_ended_is_refused(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload_module, "TRUST_SECONDS", 0.0)
+    with pytest.raises(TargetBusyError, match="has begun, or ended, since this one began"):
+        _write_late(place)
+    ds = open_store(place.open(), chunks=None)
+    np.testing.assert_array_equal(ds.image.values, square_digits(seed=2).image.values)
+
+
+def _write_late(place: Place) -> None:
+    with place.create() as late:
+        with place.create(overwrite=True) as other:
+            write_chunks(other, seed=2)
+        write_chunks(late, seed=1)
+
+
+def test_a_chunk_that_another_writer_has_changed_keeps_the_store_closed(place: Place) -> None:
+    with pytest.raises(StoreError, match=r"are not as they were sent|did not arrive"):
+        _build_while_a_chunk_is_overwritten(place)
+    assert place.identity() is None
+
+
+def _build_while_a_chunk_is_overwritten(place: Place) -> None:
+    one: Any
+    with place.create() as one:
+        write_chunks(one, seed=1)
+        sync(one._store.set("image/c/3/0/0", as_buffer(b"of another build")))
+
+
+def test_the_old_store_stays_until_the_first_chunk_is_ready(place: Place) -> None:
+    with place.create() as old:
+        write_chunks(old, seed=1)
+    before = place.identity()
+
+    def fail(source: Exception) -> None:
+        with place.create(overwrite=True):
+            raise source
+
+    with pytest.raises(OSError, match="the source is gone"):
+        fail(OSError("the source is gone"))
+    assert place.identity() == before
+    assert MARKER not in keys_of(place.open())
+    np.testing.assert_array_equal(
+        open_store(place.open(), chunks=None).image.values, square_digits(seed=1).image.values
+    )
+
+
+def test_objects_that_are_not_of_the_store_are_never_removed(place: Place) -> None:
+    old: Any
+    with place.create() as old:
+        write_chunks(old, seed=1)
+        sync(old._store.set("payroll.csv", as_buffer(b"salaries")))
+        sync(old._store.set("reports/2024", as_buffer(b"minutes")))
+    with place.create(overwrite=True) as new:
+        write_chunks(new, seed=2, n_samples=20)
+    keys = keys_of(place.open())
+    assert {"payroll.csv", "reports/2024"} <= keys
+    assert "image/c/15/0/0" not in keys

@@ -15,6 +15,7 @@ from mnist_zarr.writing.plan import (
     Chunking,
     LabelOrder,
     SourceOrder,
+    factorize_labels,
     plan_chunks,
     plan_label_order,
     scatter_passes,
@@ -108,7 +109,7 @@ def test_sizes_below_one_are_refused(sizes: dict[str, int]) -> None:
     object_samples=st.integers(1, 40),
     max_open=st.integers(1, 8),
 )
-def test_windows_partition_the_objects_and_bound_how_many_are_open(
+def test_groups_partition_the_objects_and_bound_how_many_are_open(
     labels: npt.NDArray[np.uint8], object_samples: int, max_open: int
 ) -> None:
     chunking = Chunking(len(labels), object_samples)
@@ -135,8 +136,32 @@ def most_open_at_once(order: LabelOrder, chunking: Chunking, group: range) -> in
     return most
 
 
-def test_ten_digits_need_one_window() -> None:
+def test_ten_digits_need_one_pass() -> None:
     labels = np.random.default_rng(0).integers(0, 10, 70_000).astype(np.uint8)
     chunking = plan_chunks(70_000, 784, 450_000)
     order = plan_label_order(labels, 10)
     assert list(scatter_passes(order, chunking, max_open_objects=19)) == [range(chunking.n_objects)]
+
+
+@given(
+    labels=st.sampled_from(["u1", "i8", "f4", "U2", "?"]).flatmap(
+        lambda dtype: hnp.arrays(dtype, st.integers(0, 40), fill=st.nothing())
+    ),
+    cuts=st.lists(st.integers(0, 40)),
+)
+def test_codes_are_ranks_among_all_labels_however_these_are_cut(
+    labels: npt.NDArray[np.generic], cuts: list[int]
+) -> None:
+    blocks = [block for block in np.split(labels, sorted(cuts)) if len(block)]
+    distinct, codes = factorize_labels(blocks)
+    expected, expected_codes = np.unique(labels, return_inverse=True)
+    np.testing.assert_array_equal(distinct, expected)
+    np.testing.assert_array_equal(codes, expected_codes)
+    assert codes.dtype == np.uint8
+
+
+def test_codes_of_very_many_labels_have_room() -> None:
+    labels = np.random.default_rng(0).permutation(70_000)
+    distinct, codes = factorize_labels(np.split(labels, 7))
+    assert len(distinct) == 70_000
+    np.testing.assert_array_equal(codes, labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import time
 import warnings
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +21,8 @@ from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.dataset.schema import STRING_DTYPE, is_string, make_dataset
 from mnist_zarr.errors import SchemaError, TargetExistsError
 from mnist_zarr.formats.idx import write_idx
-from mnist_zarr.writing import writer
+from mnist_zarr.reading.verification import verify
+from mnist_zarr.writing import passes
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.digits import MNIST_COUNTS, MNIST_GZIP_SHA256, digits
 from tests.support.files import file_contents
@@ -75,7 +77,7 @@ def test_all_of_mnist_in_label_order_is_stable_within_each_class(tmp_path: Path)
 def test_very_many_classes_of_large_objects_are_written_in_several_passes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(writer, "OPEN_OBJECTS_BYTES", 1)
+    monkeypatch.setattr(passes, "OPEN_OBJECTS_BYTES", 1)
     ds, store = digits(200, n_classes=10), MemoryStore()
     write_zarr(ds, store, order="label", chunk_bytes=60)
     xr.testing.assert_equal(reopen(store).sortby("source_index"), ds)
@@ -120,9 +122,12 @@ def test_mnist_records_the_sha256_of_its_source_files(tmp_path: Path) -> None:
     assert attrs["source_sha256"] == expected
 
 
-def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
-    for name in ("one.zarr", "two.zarr"):
-        write_zarr(digits(50), tmp_path / name, order="label")
+@pytest.mark.parametrize("codec", ["zstd", "gzip"])
+def test_equal_input_gives_equal_bytes_at_any_time(tmp_path: Path, codec: Any) -> None:
+    for name, seconds in (("one.zarr", 1e9), ("two.zarr", 2e9)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(time, "time", lambda seconds=seconds: seconds)
+            write_zarr(digits(50), tmp_path / name, order="label", codec=codec)
     assert file_contents(tmp_path / "one.zarr") == file_contents(tmp_path / "two.zarr")
 
 
@@ -181,11 +186,50 @@ def test_label_order_without_labels_is_refused(tmp_path: Path) -> None:
         write_zarr(digits(50).drop_vars("label"), tmp_path / "d.zarr", order="label")
 
 
-def test_types_that_zarr_does_not_hold_well_are_refused(tmp_path: Path) -> None:
-    ds = digits(2).assign_coords(taken=("sample", np.array(["2020", "2021"], "M8[ns]")))
-    with pytest.raises(SchemaError, match="'taken': expected numbers, booleans or strings"):
-        write_zarr(ds, tmp_path / "d.zarr")
+UNWRITABLE: dict[str, tuple[Any, str]] = {
+    "time": (
+        digits(2).assign_coords(taken=("sample", np.array(["2020", "2021"], "M8[ns]"))),
+        "'taken': expected numbers, booleans or strings",
+    ),
+    "128 bits": (
+        digits(2).assign(x=("sample", np.zeros(2, np.clongdouble))),
+        "'x': expected numbers, booleans or strings",
+    ),
+    "attribute": (digits(2).assign_attrs(by={"me"}), "the Dataset: attribute 'by': JSON cannot"),
+    **{
+        repr(name): (digits(2).assign({name: ("sample", [1, 2])}), f"{name!r}: is no name")
+        for name in ("", "a/b", "..", "zarr.json", 3)
+    },
+}
+
+
+@pytest.mark.parametrize("what", UNWRITABLE)
+def test_what_zarr_cannot_hold_is_refused_before_the_target_is_touched(
+    what: str, tmp_path: Path
+) -> None:
+    ds, message = UNWRITABLE[what]
+    store = MemoryStore()
+    write_zarr(digits(50), store)
+    for target in (tmp_path / "d.zarr", store):
+        with pytest.raises(SchemaError, match=message):
+            write_zarr(ds, target, overwrite=True)
     assert list(tmp_path.iterdir()) == []
+    xr.testing.assert_equal(reopen(store), digits(50))
+
+
+def test_an_image_of_all_samples_together_has_no_content_hash() -> None:
+    ds, store = digits(5).drop_vars("image"), MemoryStore()
+    write_zarr(ds.assign(image=(("row", "col"), np.ones((2, 2)))), store)
+    assert "image_sha256" not in reopen(store).attrs
+    assert verify(store).is_whole
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_several_strings_a_sample_are_stored_as_they_are(zarr_format: Any) -> None:
+    words = np.array([["a", "b", "b"], ["b", "", "é"]], STRING_DTYPE)
+    ds, store = digits(2).assign(tags=(("sample", "tag"), words)), MemoryStore()
+    write_zarr(ds, store, zarr_format=zarr_format)
+    assert reopen(store).tags.values.tolist() == words.tolist()
 
 
 def test_an_existing_store_is_not_overwritten_unasked(tmp_path: Path) -> None:

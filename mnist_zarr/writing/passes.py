@@ -1,0 +1,154 @@
+"""Passes over a variable, which write all its objects: chunks or shards.
+
+Each hands whole objects to a pool that encodes and writes them, so that memory
+holds a few objects, whatever the size of the data. What is expensive to read is
+read once, in the order of the source.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import dask
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+import zarr
+from dask.base import optimize
+
+from mnist_zarr.dataset.blocks import block_bounds, bytes_per_sample, iter_blocks
+from mnist_zarr.pool import Pool
+from mnist_zarr.stores.upload import Receipt
+from mnist_zarr.writing.chunks import ArrayWriter
+from mnist_zarr.writing.plan import Chunking, Positions, SampleOrder, SourceOrder, scatter_passes
+
+OPEN_OBJECTS_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A variable along ``sample``, the array that it goes to, and how."""
+
+    variable: xr.Variable
+    array: ArrayWriter
+    chunking: Chunking
+    order: SampleOrder
+
+    def stored_samples(self, start: int, stop: int) -> xr.Variable:
+        """Return the samples that are stored at ``start`` to ``stop``, lazily."""
+        if isinstance(self.order, SourceOrder):
+            return self.variable[start:stop]
+        return self.variable[self.order.source_positions(start, stop)]
+
+
+# Called with each block in the order of the source: how many samples it has, and the samples
+# themselves, or None where they do not pass through this process.
+OnBlock = Callable[[int, npt.NDArray[Any] | None], object]
+Pass = Callable[[Transfer, Pool, OnBlock], None]
+
+
+def choose_pass(transfer: Transfer, pool: Pool) -> Pass:
+    """Return the pass that suits the variable, its order and the pool."""
+    variable, is_in_source_order = transfer.variable, isinstance(transfer.order, SourceOrder)
+    is_dask = variable.chunks is not None
+    is_cheap = is_dask or variable.encoding.get("seeks_cheaply", False)
+    if pool.on_cluster and variable.ndim > 1 and is_cheap:
+        return by_workers
+    if is_in_source_order and not is_dask:
+        return in_source_order
+    if variable.ndim == 1 and not is_in_source_order:
+        return gathered
+    return scattered
+
+
+def in_source_order(transfer: Transfer, pool: Pool, on_block: OnBlock) -> None:
+    """Read one object after the other."""
+    for start, stop in transfer.chunking.objects():
+        block = transfer.variable[start:stop].values
+        pool.submit(transfer.array.write, start, block)
+        on_block(len(block), block)
+
+
+def gathered(transfer: Transfer, pool: Pool, on_block: OnBlock) -> None:
+    """Pick the samples of one object after the other: for numbers and strings, all at hand."""
+    for start, stop in transfer.chunking.objects():
+        pool.submit(transfer.array.write, start, transfer.stored_samples(start, stop).values)
+    for _, block in iter_blocks(transfer.variable):
+        on_block(len(block), block)
+
+
+def scattered(transfer: Transfer, pool: Pool, on_block: OnBlock) -> None:
+    """Read blocks in source order, and put each sample into the open object that it belongs to.
+
+    In label order one object per class is open, and those that classes share.
+    """
+    object_bytes = transfer.chunking.object_samples * bytes_per_sample(transfer.variable)
+    max_open = max(2, OPEN_OBJECTS_BYTES // max(1, object_bytes))
+    groups = list(scatter_passes(transfer.order, transfer.chunking, max_open))
+    for group in groups:
+        objects = _OpenObjects(transfer, group, pool)
+        for start, block in iter_blocks(transfer.variable):
+            objects.put(transfer.order.stored_positions(start, start + len(block)), block)
+            if group is groups[-1]:
+                on_block(len(block), block)
+
+
+def by_workers(transfer: Transfer, pool: Pool, on_block: OnBlock) -> None:
+    """Let the workers of a cluster read the samples of each object and write it."""
+    is_dask = transfer.variable.chunks is not None
+    for start, stop in transfer.chunking.objects():
+        samples = transfer.stored_samples(start, stop)
+        if is_dask:  # only the part of the graph that makes these samples travels
+            samples = samples.copy(data=cast(Any, optimize)(samples.data)[0])
+        pool.submit(_copy_object, transfer.array, start, samples)
+        # A file is read here as well, for its hash; a graph is not computed twice.
+        on_block(stop - start, None if is_dask else transfer.variable[start:stop].values)
+
+
+def stored_blocks(array: zarr.Array[Any], order: SampleOrder) -> Iterator[npt.NDArray[Any]]:
+    """Yield the samples of an array that has been written, in the order of their source."""
+    sample_bytes = array.dtype.itemsize * math.prod(array.shape[1:])
+    for start, stop in block_bounds(array.shape[0], sample_bytes):
+        yield np.asarray(array.oindex[order.stored_positions(start, stop)])
+
+
+class _OpenObjects:
+    """Objects that are being filled with samples; each is written when it is full."""
+
+    def __init__(self, transfer: Transfer, indices: range, pool: Pool) -> None:
+        self._transfer = transfer
+        self._indices = indices
+        self._pool = pool
+        self._open: dict[int, tuple[npt.NDArray[Any], int]] = {}  # buffer, samples still missing
+
+    def put(self, positions: Positions, samples: npt.NDArray[Any]) -> None:
+        """Take samples that are stored at ``positions``, which are distinct."""
+        by_position = np.argsort(positions)
+        objects = positions[by_position] // self._transfer.chunking.object_samples
+        breaks = np.flatnonzero(np.diff(objects)) + 1
+        for first, last in itertools.pairwise([0, *breaks.tolist(), len(objects)]):
+            index, chosen = int(objects[first]), by_position[first:last]
+            if index in self._indices:
+                self._fill(index, positions[chosen], samples[chosen])
+
+    def _fill(self, index: int, positions: Positions, samples: npt.NDArray[Any]) -> None:
+        start, stop = self._transfer.chunking.bounds(index)
+        if index not in self._open:
+            empty = np.empty((stop - start, *samples.shape[1:]), samples.dtype)
+            self._open[index] = empty, stop - start
+        buffer, missing = self._open.pop(index)
+        buffer[positions - start] = samples
+        if missing > len(samples):
+            self._open[index] = buffer, missing - len(samples)
+        else:
+            self._pool.submit(self._transfer.array.write, start, buffer)
+
+
+def _copy_object(array: ArrayWriter, start: int, samples: xr.Variable) -> Receipt:
+    # The thread of a worker must not wait for tasks that need threads of workers.
+    with dask.config.set(scheduler="synchronous"):
+        return array.write(start, samples.values)
