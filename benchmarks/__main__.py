@@ -1,10 +1,10 @@
-"""Everything that README says about speed and size, in one command.
+"""Measure everything that README says about speed and size.
 
     pip install '.[bench]'
     python -m benchmarks [--repeats 7] [--output benchmarks]
 
-Prints a table and writes results.json and pictures/benchmarks.png. Every row is a
-ratio of medians that were measured side by side, in turn, in this one run.
+Prints tables and writes results.json and pictures/benchmarks.png. All medians come
+from interleaved runs of one session, so that their ratios are comparable.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def run(folder: Path, repeats: int) -> dict[str, Any]:
 
 
 def prepare(folder: Path) -> None:
-    """Make the files that are read below."""
+    """Write the files that the cases read."""
     for order in ORDERS:
         build(folder / f"{order}.zarr", order=order)
     peers.build_npz(folder / "scaled.npz")
@@ -118,7 +118,7 @@ def build_cases(folder: Path) -> Cases:
     numbers = itertools.count()
 
     def fresh(suffix: str) -> Path:
-        """Return a place where nothing is yet: to remove an old store is not to build."""
+        """Return a path where nothing exists: removing an old store is no part of a build."""
         return folder / f"built-{next(numbers)}{suffix}"
 
     return {
@@ -179,7 +179,7 @@ def decode_alone(path: Path) -> Callable[[], object]:
 
 
 def decode_and_scale(path: Path) -> Callable[[], object]:
-    """Decode the same, and make the float32 array that every reader has to make."""
+    """Decode the same chunks, and make the float32 array that every reader has to make."""
     label = open_store(path).label.values
     chunks = encoded_chunks(path)
     chunk_samples = zarr.open_group(path, mode="r")["image"].chunks[0]
@@ -200,7 +200,7 @@ def decode_and_scale(path: Path) -> Callable[[], object]:
 
 
 def encoded_chunks(path: Path, digit: int = DIGIT) -> list[tuple[int, bytes]]:
-    """Return the number and the bytes of each chunk that holds the digit."""
+    """Return the index and the bytes of each chunk that holds the digit."""
     label = open_store(path).label.values
     chunk_samples = zarr.open_group(path, mode="r")["image"].chunks[0]
     indices = np.unique(np.flatnonzero(label == digit) // chunk_samples).tolist()
@@ -264,7 +264,7 @@ def tree_bytes(folder: Path, pattern: str = "*") -> int:
 
 
 def http_traffic(path: Path) -> dict[str, Any]:
-    """Count what open + sel(label=7) + load fetches, and what of it are image chunks."""
+    """Count what open + sel(label=7) + load fetches, in total and in image chunks."""
     with serve(path.parent) as (url, sent):
         xr.open_zarr(f"{url}/{path.name}").sel(label=DIGIT).load()
     chunks = [size for name, size in sent if "/image/c/" in name]
@@ -287,7 +287,7 @@ def stored_bytes_of(path: Path, digit: int) -> int:
 
 
 def bytes_of_the_class(path: Path, digit: int) -> int:
-    """Compress the samples of the class alone, in chunks of the same length."""
+    """Return the compressed bytes of the class alone, in chunks of the same length."""
     image = zarr.open_group(path, mode="r")["image"]
     chosen = open_store(path).sel(label=digit).image.values
     encode = Zstd(LEVEL, checksum=True).encode
@@ -305,33 +305,33 @@ def check_targets(results: dict[str, Any]) -> dict[str, tuple[float, bool]]:
     tutorial = chosen["tutorial: load, scale, mask"]
     size, traffic = results["bytes"], results["http"]["label"]
     figures = {
-        "build: times faster than the tutorial's way (at least 5)": (
+        "build: speed-up over the tutorial (at least 5)": (
             built["tutorial: load, scale, savez_compressed"] / ours,
             5,
         ),
-        "build: times the limit (at most 1.3)": (ours / limit, -1.3),
-        "select, source order: times faster than the tutorial (at least 10)": (
+        "build: time relative to the limit (at most 1.3)": (ours / limit, -1.3),
+        "select, source order: speed-up over the tutorial (at least 10)": (
             tutorial / chosen["source order, open and select"],
             10,
         ),
-        "select, label order: times faster than the tutorial (at least 40)": (
+        "select, label order: speed-up over the tutorial (at least 40)": (
             tutorial / chosen["label order, open and select"],
             40,
         ),
-        "select, source order: times the decode limit (at most 2.5)": (
+        "select, source order: time relative to decoding (at most 2.5)": (
             chosen["source order, opened before"] / chosen["source order, limit: decode alone"],
             -2.5,
         ),
-        "select, label order: times the decode limit (at most 2.5)": (
+        "select, label order: time relative to decoding (at most 2.5)": (
             chosen["label order, opened before"] / chosen["label order, limit: decode alone"],
             -2.5,
         ),
-        "bytes: the larger store against the gzip files (at most 0.94)": (
+        "bytes: larger store relative to the gzip files (at most 0.94)": (
             max(size[f"mnist_zarr, {order} order"] for order in ORDERS)
             / size["gzip IDX (the original files)"],
             -0.94,
         ),
-        "http, label order: image bytes against those of the class (at most 1.15)": (
+        "http, label order: image bytes relative to those of the class (at most 1.15)": (
             traffic["image_bytes"] / traffic["bytes_of_the_class"],
             -1.15,
         ),
@@ -339,8 +339,8 @@ def check_targets(results: dict[str, Any]) -> dict[str, tuple[float, bool]]:
             max(traffic["image_bytes_against_those_of_each_class"].values()),
             -1.15,
         ),
-        # The limit above leaves out the array of floats that the select rows make. With it:
-        "select, label order: times decoding and scaling (at most 2.5)": (
+        # The decode limit leaves out the float array that the select rows make. With it:
+        "select, label order: time relative to decoding and scaling (at most 2.5)": (
             chosen["label order, opened before"] / chosen["label order, limit: decode, then scale"],
             -2.5,
         ),
@@ -366,7 +366,7 @@ def print_bytes(sizes: dict[str, int]) -> None:
 
 
 def print_traffic(traffic: dict[str, dict[str, Any]]) -> None:
-    heads = f"{'requests':>10}{'MB':>10}{'images, against those of the class':>38}"
+    heads = f"{'requests':>10}{'MB':>10}{'images, relative to the class':>38}"
     print(f"\n{'http: open + sel(label=7) + load':<44}{heads}")
     for order, counted in traffic.items():
         ratios = counted["image_bytes_against_those_of_each_class"]
@@ -390,7 +390,7 @@ SELECT_SHOWN = {
 
 
 def draw(results: dict[str, Any]) -> Figure:
-    """Draw times as points on a logarithmic scale, and bytes as bars from zero."""
+    """Draw times as points on a log scale, and bytes as bars from zero."""
     figure = Figure(figsize=(10, 9), layout="constrained")
     built, chosen, sizes = figure.subplots(3, 1, height_ratios=[6, 13, 10])
     tutorial = "tutorial: load, scale, savez_compressed"
@@ -405,7 +405,7 @@ def draw(results: dict[str, Any]) -> Figure:
     )
     draw_sizes(sizes, results["bytes"])
     figure.suptitle(
-        "blue: stores of mnist_zarr   grey: other ways   orange: the codec alone, a limit",
+        "blue: stores of mnist_zarr   grey: alternatives   orange: the codec alone, a limit",
         fontsize="medium",
     )
     return figure
@@ -418,7 +418,7 @@ def color_of(name: str) -> str:
 
 
 def draw_times(axes: Any, seconds: dict[str, float], reference: str, title: str) -> None:
-    """Mark each time, with how many times faster than the reference it is."""
+    """Mark each time, with its speed-up over the reference."""
     ordered = sorted(seconds.items(), key=lambda item: -item[1])
     for place, (name, value) in enumerate(ordered):
         axes.plot(value * 1e3, place, "o", color=color_of(name))
@@ -433,7 +433,7 @@ def draw_times(axes: Any, seconds: dict[str, float], reference: str, title: str)
         )
     axes.set_yticks(range(len(ordered)), [name for name, _ in ordered])
     axes.set_title(
-        f"{title} (log scale; x: times the speed of the tutorial)",
+        f"{title} (log scale; x: speed-up over the tutorial)",
         loc="left",
         fontsize="medium",
     )

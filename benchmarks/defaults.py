@@ -1,11 +1,10 @@
-"""What the defaults are chosen from: level, chunk bytes of each order, threads.
+"""Measure what the defaults are chosen from: level, chunk bytes per order, threads.
 
     pip install '.[bench]'
     python -m benchmarks.defaults [--repeats 3] [--output benchmarks]
 
-Builds MNIST with one option varied at a time and prints what changes: times (medians,
-measured in turn), bytes, and what a reader of one digit has to fetch. Writes
-defaults.json.
+Builds MNIST with one option varied at a time and prints what changes: times (medians
+of interleaved runs), bytes, and what a reader of one digit fetches. Writes defaults.json.
 """
 
 from __future__ import annotations

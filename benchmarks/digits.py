@@ -1,4 +1,4 @@
-"""Digits by the million: a seeded generator of IDX files from the real ones."""
+"""Digits by the million: a seeded generator of IDX files from real digits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCK_SAMPLES = 20_000
 def write_digits(folder: Path, n_samples: int, *, packed: bool, seed: int = 0) -> Path:
     """Write an IDX pair of real digits, drawn at random and shifted by a few pixels.
 
-    Returns the path of the image file. Memory is bounded, whatever ``n_samples``.
+    Returns the path of the image file. Memory is bounded for any ``n_samples``.
     """
     images = read_idx(BUNDLED_FILES / "train-images-idx3-ubyte.gz")
     labels = read_idx(BUNDLED_FILES / "train-labels-idx1-ubyte.gz")

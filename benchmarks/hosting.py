@@ -1,10 +1,10 @@
-"""What a hosted store costs: requests, bytes, and two ways to ask for objects.
+"""Measure what a hosted store costs: requests, bytes, and time through s3fs and obstore.
 
     pip install '.[bench,test]'
     python -m benchmarks.hosting [--repeats 5] [--output benchmarks]
 
-Serves MNIST from this machine, counts what readers fetch and what `build` sends to S3
-(moto), times the same reads through s3fs and obstore in turn, and writes hosting.json.
+Serves MNIST on loopback, counts what readers fetch and what `build` sends to S3 (moto),
+times the same reads through s3fs and obstore, interleaved, and writes hosting.json.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def count_fetched(folder: Path) -> dict[str, dict[str, tuple[int, int]]]:
-    """Return the requests and bytes of what people do, for each store."""
+    """Return the requests and bytes of typical reads, for each store."""
     counts: dict[str, dict[str, tuple[int, int]]] = {}
     for target, order in STORES.values():
         build(folder / target, order=order)
@@ -85,14 +85,14 @@ def count_fetched(folder: Path) -> dict[str, dict[str, tuple[int, int]]]:
 
 
 def count_sent(server: S3Server, target: str, order: Any) -> dict[str, int]:
-    """Return how many requests of each kind one build to S3 makes."""
+    """Return the number of requests of each kind in one build to S3."""
     server.reset()
     build(f"s3://{BUCKET}/{target}", order=order, storage_options=server.options)
     return dict(Counter(method for method, _ in server.requests))
 
 
 def time_object_stores(server: S3Server, repeats: int) -> dict[str, float]:
-    """Time how long all images take through s3fs and through obstore, in turn."""
+    """Return the seconds to read all images through s3fs and through obstore."""
     server.reset()
     url = f"s3://{BUCKET}/label.zarr"
     build(url, order="label", storage_options=server.options)

@@ -1,4 +1,4 @@
-"""Peak memory and time of one call, in a process of its own."""
+"""Peak memory and time of one call, in its own process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ call = getattr(mnist_zarr, name)
 start = time.perf_counter()
 call(*args, progress=False, **options)
 seconds = time.perf_counter() - start
-# The peak of this program alone: ru_maxrss would include that of the parent before exec.
+# The peak of this program alone: ru_maxrss would include the parent's, before exec.
 lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(json.dumps({"seconds": seconds, "peak_bytes": int(lines["VmHWM"].split()[0]) * 1024}))
 """
@@ -25,7 +25,7 @@ print(json.dumps({"seconds": seconds, "peak_bytes": int(lines["VmHWM"].split()[0
 
 @dataclass(frozen=True)
 class Usage:
-    """What one call took."""
+    """Time and memory of one call."""
 
     seconds: float
     peak_bytes: int

@@ -2,8 +2,8 @@
 
     python -m benchmarks.out_of_core [--samples 2000000]
 
-Builds a store from N / 10 and from N made-up digits (raw and gzip IDX files, both
-orders), each in a process of its own, and checks peak memory and time.
+Builds a store from N / 10 and from N generated digits (raw and gzip IDX files, both
+orders), each in its own process, and checks peak memory and time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def measure(n_samples: int, repeats: int, folder: Path) -> list[dict[str, object
             places[count] = write_digits(part, count, packed=kind == "gzip")
         for order in ("source", "label"):
             usages: dict[int, list[Usage]] = {count: [] for count in places}
-            for _ in range(repeats):  # in turn, so that both see the same machine
+            for _ in range(repeats):  # interleaved, so that both see the same load
                 for count, place in places.items():
                     usages[count].append(build(folder, place, order))
             small, large = map(_median, usages.values())
@@ -90,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=2_000_000)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(args.samples, args.repeats, Path(folder))

@@ -1,4 +1,4 @@
-"""How others do it: the tutorial's lines, and the formats that MNIST is stored in elsewhere."""
+"""How others do it: the tutorial's code, and the formats that MNIST has elsewhere."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def build_with_plain_xarray(target: Path) -> None:
 
 
 def read_raw_arrays() -> tuple[Array, Array]:
-    """Read all images and labels, in the plainest way."""
+    """Read all images and labels, with gzip and numpy alone."""
     images, labels = [], []
     for images_path, labels_path in PAIRS:
         with gzip.open(images_path, "rb") as file:
@@ -77,7 +77,7 @@ def write_hdf5(target: Path) -> None:
 
 
 def write_parquet(target: Path) -> None:
-    """Write PNG-encoded images in Parquet, as the Hugging Face hub stores MNIST."""
+    """Write PNG-encoded images in Parquet, as the Hugging Face Hub stores MNIST."""
     image, label = read_raw_arrays()
     encoded = []
     for pixels in image:
@@ -108,7 +108,7 @@ def select_from_npz(path: Path, digit: int) -> Array:
 
 
 def select_from_hdf5(path: Path, digit: int) -> Array:
-    """Read whole and mask: h5py's own selection of scattered rows is far slower."""
+    """Read everything and mask: h5py's own selection of scattered rows is far slower."""
     with h5py.File(path) as file:
         return scale(file["image"][:][file["label"][:] == digit])
 
@@ -133,6 +133,6 @@ def select_with_idx2numpy(digit: int) -> Array:
 
 
 def on_threads(n_threads: int, task: Any, items: list[Any]) -> list[Any]:
-    """Run a task for each item on so many threads."""
+    """Run a task for each item on ``n_threads`` threads."""
     with ThreadPoolExecutor(n_threads) as threads:
         return list(threads.map(task, items))

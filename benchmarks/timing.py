@@ -20,7 +20,7 @@ class Timing:
 
 
 def measure(cases: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Timing]:
-    """Run every case ``repeats`` times, in turn, so that all see the same machine.
+    """Run every case ``repeats`` times, interleaved, so that all see the same load.
 
     The first round warms up and does not count.
     """

@@ -16,7 +16,7 @@ from pathlib import Path
 def serve(folder: Path) -> Iterator[tuple[str, list[tuple[str, int]]]]:
     """Serve a folder on a free port; yield its URL and the list of (path, bytes) sent.
 
-    Byte ranges are understood, as readers of zip files need them.
+    Supports byte ranges, which readers of zip files need.
     """
     sent: list[tuple[str, int]] = []
 

@@ -1,4 +1,4 @@
-"""IDX files in, labelled xarray Datasets out, written as chunked, verified Zarr stores.
+"""Read IDX files as labelled xarray Datasets; write them as chunked, verified Zarr stores.
 
 >>> import mnist_zarr
 >>> ds = mnist_zarr.open_dataset("mnist")
@@ -8,5 +8,5 @@
 
 import lazy_loader
 
-# Importing the package is quick: what a name needs is imported at its first use.
+# Importing the package is fast: each name imports its module on first use.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

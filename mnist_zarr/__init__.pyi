@@ -1,4 +1,4 @@
-# What the package offers. lazy_loader reads this file at run time, and wants relative imports.
+# The public names. lazy_loader reads this file at run time, and requires relative imports.
 from . import plot as plot
 from .builder import build as build
 from .catalog.opening import describe_catalog as describe_catalog

@@ -50,25 +50,25 @@ def build(
     Parameters
     ----------
     target : str, os.PathLike or zarr store
-        Where the store shall be: a local folder, an fsspec URL, either of
-        them ending in ``.zip``, an Icechunk repository
-        (``icechunk+s3://...``), or a Zarr store object. Until it is complete
-        no reader can open it; an interrupted upload is gone on with.
+        A local folder, an fsspec URL, either of them ending in ``.zip``, an
+        Icechunk repository (``icechunk+s3://...``), or a Zarr store object. No
+        reader can open the store before it is complete; an interrupted upload
+        is resumed.
     source : optional
-        The name of a data set of the catalog (``"mnist"``, the default, comes
-        with the package, the others are downloaded: see :func:`open_dataset`);
-        an IDX image file; a folder with one pair of IDX files per split; several
-        of these as a list; an .npz archive; a Zarr store; or a Dataset. A folder
-        that has the name of a data set is written ``"./mnist"``.
+        The name of a data set of the catalog (``"mnist"``, the default, is
+        bundled; the others are downloaded, see :func:`open_dataset`); an IDX
+        image file; a folder with one pair of IDX files per split; a list of
+        these; an .npz archive; a Zarr store; or a Dataset. Write ``"./mnist"``
+        for a folder that has the name of a data set.
     labels : path, URL or open binary file, optional
-        The label file of a single image file, where its name does not tell.
+        The label file of a single image file, if its name does not match.
     order, chunk_bytes, shard_bytes, codec, level, zarr_format
-        How the store is laid out: see :func:`write_zarr`.
+        The layout of the store; see :func:`write_zarr`.
     rescale : (low, high), optional
-        The range in which the store opens, as float64; it holds the integers
-        all the same. See :func:`write_zarr`.
+        The range in which the store opens, as float64; the stored integers do
+        not change. See :func:`write_zarr`.
     overwrite, progress, client, storage_options
-        How it is written: see there too.
+        How the store is written; see :func:`write_zarr`.
     source_options : dict, optional
         Passed to the fsspec file system of a source behind a URL, such as the
         credentials of a private bucket.
@@ -76,13 +76,34 @@ def build(
     Raises
     ------
     FileFormatError
-        If a source file is not a whole IDX file or .npz archive.
+        If a source file is not a complete IDX file or .npz archive.
     SourceError
-        If the source names nothing, or files that do not fit together.
+        If the source cannot be read or takes no ``labels``, or its files do not
+        fit together.
+    SourceNotFoundError
+        If the source names no data set, file or folder.
+    StoreNotFoundError
+        If the source is a Zarr store, and there is none.
+    StoreReplacedError
+        If the source is a Zarr store that is replaced while it is read.
+    DownloadError
+        If a file of the data set is not cached and no mirror has it.
+    SchemaError
+        If the source is a Dataset that does not follow the data model, or one
+        that lacks what ``order`` or ``rescale`` needs.
+    OptionError
+        If an option is outside its range, or the source or the target takes no
+        options.
     TargetExistsError
         If the target exists and ``overwrite`` is false.
     TargetBusyError
         If another process is building the same target.
+    StoreError
+        If the target is something else than a Zarr store, its objects would be
+        overwritten while the source reads them, or a store cannot be read or
+        written.
+    MissingExtraError
+        If an optional package is needed and not installed.
 
     Examples
     --------
@@ -123,7 +144,7 @@ class DatasetSource(Source):
         return ds
 
 
-# The kinds of sources. The first that recognizes what was given takes it.
+# The kinds of sources; the first that recognizes the argument takes it.
 KINDS: tuple[type[Source], ...] = (
     DatasetSource,
     CatalogSource,
@@ -138,12 +159,12 @@ def parse_source(
     labels: PathOrFile | None = None,
     source_options: dict[str, Any] | None = None,
 ) -> Source:
-    """Return the source that was given; see :func:`build`.
+    """Return the argument of :func:`build` as a source.
 
     Raises
     ------
     SourceNotFoundError
-        If it is a name that no data set, file or folder has.
+        If it names no data set, file or folder.
 
     Examples
     --------

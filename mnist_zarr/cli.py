@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-# What a public name needs is imported when it is used, so that --help stays quick.
+# Public names import their modules on first use, so that --help stays fast.
 import mnist_zarr
 from mnist_zarr.errors import MnistZarrError
 from mnist_zarr.writing.defaults import CHUNK_BYTES_OF_ORDER
@@ -27,7 +27,7 @@ Examples:
   mnist-zarr publish mnist.zarr s3://bucket/mnist.zarr
 """
 BYTES_OF_UNIT = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
-# Of the pictures that `plot` draws, the options that say how many images they show.
+# For each kind of picture, the options that set how many images it shows.
 GRID_OF_KIND = {
     "samples": ("rows", "columns"),
     "balance": (),
@@ -37,7 +37,7 @@ GRID_OF_KIND = {
 
 
 class ByteSize(click.ParamType[int]):
-    """A number of bytes, as 2000000, 2MB or 2MiB."""
+    """A number of bytes, such as 2000000, 2MB or 2MiB."""
 
     name = "bytes"
 
@@ -53,10 +53,10 @@ class ByteSize(click.ParamType[int]):
 
 @contextlib.contextmanager
 def _exit_on_signals() -> Iterator[None]:
-    """Let a signal that ends the process end it like Ctrl-C, so that everything is cleaned up."""
+    """Exit on termination signals as on Ctrl-C, so that everything is cleaned up."""
 
     def leave(number: int, _frame: object) -> None:
-        sys.exit(128 + number)  # as a shell reports it
+        sys.exit(128 + number)  # the code that a shell reports
 
     names = {"SIGTERM", "SIGHUP"} & set(signal.Signals.__members__)
     if threading.current_thread() is not threading.main_thread():
@@ -70,7 +70,7 @@ def _exit_on_signals() -> Iterator[None]:
 
 
 class _Commands(click.Group):
-    """Turns an error into one sentence on stderr and exit code 1."""
+    """Reports an error as one sentence on stderr and exit code 1."""
 
     def main(self, *args: Any, **options: Any) -> Any:
         with _exit_on_signals():
@@ -89,11 +89,11 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, epilog=EXAMPLES, context_settings={"max_content_width": 100})
 @click.version_option(package_name="mnist-zarr", prog_name="mnist-zarr")
 def main() -> None:
-    """Build Zarr stores from IDX files, look into them, and plot their samples."""
+    """Build Zarr stores from IDX files, inspect them, and plot their samples."""
 
 
 class StorageOption(click.ParamType[tuple[str, Any]]):
-    """``KEY=VALUE``, the value as JSON or else as plain text."""
+    """``KEY=VALUE``; the value is JSON, or else plain text."""
 
     name = "KEY=VALUE"
 
@@ -123,8 +123,8 @@ def _storage_options(command: Callable[..., None]) -> Callable[..., None]:
         type=StorageOption(),
         multiple=True,
         callback=_as_dict,
-        help="For the file system of a URL, such as anon=true; the value is JSON or plain text; "
-        "may be repeated.",
+        help="Option for the file system of a URL, such as anon=true; the value is JSON or plain "
+        "text; can be repeated.",
     )(command)
 
 
@@ -135,7 +135,7 @@ def _source_options(command: Callable[..., None]) -> Callable[..., None]:
         type=StorageOption(),
         multiple=True,
         callback=_as_dict,
-        help="The same for a source behind a URL.",
+        help="The same for the URL to build or copy from.",
     )(command)
 
 
@@ -154,8 +154,8 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     "sources",
     multiple=True,
     metavar="NAME|FOLDER|FILE",
-    help="A data set of the catalog, a folder of IDX files, an IDX image file, or an .npz "
-    "archive; may be repeated.  [default: mnist]",
+    help="A data set by name, a folder of IDX files, an IDX image file, an .npz archive, or a Zarr "
+    "store; can be repeated.  [default: mnist]",
 )
 @click.option("--labels", metavar="FILE", help="The label file of a single image file.")
 @click.option(
@@ -163,29 +163,29 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     type=click.Choice(["source", "label"]),
     default="source",
     show_default=True,
-    help="Keep the order of the source, or put the samples of a class together.",
+    help="Keep the order of the source, or group the samples by class.",
 )
 @click.option(
     "--chunk-bytes",
     type=ByteSize(),
-    help="Uncompressed bytes of an image chunk at most, as 3000000 or 3MB.  [default: "
+    help="Maximum uncompressed bytes of an image chunk, such as 3000000 or 3MB.  [default: "
     f"{CHUNK_BYTES_OF_ORDER['source'] / 1e6:g}MB, in label order "
     f"{CHUNK_BYTES_OF_ORDER['label'] / 1e3:g}kB]",
 )
 @click.option(
     "--shard-bytes",
     type=ByteSize(),
-    help="Uncompressed bytes of a shard at most.  [default: no shards]",
+    help="Maximum uncompressed bytes of a shard.  [default: no shards]",
 )
 @click.option(
     "--codec",
     type=click.Choice(["zstd", "gzip"]),
     default="zstd",
     show_default=True,
-    help="Compression of the chunks; both carry a checksum.",
+    help="Compression of the chunks; both codecs store a checksum.",
 )
 @click.option(
-    "--level", type=int, default=9, show_default=True, help="1 to 22 of zstd, 1 to 9 of gzip."
+    "--level", type=int, default=9, show_default=True, help="1 to 22 for zstd, 1 to 9 for gzip."
 )
 @click.option(
     "--zarr-format",
@@ -199,7 +199,7 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     nargs=2,
     type=float,
     metavar="LOW HIGH",
-    help="Let the store open as floats in this range; it holds the integers all the same.",
+    help="Let the store open as floats in this range; the stored integers do not change.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
 @_storage_options
@@ -238,10 +238,10 @@ def info(store: str, storage_options: dict[str, Any] | None) -> None:
 @_storage_options
 @_progress_option
 def verify(store: str, as_json: bool, **options: Any) -> None:
-    """Check STORE to the last byte: exit code 0 if it is whole, 1 if not.
+    """Check every byte of STORE; exit with 0 if it is whole, 1 if not.
 
-    Names each object that is damaged or missing. Stores of a data set that is
-    known by name are also compared with its files, where these are here.
+    Lists each object that is damaged or missing. A store of a data set known
+    by name is also compared with that data set.
 
     \b
     Examples:
@@ -256,18 +256,18 @@ def verify(store: str, as_json: bool, **options: Any) -> None:
 @main.command()
 @click.argument("store")
 @click.argument("target")
-@click.option("--public-url", metavar="URL", help="Where readers find it.  [default: TARGET]")
+@click.option("--public-url", metavar="URL", help="URL that readers use.  [default: TARGET]")
 @click.option(
     "--immutable",
     is_flag=True,
-    help="Promise that the address never gets other content: caches may keep chunks for ever.",
+    help="Promise that the content at the URL never changes: caches may keep chunks forever.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
 @_storage_options
 @_source_options
 @_progress_option
 def publish(store: str, target: str, **options: Any) -> None:
-    """Copy the finished STORE to TARGET and read it back from there.
+    """Copy the finished STORE to TARGET and read it back.
 
     \b
     Examples:
@@ -280,9 +280,9 @@ def publish(store: str, target: str, **options: Any) -> None:
 
 @main.command()
 def sources() -> None:
-    """List the data sets that are known by name.
+    """List the data sets known by name.
 
-    With size, licence, origin, and whether they are here or to be downloaded.
+    Shows size, licence, origin, and whether a data set is cached.
 
     \b
     Example:
@@ -293,7 +293,7 @@ def sources() -> None:
 
 @main.command()
 @click.argument("store")
-@click.option("--label", "labels", multiple=True, help="Class number or name; may be repeated.")
+@click.option("--label", "labels", multiple=True, help="Class number or name; can be repeated.")
 @click.option("--split", help="Only samples of this split.")
 @click.option(
     "--kind",
@@ -308,9 +308,7 @@ def sources() -> None:
     """,
 )
 @click.option("--rows", type=click.IntRange(1), help="Rows of --kind samples.  [default: 5]")
-@click.option(
-    "--columns", type=click.IntRange(1), help="Images in a row.  [default: 5, of a sheet 10]"
-)
+@click.option("--columns", type=click.IntRange(1), help="Images per row.  [default: 5; sheet: 10]")
 @click.option(
     "-o", "--output", required=True, metavar="FILE", help="Picture to write: .png, .pdf, .svg ..."
 )
@@ -326,7 +324,7 @@ def plot(
     storage_options: dict[str, Any] | None,
     **grid: int | None,
 ) -> None:
-    """Draw a picture of STORE: samples, or figures of its classes.
+    """Draw a picture of STORE: its samples or its classes.
 
     \b
     Examples:
@@ -365,7 +363,7 @@ def plot(
     help="The original IDX files, or a NumPy archive scaled to [-1, 1].",
 )
 @click.option(
-    "-o", "--output", required=True, metavar="FOLDER|FILE", help="Folder of IDX files, or archive."
+    "-o", "--output", required=True, metavar="FOLDER|FILE", help="Folder for IDX files, or archive."
 )
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @_storage_options

@@ -1,7 +1,7 @@
 """Pictures of samples and of classes, with matplotlib.
 
-Each function that draws reads only what it shows, returns the
-:class:`matplotlib.figure.Figure` and writes nothing; ``save_figure`` does that.
+Every function that draws reads only what it shows and returns a
+:class:`matplotlib.figure.Figure`; ``save_figure`` writes one to a file.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ PIXELS_BETWEEN_IMAGES = 2
 INCHES_PER_BAR = 0.32
 INCHES_PER_CHARACTER = 0.09
 DOTS_PER_INCH = 150
-# Ink on paper: 0 is white, as the data sets of this family mean it.
+# Ink on paper: 0 is white, as in all data sets of this family.
 COLOR_MAP = "gray_r"
-# Samples that lie this close are read together with what is between them.
+# Samples this close together are read in one slice, with what lies between.
 MAX_GAP_SAMPLES = 100
 
 
@@ -44,7 +44,7 @@ def one_per_class(ds: xr.Dataset, *, columns: int = 5) -> Figure:
     ds : xarray.Dataset
         With ``image`` (sample, row, col) and ``label``; lazy or in memory.
     columns : int
-        Images in a row; ten digits give the tutorial's 2 by 5 picture.
+        Images per row; ten digits give the tutorial's 2 by 5 picture.
 
     Returns
     -------
@@ -53,7 +53,8 @@ def one_per_class(ds: xr.Dataset, *, columns: int = 5) -> Figure:
     Raises
     ------
     SchemaError
-        If there are no such images or labels, or too many of them to be classes.
+        If ``ds`` has no such images or labels, or too many distinct labels to be
+        classes.
     SelectionError
         If there are no samples.
     OptionError
@@ -80,21 +81,21 @@ def samples(ds: xr.Dataset, label: Any = None, *, rows: int = 5, columns: int = 
     ds : xarray.Dataset
         With ``image`` (sample, row, col) and ``label``; lazy or in memory.
     label : int, str or list, optional
-        The class, or classes, as :func:`mnist_zarr.select` takes them.
+        The class or classes, as in :func:`mnist_zarr.select`.
     rows, columns : int
         The size of the grid; 5 by 5 sevens are the tutorial's picture.
 
     Returns
     -------
     matplotlib.figure.Figure
-        With fewer images where there are fewer samples.
+        With fewer images if there are fewer samples.
 
     Raises
     ------
     SchemaError
-        If there are no such images.
+        If ``ds`` has no such images.
     SelectionError
-        If there is no sample to show.
+        If there are no samples, or none with this label.
     OptionError
         If ``rows`` or ``columns`` is below 1.
     """
@@ -110,12 +111,12 @@ def samples(ds: xr.Dataset, label: Any = None, *, rows: int = 5, columns: int = 
 
 
 def class_balance(ds: xr.Dataset) -> Figure:
-    """Show how many samples each class has: a bar per class, a colour per split.
+    """Show the number of samples per class: a bar per class, a colour per split.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        With ``label``, and ``split`` where there is one; no images are read.
+        With ``label``, and optionally ``split``; no images are read.
 
     Returns
     -------
@@ -124,7 +125,7 @@ def class_balance(ds: xr.Dataset) -> Figure:
     Raises
     ------
     SchemaError
-        If there are no labels, or too many of them to be classes.
+        If ``ds`` has no labels, or too many distinct ones to be classes.
     SelectionError
         If there are no samples.
 
@@ -166,9 +167,9 @@ def mean_images(ds: xr.Dataset, *, columns: int = 5) -> Figure:
     ----------
     ds : xarray.Dataset
         With ``image`` (sample, row, col) and ``label``; lazy or in memory. All
-        images are read, once, a few megabytes or one dask chunk at a time.
+        images are read once, a few megabytes or one dask chunk at a time.
     columns : int
-        Images in a row.
+        Images per row.
 
     Returns
     -------
@@ -177,7 +178,8 @@ def mean_images(ds: xr.Dataset, *, columns: int = 5) -> Figure:
     Raises
     ------
     SchemaError
-        If there are no such images or labels, or too many of them to be classes.
+        If ``ds`` has no such images or labels, or too many distinct labels to be
+        classes.
     SelectionError
         If there are no samples.
     OptionError
@@ -202,25 +204,26 @@ def mean_images(ds: xr.Dataset, *, columns: int = 5) -> Figure:
 
 
 def contact_sheet(ds: xr.Dataset, *, columns: int = 10) -> Figure:
-    """Show the first samples of every class, one class a row.
+    """Show the first samples of every class, one row per class.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        With ``image`` (sample, row, col) and ``label``; lazy or in memory. For
-        a sheet of some classes, give a selection.
+        With ``image`` (sample, row, col) and ``label``; lazy or in memory.
+        Pass a selection to show only some classes.
     columns : int
-        Samples of each class; ten digits give a class picture of 10 by 10.
+        Samples per class; ten digits give a 10 by 10 picture.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A row ends early where a class has fewer samples.
+        Rows are shorter for classes with fewer samples.
 
     Raises
     ------
     SchemaError
-        If there are no such images or labels, or too many of them to be classes.
+        If ``ds`` has no such images or labels, or too many distinct labels to be
+        classes.
     SelectionError
         If there are no samples.
     OptionError
@@ -261,16 +264,20 @@ def save_figure(figure: Figure, target: str | os.PathLike[str], *, overwrite: bo
     figure : matplotlib.figure.Figure
         What to write.
     target : str or os.PathLike
-        Path or URL; its ending tells the format: .png, .pdf, .svg, ...
+        Path or URL; its extension sets the format: .png, .pdf, .svg, ...
     overwrite : bool
         Whether to replace an existing file.
 
     Raises
     ------
     OptionError
-        If matplotlib does not know the format.
+        If matplotlib does not support the format.
     TargetExistsError
         If the file exists and ``overwrite`` is false.
+    OutputError
+        If the file cannot be written.
+    MissingExtraError
+        If the package that a URL needs is not installed.
 
     Examples
     --------
@@ -318,7 +325,7 @@ def _check_at_least_one(name: str, number: int) -> None:
 
 
 def _labels_and_classes(ds: xr.Dataset, caller: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return the label of every sample, and the distinct ones, ascending."""
+    """Return the label of every sample, and the distinct labels, ascending."""
     if LABEL not in ds.variables:
         raise SchemaError(f"{caller}: the Dataset has no coordinate 'label'")
     labels = ds[LABEL].values
@@ -327,14 +334,14 @@ def _labels_and_classes(ds: xr.Dataset, caller: str) -> tuple[npt.NDArray[Any], 
         raise SelectionError(f"{caller}: the Dataset has no samples")
     if len(values) > MAX_CLASSES:
         raise SchemaError(
-            f"{caller}: {len(values):,} different labels are too many for classes, of which "
-            f"there may be {MAX_CLASSES}"
+            f"{caller}: {len(values):,} different labels are too many for classes; expected "
+            f"{MAX_CLASSES} at most"
         )
     return labels, values
 
 
 def _images_at(ds: xr.Dataset, positions: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
-    """Read images by slices: dask hands a slice down to the store, but not a list."""
+    """Read images in slices: dask passes a slice on to the store, but not a list."""
     ascending = np.sort(positions)
     ends = [*(np.flatnonzero(np.diff(ascending) > MAX_GAP_SAMPLES) + 1).tolist(), len(ascending)]
     parts, begin = [], 0
@@ -376,7 +383,7 @@ def _draw_grid(
 def _sheet_of(
     images: npt.NDArray[Any], row_lengths: Sequence[int], background: float
 ) -> npt.NDArray[Any]:
-    """Return one large image with rows of so many images, aligned on the left."""
+    """Return one large image, with left-aligned rows of as many images as given."""
     row_pixels, col_pixels = (size + PIXELS_BETWEEN_IMAGES for size in images.shape[1:])
     shape = (len(row_lengths) * row_pixels, max(row_lengths) * col_pixels)
     sheet = np.full(shape, background, images.dtype)
@@ -390,7 +397,7 @@ def _sheet_of(
 def _shown_range(
     images: npt.NDArray[Any], valid_range: Sequence[float] | None
 ) -> tuple[float, float]:
-    """Return the values of white and black: the valid range, where it is stated."""
+    """Return the values of white and black: the valid range if it is stated."""
     low, high = float(images.min()), float(images.max())
     if valid_range is not None and images.dtype.kind in "iu":
         return min(low, valid_range[0]), max(high, valid_range[1])

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 OnResult = Callable[[Any], object]
 
-# A task whose worker dies is run again elsewhere, this often.
+# How often a task is retried elsewhere if its worker dies.
 RETRIES = 5
-# How long those that have begun are waited for when all is given up.
+# How long to wait for running tasks when the others are cancelled.
 PATIENCE_SECONDS = 10
 
 
 class Pool:
-    """Runs tasks on an executor, a bounded number at a time; raises what they raise.
+    """Runs tasks on an executor, a bounded number at a time, and raises their errors.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Pool:
         self._pending: set[Any] = set()
 
     def submit(self, task: Callable[..., object], *args: Any) -> None:
-        """Run ``task(*args)`` as soon as there is room; wait for room."""
+        """Submit ``task(*args)``; block while too many tasks are pending."""
         while len(self._pending) >= self._max_pending:
             done, self._pending = self._wait_for_one()
             for future in done:
@@ -59,7 +59,7 @@ class Pool:
             self._on_result(result)
 
     def cancel(self) -> None:
-        """Give up the tasks that have not begun; wait for those that have."""
+        """Cancel pending tasks; wait for running ones."""
         begun = [future for future in self._pending if not future.cancel()]
         wait(begun, timeout=PATIENCE_SECONDS)
         self._pending.clear()
@@ -75,8 +75,8 @@ class Pool:
 class ClusterPool(Pool):
     """The same on the workers of a cluster.
 
-    Not through the executor that the client offers: that fails if a worker dies between the end
-    of a task and the telling of it.
+    Does not use the client's own executor, which fails if a worker dies after finishing a task
+    and before reporting it.
     """
 
     on_cluster = True
@@ -88,13 +88,13 @@ class ClusterPool(Pool):
         self._pending = set()
 
     def cancel(self) -> None:
-        """Give up all tasks. Those that have begun go on, for nobody."""
+        """Cancel all tasks. Running ones continue; nobody waits for them."""
         self._client.cancel(list(self._pending))
         self._pending.clear()
 
     def _begin(self, task: Callable[..., object], *args: Any) -> Any:
-        # Not pure: or else dask would name each task by a hash of its arguments, for which it
-        # reads lazy ones here.
+        # A pure task would be named by a hash of its arguments, for which dask would read lazy
+        # ones in this process.
         return self._client.submit(task, *args, retries=RETRIES, pure=False)
 
     def _wait_for_one(self) -> tuple[set[Any], set[Any]]:
@@ -111,18 +111,18 @@ def open_pool(
     n_threads: int | None = None,
     on_result: OnResult | None = None,
 ) -> Iterator[Pool]:
-    """Open a pool on the cluster of ``client``, or else on threads.
+    """Open a pool on the cluster of ``client``, or on threads.
 
     Parameters
     ----------
     waiting_tasks : int
-        How many tasks may wait beside those that run.
+        How many tasks may wait, in addition to those running.
     client : distributed.Client, optional
         A client of the cluster to run on.
     n_threads : int, optional
-        Number of threads where there is no cluster; by default one per core.
+        Number of threads without a cluster; one per core by default.
     on_result : callable, optional
-        Gets what each task returns, in this process.
+        Called in this process with what each task returns.
     """
     if client is None:
         n_threads = n_threads or os.cpu_count() or 1
@@ -142,9 +142,9 @@ def _run(pool: Pool) -> Iterator[Pool]:
 
 
 def active_client() -> Client | None:
-    """Return the client of the cluster that this process works with, if there is one."""
+    """Return the default dask client of this process, if there is one."""
     distributed = sys.modules.get("distributed")
-    if distributed is None:  # nobody can have made a client
+    if distributed is None:  # not imported, so there is no client
         return None
     try:
         client: Client = distributed.default_client()

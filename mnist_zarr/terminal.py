@@ -1,4 +1,4 @@
-"""What a terminal shows: columns of text, and a bar while work is going on."""
+"""Terminal output: columns of text, and a progress bar."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tqdm import tqdm
 
 
 def align_columns(rows: Sequence[tuple[str, ...]], right: Container[int] = ()) -> Iterator[str]:
-    """Return a line per row, with columns as wide as their widest cell.
+    """Yield a line per row, with columns as wide as their widest cell.
 
     Parameters
     ----------
     rows : sequence of tuple of str
         All of the same length.
     right : container of int
-        The columns that are aligned at the right.
+        Indices of the columns to align right.
 
     Examples
     --------
@@ -33,14 +33,14 @@ def align_columns(rows: Sequence[tuple[str, ...]], right: Container[int] = ()) -
 
 
 def sample_bar(n_samples: int, progress: bool | None) -> tqdm[None]:
-    """Return a bar of so many samples, as a context manager; see ``update``.
+    """Return a progress bar, a context manager; advance it with ``update``.
 
     Parameters
     ----------
     n_samples : int
-        How many samples there are to work on.
+        Number of samples to process.
     progress : bool or None
-        Whether to show it; None shows it on a terminal only.
+        Whether to show the bar; None shows it on a terminal only.
     """
     return tqdm(
         total=n_samples,

@@ -19,8 +19,8 @@ MAX_CLASSES = 256
 def class_attrs(values: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
     """Return the CF flag attributes that name the values of ``label``.
 
-    ``flag_meanings`` is a list of words separated by blanks, hence a blank in a
-    name becomes an underscore (CF 1.11, section 3.5).
+    ``flag_meanings`` is a list of words separated by spaces, so that spaces
+    inside a name become underscores (CF 1.11, section 3.5).
 
     Examples
     --------
@@ -44,7 +44,7 @@ def class_names(ds: xr.Dataset, name: str = LABEL) -> dict[int, str]:
     Returns
     -------
     dict
-        From value to name; empty if the values have no names.
+        From value to name; empty if the Dataset names no classes.
 
     Raises
     ------
@@ -65,13 +65,12 @@ def class_names(ds: xr.Dataset, name: str = LABEL) -> dict[int, str]:
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Numbers of samples per class and split.
+    """The number of samples per class and split.
 
     Attributes
     ----------
     splits : tuple of str
-        In the order in which they appear; one empty name if the Dataset has no
-        ``split``.
+        In order of appearance; one empty name if the Dataset has no ``split``.
     of_label : dict
         From each label value, ascending, to its number of samples per split.
     """
@@ -81,12 +80,12 @@ class ClassCounts:
 
 
 def count_samples(ds: xr.Dataset) -> ClassCounts:
-    """Count the samples of each class and split. Only these two coordinates are read.
+    """Count the samples per class and split, reading only these two coordinates.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        With ``label`` (sample) and, optionally, ``split`` (sample).
+        With ``label`` (sample), and optionally ``split`` (sample).
 
     Examples
     --------
@@ -97,7 +96,7 @@ def count_samples(ds: xr.Dataset) -> ClassCounts:
     label = ds[LABEL].values
     split = ds[SPLIT].values if SPLIT in ds.variables else np.full(len(label), "")
     values, codes = np.unique(label, return_inverse=True)
-    # In the order in which they appear: train before test.
+    # In order of appearance: train before test.
     splits, first, split_codes = np.unique(split, return_index=True, return_inverse=True)
     table = np.zeros((len(values), len(splits)), dtype=np.int64)
     np.add.at(table, (codes, split_codes), 1)

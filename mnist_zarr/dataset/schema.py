@@ -55,7 +55,7 @@ def image_dims(rank: int) -> tuple[str, ...]:
 
 
 def source_index_dtype(n_samples: int) -> np.dtype[Any]:
-    """Return a type that holds every position: uint32 unless there are too many."""
+    """Return the type that holds every position: uint32, or uint64 if that is too small."""
     return np.dtype(np.uint32 if n_samples <= 2**32 else np.uint64)
 
 
@@ -76,7 +76,7 @@ def make_dataset(
     label_attrs: Mapping[str, Any] | None = None,
     attrs: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
-    """Make a labelled Dataset from arrays, lazy ones included.
+    """Make a labelled Dataset from arrays, which may be lazy.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def make_dataset(
         Shape ``(sample, row, col)``; another rank gets dimensions
         ``sample, dim_1, ...``.
     label : array, optional
-        Shape ``(sample,)``; or ``(sample, column)``, of which column 0 is taken.
+        Shape ``(sample,)``, or ``(sample, column)``, of which column 0 is used.
     split, source_index : array, optional
         Shape ``(sample,)``.
     label_attrs : mapping, optional
@@ -95,7 +95,7 @@ def make_dataset(
     Raises
     ------
     SourceError
-        If the arrays differ in length, or the labels have another shape.
+        If the arrays differ in length, or ``label`` has another shape.
     """
     data_vars: dict[str, xr.Variable] = {}
     coords: dict[str, xr.Variable] = {}
@@ -119,7 +119,7 @@ def make_dataset(
     }
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{count:,} samples in {name!r}" for name, count in lengths.items())
-        raise SourceError(f"arrays that differ in length: {counts}")
+        raise SourceError(f"arrays differ in length: {counts}")
     return xr.Dataset(data_vars, coords, {"Conventions": CONVENTIONS, **(attrs or {})})
 
 
@@ -135,15 +135,15 @@ def _label_variable(label: npt.ArrayLike | Any) -> xr.Variable:
 
 
 def validate(ds: xr.Dataset) -> None:
-    """Check that a Dataset is of the data model.
+    """Check that a Dataset follows the data model.
 
     Raises
     ------
     SchemaError
-        If it is not a Dataset, has no dimension ``sample``, a variable has
-        ``sample`` elsewhere than first, ``label``, ``split`` or
-        ``source_index`` is not one-dimensional, or ``source_index`` is not of
-        integers.
+        If ``ds`` is not a Dataset or has no dimension ``sample``, ``sample`` is
+        not the first dimension of a variable that has it, ``label``, ``split``
+        or ``source_index`` is not one-dimensional, or ``source_index`` does not
+        hold integers.
     """
     given: object = ds
     if isinstance(given, xr.DataArray):

@@ -31,9 +31,9 @@ def select(
     ds : xarray.Dataset
         With dimension ``sample``.
     label : int, str, list or slice, optional
-        A label, a class name, several of these, or a range that includes both
-        ends, as label slices of xarray do. The case of names matters only for
-        classes that differ in nothing else.
+        A label, a class name (case matters only for names that differ in
+        nothing else), a list of these, or a slice, which includes both ends as
+        label slices do in xarray.
     split : str or list, optional
         ``"train"``, ``"test"``.
     **coordinates
@@ -42,7 +42,7 @@ def select(
     Returns
     -------
     xarray.Dataset
-        The samples that meet all conditions, in the order of ``ds``. The
+        The samples that meet all conditions, in the order of ``ds``; the
         dimension ``sample`` is kept.
 
     Raises
@@ -71,25 +71,25 @@ def select(
             chosen &= _matches(ds, name, value)
     positions = np.flatnonzero(chosen)
     if len(positions) and positions[-1] - positions[0] + 1 == len(positions):
-        # One range is a plain slice of the store.
+        # A contiguous range is read as one slice of the store.
         return ds.isel({SAMPLE: slice(int(positions[0]), int(positions[-1]) + 1)})
     return ds.isel({SAMPLE: positions})
 
 
 def splits_in_source_order(ds: xr.Dataset) -> list[tuple[str | None, npt.NDArray[np.int64]]]:
-    """Return each split with the positions of its samples, ascending in ``source_index``.
+    """Return the positions of the samples of each split, by ascending ``source_index``.
 
     Returns
     -------
     list of (str or None, numpy.ndarray)
-        Training samples first, then test samples, then other splits by name;
-        a single one without a name if the Dataset has no ``split``. Without
-        ``source_index`` the samples are in the order of ``ds``.
+        The training split first, then the test split, then others by name; one
+        without a name if the Dataset has no ``split``. Without ``source_index``
+        the samples are in the order of ``ds``.
 
     Raises
     ------
     SchemaError
-        If a split has a name that no file can have.
+        If the name of a split cannot be part of a file name.
 
     Examples
     --------
@@ -148,7 +148,7 @@ def _as_list(name: str, wanted: Any) -> list[Any]:
     array = np.asarray(wanted)
     if array.ndim > 1:
         raise SelectionError(
-            f"{name}: expected a list of values, got one of {array.ndim} dimensions"
+            f"{name}: expected a list of values, got an array of {array.ndim} dimensions"
         )
     return np.atleast_1d(array).tolist()  # type: ignore[no-any-return]
 

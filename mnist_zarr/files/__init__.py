@@ -1,5 +1,5 @@
-"""Bytes: where files are read from, how they are decoded, and how new ones appear.
+"""Bytes: where files are read from, how they are decoded, and how new files appear.
 
-Imports nothing of the package but `errors` and its own modules; must never know what the bytes
-mean: no Datasets, no IDX, no stores.
+May import `errors`, `pool` and `terminal` only; must not know what the bytes mean: no Datasets,
+no IDX, no stores.
 """

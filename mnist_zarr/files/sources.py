@@ -139,7 +139,8 @@ class RemoteSource(ByteSource):
             raise _changed(self.name)
 
     def _info(self) -> Mapping[str, Any]:
-        self._fs.invalidate_cache(self._path)  # an earlier listing may be out of date
+        # An earlier listing may be out of date. Of all paths, as adlfs keeps that of the folder.
+        self._fs.invalidate_cache()
         info: Mapping[str, Any] = self._fs.info(self._path)
         return info
 

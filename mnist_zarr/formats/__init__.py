@@ -1,4 +1,4 @@
 """File formats: from files to Datasets, and from Datasets to files.
 
-May import `files` and `dataset`; must never know stores or the names of data sets.
+May import `files` and `dataset`; must not know about stores, or data sets by name.
 """

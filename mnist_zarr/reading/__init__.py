@@ -1,4 +1,4 @@
-"""From a store to a Dataset, to its figures, or to a verdict on it.
+"""From a store to a Dataset, a summary or a verdict.
 
-May import every other folder; must never write.
+May import every other folder; must not write.
 """

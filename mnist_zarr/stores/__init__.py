@@ -1,4 +1,4 @@
-"""Places: from a target, such as a path or a URL, to a Zarr store to write into or to read from.
+"""Places: a target, such as a path or a URL, as a Zarr store to write to or read from.
 
-May import `files`; must never know what an array means: no Datasets, no file formats.
+May import `files`; must not know what an array means: no Datasets, no file formats.
 """

@@ -1,5 +1,5 @@
 """From a Dataset to a store: the plan, the chunks, the metadata.
 
-May import `stores` and `dataset`; must never know where a Dataset comes from: no file formats, no
+May import `stores` and `dataset`; must not know where a Dataset comes from: no file formats, no
 catalog.
 """

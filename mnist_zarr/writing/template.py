@@ -1,10 +1,9 @@
 """The metadata of a store, made in memory before anything is written.
 
 A :class:`Template` holds the metadata documents of all arrays. ``bind`` gives
-arrays that write chunks into a store that has no metadata yet;
-``write_metadata`` writes the documents, the root's last, from which on the store
-opens. Attributes and dimension names are as xarray writes them, see
-https://docs.xarray.dev/en/stable/internals/zarr-encoding-spec.html.
+arrays that write chunks into a store that has no metadata yet, which
+``write_metadata`` adds at the end. Attributes and dimension names are as xarray
+writes them, see https://docs.xarray.dev/en/stable/internals/zarr-encoding-spec.html.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ class Template:
         }
 
     def write_metadata(self, store: Store, attrs: Mapping[str, Any]) -> None:
-        """Write the metadata with these root attributes: from then on the store opens."""
+        """Write the metadata, with these attributes of the root."""
         self._group.attrs.update(attrs)
         documents = {key: document.to_bytes() for key, document in self._documents.items()}
         self._group.attrs[METADATA_SHA256] = metadata_sha256(documents)
@@ -100,8 +99,8 @@ class Template:
                 "ignore", "Consolidated metadata is currently not part", ZarrUserWarning
             )
             zarr.consolidate_metadata(self._group.store, zarr_format=self._zarr_format)
-        for key in sorted(self._documents, key=lambda key: ("/" not in key, key)):
-            sync(store.set(key, self._documents[key]))
+        for key, document in self._documents.items():
+            sync(store.set(key, document))
 
 
 def check_name(name: object) -> str:

@@ -164,7 +164,9 @@ def test_any_collection_of_labels_is_taken(wanted: Any) -> None:
 def test_an_array_of_rank_0_is_one_label_and_one_of_rank_2_is_refused() -> None:
     ds = make_dataset(np.zeros((3, 2, 2)), label=np.array([3, 7, 3]))
     assert select(ds, label=np.array(7)).sizes["sample"] == 1
-    with pytest.raises(SelectionError, match="expected a list of values, got one of 2 dimensions"):
+    with pytest.raises(
+        SelectionError, match="expected a list of values, got an array of 2 dimensions"
+    ):
         select(ds, label=np.array([[3, 7]]))
     with pytest.raises(SelectionError, match="no sample has label b'7'"):
         select(ds, label=b"7")

@@ -17,11 +17,14 @@ import xarray as xr
 
 import mnist_zarr
 from mnist_zarr.dataset.schema import make_dataset
-from mnist_zarr.errors import StoreError, StoreNotFoundError, TargetExistsError
+from mnist_zarr.errors import SourceError, StoreError, StoreNotFoundError, TargetExistsError
+from mnist_zarr.files.urls import identity_of
+from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import copy_objects, keys_of
 from mnist_zarr.stores.targets import parse_target
 from mnist_zarr.stores.upload import Upload
+from tests.support.files import idx_bytes
 
 CONTAINER = "box"
 
@@ -65,6 +68,19 @@ def play(protocol: str, folder: str, options: dict[str, Any]) -> None:
     assert len(published.objects) == 17
     chunk = fsspec.filesystem(protocol, **options).info(f"{CONTAINER}/t.zarr/image/c/0/0/0")
     assert "public, no-cache" in str(chunk.values()), chunk
+
+    # A source is one version of a file, and a listing tells the same one.
+    fs, name = fsspec.filesystem(protocol, **options), f"{CONTAINER}/x-images-idx3-ubyte"
+    fs.pipe(name, idx_bytes(np.full((2, 3, 3), 1, np.uint8)))
+    file = IdxFile(f"{protocol}://{name}", storage_options=options)
+    assert file.read().tolist() == np.full((2, 3, 3), 1).tolist()
+    listing = fs.ls(CONTAINER, detail=True, refresh=True)
+    (listed,) = (entry for entry in listing if entry["name"].endswith("ubyte"))
+    assert identity_of(listed) == file.bytes.identity
+    fs.pipe(name, idx_bytes(np.full((2, 3, 3), 2, np.uint8)))
+    with pytest.raises(SourceError, match="the file was changed while it was being read"):
+        file.read()
+
     expect(StoreNotFoundError, mnist_zarr.open_store, nowhere)
     expect(StoreError, mnist_zarr.write_zarr, ds, nowhere)
 

@@ -10,16 +10,22 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from mnist_zarr.errors import StoreError, StoreReplacedError
+from mnist_zarr.errors import (
+    SourceNotFoundError,
+    StoreError,
+    StoreReplacedError,
+    TargetBusyError,
+)
 from mnist_zarr.hosting import publication
 from mnist_zarr.hosting.publication import publish
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.reading.verification import verify
-from mnist_zarr.stores.keys import as_buffer, sync
+from mnist_zarr.stores.keys import as_buffer, copy_objects, keys_of, sync
 from mnist_zarr.stores.targets import parse_target
 from mnist_zarr.writing import chunks
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.digits import digits
+from tests.support.stores import in_memory
 from tests.support.targets import IN_PLACE, Named
 
 
@@ -112,3 +118,37 @@ def test_what_open_store_reads_is_of_one_version(named: Named, chunks: Any) -> N
             with pytest.raises(StoreReplacedError, match="was replaced while it was being read"):
                 ds.image.load()
     np.testing.assert_array_equal(opened(named).image.values, digits(90, seed=2).image.values)
+
+
+def _fail(block: Any) -> Any:
+    raise SourceNotFoundError("the source is gone")
+
+
+def test_a_build_that_fails_before_its_first_chunk_leaves_the_old_store(named: Named) -> None:
+    place = parse_target(*named)
+    before = place.identity()
+    ds = digits(90, seed=2).chunk()
+    broken = ds.assign(image=ds.image.copy(data=ds.image.data.map_blocks(_fail, dtype="u1")))
+    with pytest.raises(SourceNotFoundError, match="the source is gone"):
+        write_zarr(broken, named[0], overwrite=True, storage_options=named[1])
+    assert place.identity() == before
+    assert verify(named[0], storage_options=named[1]).is_whole
+
+
+def test_of_two_concurrent_builds_the_one_that_is_there_is_whole(kind: str, named: Named) -> None:
+    def build_both() -> None:
+        store = in_memory(digits(90, seed=2))
+        with parse_target(*named).create(overwrite=True) as first:
+            copy_objects(store, first, keys_of(store))
+            write_zarr(digits(90, seed=3), named[0], overwrite=True, storage_options=named[1])
+
+    if kind == "s3 zip":  # a single object: the last one to be sent
+        build_both()
+        winner = 2
+    else:
+        with pytest.raises(TargetBusyError):
+            build_both()
+        winner = 1 if kind in ("folder", "zip") else 3  # the second one did not begin
+    assert verify(named[0], storage_options=named[1]).is_whole
+    expected = digits(90, seed=winner).image.values
+    np.testing.assert_array_equal(opened(named).image.values, expected)

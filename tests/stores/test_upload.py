@@ -258,9 +258,9 @@ def test_a_server_killed_half_way_raises_an_error_and_the_build_resumes_later(s3
 
 
 @pytest.fixture(params=["memory store", "memory", "s3"])
-def place(request: pytest.FixtureRequest, s3: S3Server, memory_url: str) -> Place:
+def place(request: pytest.FixtureRequest, memory_url: str) -> Place:
     if request.param == "s3":
-        return parse_target(URL, s3.options)
+        return parse_target(URL, request.getfixturevalue("s3").options)
     return parse_target(
         MemoryStore() if request.param == "memory store" else f"{memory_url}/t.zarr"
     )
@@ -269,7 +269,7 @@ def place(request: pytest.FixtureRequest, s3: S3Server, memory_url: str) -> Plac
 def write_chunks(upload: Any, seed: int, n_samples: int = N_SAMPLES) -> None:
     """Write the chunks of a store, and set its metadata."""
     store = MemoryStore()
-    write_zarr(square_digits(seed, n_samples), store, chunk_bytes=CHUNK_BYTES)
+    write_zarr(square_digits(n_samples, seed), store, chunk_bytes=CHUNK_BYTES)
     copy_objects(store, upload, keys_of(store))
 
 

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from mnist_zarr.errors import SchemaError
-from mnist_zarr.writing.attributes import as_json, flag_attrs, name_coordinates
+from mnist_zarr.writing.attributes import as_json, flag_attrs, name_coordinates, root_attrs
 
 
 def test_attributes_become_what_json_gives_back() -> None:
@@ -60,3 +60,18 @@ def test_coordinates_are_named_by_the_variables_beside_them_or_else_by_the_root(
 @pytest.mark.parametrize("labels", [np.arange(257), np.array([0.5]), np.array(["a", "b"])])
 def test_labels_that_are_no_classes_get_no_flags(labels: Any) -> None:
     assert flag_attrs(labels) == {}
+
+
+def test_the_root_keeps_the_attributes_of_the_dataset_but_no_hashes_of_another_store() -> None:
+    attrs = {"title": "digits", "image_sha256": "1", "metadata_sha256": "2", "source_sha256": ["3"]}
+    root = root_attrs(attrs, "label", {"label_sha256": "4"}, "day", [])
+    assert root.pop("software").startswith("mnist-zarr ")
+    assert root == {
+        "Conventions": "CF-1.11 ACDD-1.3",
+        "title": "digits",
+        "source_sha256": ["3"],
+        "order": "label",
+        "label_sha256": "4",
+        "coordinates": "day",
+    }
+    assert root_attrs(attrs, "label", {}, "", ["5"])["source_sha256"] == ["5"]

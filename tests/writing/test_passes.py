@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from zarr.storage import MemoryStore
 
-from mnist_zarr.pool import Pool, open_pool
+from mnist_zarr.dataset import blocks as blocks_module
+from mnist_zarr.pool import Pool
 from mnist_zarr.writing import passes
 from mnist_zarr.writing.layout import Compression
 from mnist_zarr.writing.passes import (
@@ -58,17 +60,27 @@ def transfer_of(
     return Transfer(variable, template.bind(MemoryStore())["x"], chunking, order)
 
 
-def run(write: Pass, transfer: Transfer) -> tuple[list[npt.NDArray[Any] | None], list[int]]:
-    """Return the blocks that the pass showed, and how many samples each was said to have."""
+class CountingPool(Pool):
+    n_submitted = 0
+
+    def submit(self, task: Callable[..., object], *args: Any) -> None:
+        self.n_submitted += 1
+        super().submit(task, *args)
+
+
+def run(write: Pass, transfer: Transfer) -> tuple[list[npt.NDArray[Any] | None], list[int], int]:
+    """Return the blocks that the pass showed, their numbers of samples, and of objects."""
     blocks, counts = [], []
 
     def on_block(n_samples: int, block: npt.NDArray[Any] | None) -> None:
         counts.append(n_samples)
         blocks.append(None if block is None else block.copy())
 
-    with open_pool(2, n_threads=2) as pool:
+    with ThreadPoolExecutor(2) as executor:
+        pool = CountingPool(executor, 4)
         write(transfer, pool, on_block)
-    return blocks, counts
+        pool.finish()
+    return blocks, counts, pool.n_submitted
 
 
 def stored(transfer: Transfer) -> npt.NDArray[Any]:
@@ -82,14 +94,16 @@ def stored(transfer: Transfer) -> npt.NDArray[Any]:
     ndim=st.sampled_from([1, 2]),
     write=st.sampled_from([in_source_order, gathered, scattered]),
     max_open_bytes=st.sampled_from([1, 200, 1 << 20]),
+    block_bytes=st.sampled_from([1, 40, 1 << 20]),
 )
-def test_a_pass_stores_the_order_and_shows_the_source(
+def test_a_pass_writes_every_object_once_and_shows_the_source(
     labels: npt.NDArray[np.uint8],
     object_samples: int,
     dask_chunk: int | None,
     ndim: int,
     write: Pass,
     max_open_bytes: int,
+    block_bytes: int,
 ) -> None:
     transfer = transfer_of(
         labels,
@@ -101,7 +115,9 @@ def test_a_pass_stores_the_order_and_shows_the_source(
     source = transfer.variable.values
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passes, "OPEN_OBJECTS_BYTES", max_open_bytes)
-        blocks, counts = run(write, transfer)
+        patch.setattr(blocks_module, "BLOCK_BYTES", block_bytes)
+        blocks, counts, n_written = run(write, transfer)
+    assert n_written == transfer.chunking.n_objects
     by_label = np.argsort(labels, kind="stable")
     expected = source if write is in_source_order else source[by_label]
     np.testing.assert_array_equal(stored(transfer), expected)
@@ -120,7 +136,7 @@ def test_what_workers_read_for_themselves_is_shown_if_it_can_be_read_again_cheap
     labels = np.random.default_rng(0).integers(0, N_CLASSES, 50).astype(np.uint8)
     transfer = transfer_of(labels, dask_chunk=dask_chunk, by_label=by_label)
     source = transfer.variable.values
-    blocks, counts = run(by_workers, transfer)
+    blocks, counts, _ = run(by_workers, transfer)
     order = np.argsort(labels, kind="stable") if by_label else slice(None)
     np.testing.assert_array_equal(stored(transfer), source[order])
     assert sum(counts) == 50

@@ -22,7 +22,7 @@ from mnist_zarr.writing.plan import (
 )
 
 N_CLASSES = 6
-# Without a fill, or most labels of an array would be the same.
+# Without a fill: most arrays would have few changes of label.
 label_arrays = hnp.arrays(
     np.uint8, st.integers(0, 300), elements=st.integers(0, N_CLASSES - 1), fill=st.nothing()
 )
