@@ -35,7 +35,7 @@ from tests.support.object_server import S3Server
 from tests.support.partners import partner
 
 psutil = partner("psutil")  # which distributed needs
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
 
 
 @pytest.fixture(scope="module")

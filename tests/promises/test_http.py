@@ -45,6 +45,7 @@ http {{
 }}
 """
 ANSWER = re.compile(r"(\d+) (\d+) (\w+) (.*)")
+pytestmark = pytest.mark.xdist_group("nginx")
 
 
 @dataclass(frozen=True)

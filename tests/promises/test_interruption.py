@@ -239,6 +239,7 @@ def build_on_cluster(target: Path, address: str, says: Connection) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("cluster")
 def test_what_workers_still_write_for_a_dead_client_harms_nobody(
     tmp_path: Path, no_grace: None
 ) -> None:

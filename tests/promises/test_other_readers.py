@@ -24,6 +24,8 @@ from tests.support.partners import partner
 ZARRITA = "zarrita@0.7"
 DS = open_dataset("mnist").isel(sample=slice(59_800, 60_200)).load()
 NUMBERS = ("label", "source_index")
+pytestmark = pytest.mark.xdist_group("npm")
+
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "format 3, zstd": {},
