@@ -68,7 +68,7 @@ def test_build_takes_several_sources(tmp_path: Path) -> None:
     assert (tmp_path / "t.zarr" / ".zmetadata").exists()
 
 
-def test_an_existing_store_is_an_error_unless_overwriting(tmp_path: Path, store: Path) -> None:
+def test_an_existing_store_raises_an_error_unless_overwriting(tmp_path: Path, store: Path) -> None:
     write_idx(np.zeros((4, 2, 2), np.uint8), tmp_path / "a-images-idx3-ubyte")
     source = f"--source={tmp_path / 'a-images-idx3-ubyte'}"
     target = tmp_path / "t.zarr"
@@ -137,7 +137,7 @@ def test_plot_draws_every_kind(options: list[str], store: Path, tmp_path: Path) 
         (["info", "s3://x", "--storage-option", "anon"], "'anon' is not of the form KEY=VALUE"),
     ],
 )
-def test_an_error_is_one_sentence_on_stderr_and_no_traceback(
+def test_an_error_is_one_sentence_on_stderr_without_a_traceback(
     args: list[str], sentence: str, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "mnist_zarr", *args]
@@ -149,7 +149,9 @@ def test_an_error_is_one_sentence_on_stderr_and_no_traceback(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_wrong_label_or_picture_format_is_one_sentence(store: Path, tmp_path: Path) -> None:
+def test_a_wrong_label_or_picture_format_is_reported_in_one_sentence(
+    store: Path, tmp_path: Path
+) -> None:
     wrong = run_command("plot", store, "--label", "42", "-o", tmp_path / "x.png")
     assert wrong.exit_code == 1
     assert "no sample has label '42'; choose from 0, 1" in wrong.output
@@ -327,7 +329,7 @@ def test_an_archive_that_is_here_counts_as_cached(
 
 
 @pytest.mark.usefixtures("mirror")
-def test_a_data_set_that_cannot_be_had_is_one_sentence_per_mirror(
+def test_a_data_set_that_cannot_be_downloaded_is_reported_in_one_line_per_mirror(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(CATALOG, "kmnist", offline(CATALOG["kmnist"]))

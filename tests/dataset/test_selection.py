@@ -74,7 +74,9 @@ def test_several_labels_and_a_split_at_once(wanted: list[int], split: str) -> No
         ("3", {3}),
     ],
 )
-def test_what_people_type(wanted: Any, allowed: set[int]) -> None:
+def test_labels_are_taken_in_every_way_in_which_people_type_them(
+    wanted: Any, allowed: set[int]
+) -> None:
     ds = clothes()
     assert labels_of(ds, label=wanted) == [v for v in ds.label.values if v in allowed]
 

@@ -76,14 +76,16 @@ def test_numbers_of_either_byte_order_are_read(endian: Any, tmp_path: Path) -> N
         assert np.asarray(array[...]).tolist() == numbers.tolist()
 
 
-def test_dask_arrays_of_it_travel_to_other_processes(tmp_path: Path) -> None:
+def test_dask_arrays_of_a_store_travel_to_other_processes(tmp_path: Path) -> None:
     store = write_digits(tmp_path / "t.zarr")
     there = pickle.loads(pickle.dumps(open_store(store)))
     assert (there.image.values == xr.open_zarr(store).image.values).all()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_a_missing_chunk_is_an_error_that_names_it(layout: dict[str, Any], tmp_path: Path) -> None:
+def test_a_missing_chunk_raises_an_error_that_names_it(
+    layout: dict[str, Any], tmp_path: Path
+) -> None:
     store = write_digits(tmp_path / "t.zarr", **layout)
     name = "image/3.0.0" if "zarr_format" in layout else "image/c/3/0/0"
     (store / name).unlink()
@@ -92,7 +94,7 @@ def test_a_missing_chunk_is_an_error_that_names_it(layout: dict[str, Any], tmp_p
 
 
 @pytest.mark.parametrize("codec", ["zstd", "gzip"])
-def test_a_damaged_chunk_is_an_error(codec: Any, tmp_path: Path) -> None:
+def test_a_damaged_chunk_raises_an_error(codec: Any, tmp_path: Path) -> None:
     store = write_digits(tmp_path / "t.zarr", codec=codec)
     chunk = store / "image" / "c" / "3" / "0" / "0"
     data = bytearray(chunk.read_bytes())
@@ -102,7 +104,7 @@ def test_a_damaged_chunk_is_an_error(codec: Any, tmp_path: Path) -> None:
         open_store(store).image.load()
 
 
-def test_plain_xarray_does_not_use_it(tmp_path: Path) -> None:
+def test_plain_xarray_does_not_use_the_threaded_pipeline(tmp_path: Path) -> None:
     store = write_digits(tmp_path / "t.zarr")
     open_store(store)
     array = zarr.open_group(store, mode="r")["image"]

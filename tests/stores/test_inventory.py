@@ -28,6 +28,7 @@ from mnist_zarr.stores.inventory import (
 from mnist_zarr.stores.keys import as_buffer, is_document, sync
 from mnist_zarr.stores.targets import parse_target
 from mnist_zarr.writing.writer import write_zarr
+from tests.support.files import file_contents
 from tests.support.object_server import BUCKET, S3Server
 
 LAYOUTS: list[dict[str, Any]] = [
@@ -44,25 +45,21 @@ def write(target: Any, **options: Any) -> None:
     write_zarr(ds, target, chunk_bytes=12, **options)
 
 
+def bucket_store(s3: S3Server) -> Store:
+    return BucketStore.from_url(f"s3://{BUCKET}/t.zarr", s3.options)
+
+
 def look(store: Store) -> Inventory:
     group = open_documents(read_documents(store, read_root(store)))
     return take_inventory(arrays_in(group), store)
 
 
-def files_in(folder: Path) -> dict[str, int]:
-    return {
-        path.relative_to(folder).as_posix(): path.stat().st_size
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_promised_are_the_chunks_on_disk(tmp_path: Path, layout: dict[str, Any]) -> None:
+def test_the_promised_chunks_are_those_on_disk(tmp_path: Path, layout: dict[str, Any]) -> None:
     write(tmp_path / "t.zarr", **layout)
     inventory = look(LocalStore(tmp_path / "t.zarr"))
-    on_disk = files_in(tmp_path / "t.zarr")
-    assert inventory.sizes == on_disk
+    on_disk = file_contents(tmp_path / "t.zarr")
+    assert inventory.sizes == {key: len(content) for key, content in on_disk.items()}
     promised = list(chunk_keys(inventory.arrays))
     assert sorted(promised) == sorted(key for key in on_disk if not is_document(key))
     assert inventory.n_promised == len(promised)
@@ -71,22 +68,22 @@ def test_promised_are_the_chunks_on_disk(tmp_path: Path, layout: dict[str, Any])
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_missing_or_empty_is_named_wherever_the_store_is(
-    kind: str, tmp_path: Path, memory_url: str, s3: S3Server, web_address: str
+    kind: str, tmp_path: Path, memory_url: str, request: pytest.FixtureRequest
 ) -> None:
     folder = tmp_path / "t.zarr"
     write(folder)
-    whole = files_in(folder)
+    whole = file_contents(folder)
     (folder / "image/c/1/0/0").unlink()
     (folder / "label/c/0").write_bytes(b"")
-    left = {key: (folder / key).read_bytes() for key in files_in(folder)}
+    left = file_contents(folder)
     stores: dict[str, Callable[[], Store]] = {
         "folder": lambda: LocalStore(folder),
         "zip": lambda: ZipStore(tmp_path / "t.zip", mode="a"),
         "MemoryStore": MemoryStore,
         "memory": lambda: BucketStore.from_url(memory_url),
         "FsspecStore": lambda: FsspecStore.from_url(memory_url),
-        "s3": lambda: BucketStore.from_url(f"s3://{BUCKET}/t.zarr", s3.options),
-        "http": lambda: BucketStore.from_url(f"{web_address}/t.zarr"),
+        "s3": lambda: bucket_store(request.getfixturevalue("s3")),
+        "http": lambda: BucketStore.from_url(request.getfixturevalue("web_address") + "/t.zarr"),
     }
     store = stores[kind]()
     if kind not in ("folder", "http"):

@@ -45,7 +45,7 @@ def test_processes_read_an_opened_store_at_the_same_time(target: Path, way: Any)
 
 
 @pytest.mark.parametrize("chunks", [None, "auto"])
-def test_reading_a_store_that_was_replaced_is_an_error(target: Path, chunks: Any) -> None:
+def test_reading_a_store_that_was_replaced_raises_an_error(target: Path, chunks: Any) -> None:
     old = open_store(target, chunks=chunks)
     there = pickle.loads(pickle.dumps(old))
     write_zarr(mnist_samples(400, 800), target, chunk_bytes=20_000, overwrite=True)
@@ -57,7 +57,7 @@ def test_reading_a_store_that_was_replaced_is_an_error(target: Path, chunks: Any
     )
 
 
-def test_a_missing_chunk_is_an_error_that_names_it(target: Path) -> None:
+def test_a_missing_chunk_raises_an_error_that_names_it(target: Path) -> None:
     with zipfile.ZipFile(target) as whole, zipfile.ZipFile(f"{target}.zip", "w") as part:
         for name in whole.namelist():
             if name != "image/c/3/0/0":

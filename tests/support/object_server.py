@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from email.message import Message
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -114,6 +115,13 @@ class S3Server:
         """Whether there is such an object, without a request."""
         account = partner("moto.core.models").DEFAULT_ACCOUNT_ID
         return key in partner("moto.s3.models").s3_backends[account]["aws"].buckets[BUCKET].keys
+
+    def headers(self, key: str) -> Message:
+        """Return the headers with which the object is served."""
+        request = Request(f"{self.address}/{BUCKET}/{key}", method="HEAD")
+        with urlopen(request, timeout=30) as response:
+            headers: Message = response.headers
+            return headers
 
     def asked(self, method: str, part: str = "") -> list[str]:
         """Return the paths of requests of this method with ``part`` in them."""
