@@ -129,8 +129,9 @@ def test_what_is_packed_comes_back_exactly_or_is_refused(dtype: str, bounds: Any
     info = np.iinfo(dtype)
     extremes = np.array([info.min, info.min + 1, info.max - 1, info.max], dtype).reshape(4, 1, 1)
     packed, again = MemoryStore(), MemoryStore()
-    # By hand: what float64 resolves is 2 ** -52 of the larger bound.
-    if max(map(abs, bounds)) * 2.0**-52 / (bounds[1] - bounds[0]) * (info.max - info.min) < 5e-4:
+    # By hand: what float64 resolves is 2 ** -52 of the larger bound, but 5e-324 at the least.
+    resolved = max(*map(abs, bounds), 1e-307) * 2.0**-52
+    if resolved / (bounds[1] - bounds[0]) * (info.max - info.min) < 5e-4:
         write_zarr(make_dataset(extremes), packed, rescale=bounds)
         write_zarr(open_store(packed), again)
         integers = xr.open_zarr(again, mask_and_scale=False).image.values
