@@ -182,11 +182,18 @@ def unpack(variable: xr.Variable) -> xr.Variable:
     SchemaError
         When values are read that no stored integer stands for, since they were
         changed, or that stand for several, since float64 cannot tell them apart.
+        If the scale factor or offset is no number.
     """
-    factor, offset = (
-        float(variable.attrs.get(name, variable.encoding.get(name, default)))
+    given = [
+        variable.attrs.get(name, variable.encoding.get(name, default))
         for name, default in zip(PACKING, (1.0, 0.0), strict=True)
-    )
+    ]
+    try:
+        factor, offset = map(float, given)
+    except (TypeError, ValueError) as error:
+        raise SchemaError(
+            f"scale_factor, add_offset: expected two numbers, got {given[0]!r} and {given[1]!r}"
+        ) from error
     integers = variable.copy(deep=False)
     if any(name in variable.encoding for name in PACKING):
         stored_dtype = np.dtype(variable.encoding.get("dtype", variable.dtype))

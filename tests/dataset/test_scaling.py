@@ -165,3 +165,10 @@ def test_the_valid_range_of_integers_beyond_int64_is_kept() -> None:
 def test_bounds_whose_distance_is_not_finite_are_refused() -> None:
     with pytest.raises(OptionError, match=r"expected two finite numbers"):
         rescale(np.zeros(3, np.uint8), -1e308, 1e308)
+
+
+def test_a_scale_factor_that_is_no_number_is_refused() -> None:
+    ds = digits()
+    ds.image.attrs["scale_factor"] = "x"
+    with pytest.raises(SchemaError, match=r"expected two numbers, got 'x' and 0\.0"):
+        write_zarr(ds, MemoryStore())
