@@ -41,7 +41,7 @@ class IdxName:
     is_gzip: bool
     # As it is spelt, with the rank and the type: files that differ in one of these but agree in
     # prefix and role are not of one data set.
-    content: tuple[str, str, str] = field(default=("", "", ""), compare=False)
+    content: tuple[str, str, str] = field(default=("", "", ""), compare=False, repr=False)
 
     @property
     def split(self) -> str | None:
