@@ -174,6 +174,8 @@ def summarize(target: Target, *, storage_options: dict[str, Any] | None = None) 
         If a local store is replaced while it is read.
     StoreError
         If what is there cannot be opened.
+    SchemaError
+        If ``flag_values`` and ``flag_meanings`` of ``label`` do not name its classes.
     OptionError
         If the target takes no ``storage_options``, or is neither a path, a URL nor
         a store object.

@@ -155,7 +155,7 @@ def _check_metadata(store: Store, report: Verification) -> tuple[Mapping[str, An
 def _parsed(document: Buffer) -> Any:
     try:
         return json.loads(document.to_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
