@@ -39,6 +39,8 @@ from mnist_zarr.catalog.entries import (
 from mnist_zarr.errors import DownloadError, OptionError, missing_extra
 from mnist_zarr.files.byte_source import READ_BYTES
 from mnist_zarr.files.output import create_file
+from mnist_zarr.files.urls import hide_secrets, shown_url
+from mnist_zarr.terminal import printable
 
 CACHE_VARIABLE = "MNIST_ZARR_CACHE"
 MIRROR_VARIABLE = "MNIST_ZARR_MIRROR"
@@ -174,7 +176,7 @@ def _download(file: RemoteFile, path: Path) -> None:
             try:
                 _download_from(url, file, part)
             except (OSError, ValueError) as error:
-                reasons.append(f"{url}: {_reason(error)}")
+                reasons.append(f"{shown_url(url)}: {printable(hide_secrets(_reason(error)))}")
             else:
                 os.replace(part, path)
                 return
@@ -193,7 +195,7 @@ def _urls(file: RemoteFile) -> Iterator[str]:
         if urlsplit(own).scheme not in ("https", "http", "file"):
             raise OptionError(
                 f"{MIRROR_VARIABLE}: expected a URL that begins with https://, http:// or "
-                f"file:///, got {own!r}"
+                f"file:///, got {shown_url(own)!r}"
             )
         yield f"{own.rstrip('/')}/{file.dataset}/{file.name}"
     yield from file.mirrors

@@ -22,7 +22,13 @@ from zarr.abc.store import ByteRequest
 from zarr.storage import FsspecStore
 
 from mnist_zarr.errors import StoreError
-from mnist_zarr.files.urls import EXTRA_OF_PROTOCOL, identity_of, name_failures, protocol_of
+from mnist_zarr.files.urls import (
+    EXTRA_OF_PROTOCOL,
+    identity_of,
+    name_failures,
+    protocol_of,
+    shown_url,
+)
 from mnist_zarr.stores.keys import is_document, reads_as
 
 # What a file system raises of an object that is not there; zarr-python has these three too.
@@ -75,7 +81,7 @@ class BucketStore(FsspecStore):
         return name_failures(self._place(key), what)
 
     def _place(self, key: str) -> str:
-        return f"{self.fs.unstrip_protocol(self.path)}/{key}".rstrip("/")
+        return f"{shown_url(self.fs.unstrip_protocol(self.path))}/{key}".rstrip("/")
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None

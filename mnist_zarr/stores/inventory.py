@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import zarr
+from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
+from mnist_zarr.errors import StoreError
 from mnist_zarr.files.urls import name_failures
 from mnist_zarr.stores.keys import (
     is_document,
@@ -116,6 +118,34 @@ def _walk(root: Path) -> Iterator[tuple[str, int]]:
             path = Path(folder, name)
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                 yield path.relative_to(root).as_posix(), path.stat().st_size
+
+
+def check_links(store: Store, keys: Iterable[str]) -> None:
+    """Check that no object is a link to a file outside of the store.
+
+    Raises
+    ------
+    StoreError
+        If one is: who copies the store would copy that file.
+    """
+    store = innermost(store)
+    if isinstance(store, LocalStore):
+        root = os.path.realpath(store.root)
+    elif isinstance(store, FsspecStore) and _is_local(store):
+        root = os.path.realpath(store.path)
+    else:
+        return
+    for key in keys:
+        place = os.path.realpath(os.path.join(root, key))
+        if not place.startswith(os.path.join(root, "")):
+            raise StoreError(
+                f"{root}: {key} is a link to {place}, outside of the store; if that file shall be "
+                "part of it, copy the store without its links ('cp -rL') first"
+            )
+
+
+def _is_local(store: FsspecStore) -> bool:
+    return isinstance(getattr(store.fs, "sync_fs", store.fs), LocalFileSystem)
 
 
 def _ask_sizes(store: Store, keys: Iterable[str]) -> dict[str, int]:

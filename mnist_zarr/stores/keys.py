@@ -12,7 +12,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr.core.sync import sync as zarr_sync
 
 from mnist_zarr.errors import StoreError
-from mnist_zarr.files.urls import name_failures
+from mnist_zarr.files.urls import hide_secrets, name_failures
 from mnist_zarr.pool import open_pool
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ def read_object(store: Store, key: str) -> Buffer:
     with name_failures(f"{store}/{key}", "read"):
         value = sync(store.get(key, default_buffer_prototype()))
     if value is None:
-        raise StoreError(f"{store}: {key}: is missing")
+        raise StoreError(f"{hide_secrets(str(store))}: {key}: is missing")
     return value
 
 
