@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import io
 import os
 import shutil
 import zipfile
@@ -227,7 +228,21 @@ def _download_http(url: str, file: RemoteFile, part: Path) -> None:
             headers={"Accept-Encoding": "identity"},
             hooks={"response": guard.see},
         )
-        download(url, str(part), None)
+        with _LimitedFile(part, file.size) as target:
+            download(url, target, None)
+
+
+class _LimitedFile(io.FileIO):
+    """A new file of so many bytes and no more, whatever a server goes on to send."""
+
+    def __init__(self, path: Path, max_bytes: int | None) -> None:
+        super().__init__(path, "wb")
+        self._max_bytes = max_bytes
+
+    def write(self, data: Any) -> int:
+        if self._max_bytes is not None and self.tell() + len(data) > self._max_bytes:
+            raise ValueError(f"more than {self._max_bytes:,} bytes")
+        return super().write(data)
 
 
 class _ResponseGuard(contextlib.AbstractContextManager["_ResponseGuard"]):

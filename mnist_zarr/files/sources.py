@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 import tempfile
 import threading
 import weakref
@@ -57,7 +58,12 @@ class LocalSource(ByteSource):
     @contextlib.contextmanager
     def _open(self, if_absent: str) -> Iterator[io.FileIO]:
         try:
-            with open(self._path, "rb", buffering=0) as file:
+            with open(self._path, "rb", buffering=0, opener=_open_without_waiting) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise SourceError(
+                        f"{self.name}: expected a file, got a pipe or device; open it yourself, "
+                        "and give the open file"
+                    )
                 yield file
         except FileNotFoundError as error:
             raise SourceNotFoundError(f"{self.name}: {if_absent}") from error
@@ -244,6 +250,11 @@ def open_bytes(source: PathOrFile, *, storage_options: dict[str, Any] | None = N
             "the file was compressed twice: gunzip it once"
         )
     return decoded
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    # Else a pipe that nobody writes to would be waited for.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _fill(file: Any, buffer: memoryview) -> int:

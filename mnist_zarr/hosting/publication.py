@@ -63,8 +63,8 @@ class Publication:
         """Return the result as lines for a terminal."""
         n_bytes = sum(stored.size for stored in self.objects.values())
         return (
-            f"{printable(self.url)}: {len(self.objects):,} objects, {n_bytes:,} bytes, each read back and "
-            f"equal to what was sent\n\nFor readers in a browser:\n{self.cors}"
+            f"{printable(self.url)}: {len(self.objects):,} objects, {n_bytes:,} bytes, each read "
+            f"back and equal to what was sent\n\nFor readers in a browser:\n{self.cors}"
         )
 
 

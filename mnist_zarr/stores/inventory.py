@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,10 @@ from mnist_zarr.stores.keys import (
     sync,
 )
 from mnist_zarr.stores.lineage import innermost
+
+# Of a store that lacks more chunks than this, they are neither asked for nor named one by one:
+# metadata of some kilobytes can promise billions.
+MAX_MISSING = 10_000
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,20 @@ class Inventory:
         """Yield the key of each chunk, or shard, that is missing or empty."""
         return (key for key in self.promised() if not self.sizes.get(key))
 
+    @property
+    def n_missing(self) -> int:
+        """Return how many chunks are missing or empty, counted by what is there."""
+        return self.n_promised - sum(
+            size > 0 and _promises(array, key)
+            for array in self.arrays
+            for key, size in self.sizes_of(array).items()
+        )
+
     def describe_missing(self) -> str | None:
         """Return how many chunks are missing or empty, and the first one; None if none is."""
-        missing = self.missing()
-        if (first := next(missing, None)) is None:
+        if not (n_missing := self.n_missing):
             return None
-        return f"{1 + sum(1 for _ in missing):,} of {self.n_promised:,} chunks, such as {first!r}"
+        return f"{n_missing:,} of {self.n_promised:,} chunks, such as {next(self.missing())!r}"
 
     def sizes_of(self, array: zarr.Array[Any]) -> dict[str, int]:
         """Return the sizes of the objects of one array, including its metadata documents."""
@@ -74,7 +87,8 @@ class Inventory:
 def take_inventory(arrays: Iterable[zarr.Array[Any]], store: Store) -> Inventory:
     """List a store once, and compare it with what its arrays promise.
 
-    Web servers do not list: there, the size of each object that should exist is requested.
+    Web servers do not list: there, the size of each object that should exist is requested,
+    until more than ``MAX_MISSING`` are missing.
     """
     arrays = tuple(arrays)
     if store.supports_listing:
@@ -150,12 +164,16 @@ def _is_local(store: FsspecStore) -> bool:
 
 def _ask_sizes(store: Store, keys: Iterable[str]) -> dict[str, int]:
     sizes: dict[str, int] = {}
+    missing: list[str] = []
 
     def ask(key: str) -> None:
-        with contextlib.suppress(FileNotFoundError), name_failures(f"{store}/{key}", "read"):
-            sizes[key] = sync(store.getsize(key))
+        try:
+            with name_failures(f"{store}/{key}", "read"):
+                sizes[key] = sync(store.getsize(key))
+        except FileNotFoundError:
+            missing.append(key)
 
-    run_on_objects(ask, keys)
+    run_on_objects(ask, itertools.takewhile(lambda _: len(missing) <= MAX_MISSING, keys))
     return sizes
 
 
@@ -254,6 +272,14 @@ def iter_grid(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 def chunk_key(array: zarr.Array[Any], index: tuple[int, ...]) -> str:
     """Return the key of the chunk, or shard, at this index of the grid of an array."""
     return f"{array.path}/{array.metadata.encode_chunk_key(index)}"
+
+
+def _promises(array: zarr.Array[Any], key: str) -> bool:
+    """Whether this is the key of a chunk, or shard, of the array."""
+    numbers = re.findall(r"\d+", key.removeprefix(f"{array.path}/")) if array.ndim else []
+    index, grid = tuple(map(int, numbers)), stored_grid(array)
+    is_inside = len(index) == len(grid) and all(i < n for i, n in zip(index, grid, strict=True))
+    return is_inside and chunk_key(array, index) == key
 
 
 def _document_names(array: zarr.Array[Any]) -> tuple[str, ...]:
