@@ -40,6 +40,7 @@ from mnist_zarr.catalog.entries import (
 from mnist_zarr.errors import DownloadError, OptionError, missing_extra
 from mnist_zarr.files.byte_source import READ_BYTES
 from mnist_zarr.files.output import create_file
+from mnist_zarr.files.scratch import fsync, scratch_folder
 from mnist_zarr.files.urls import hide_secrets, shown_url
 from mnist_zarr.terminal import printable
 
@@ -170,19 +171,18 @@ def _extract(file: ArchiveMember, path: Path) -> None:
 def _download(file: RemoteFile, path: Path) -> None:
     """Put the file in its place, from the first mirror that has the right one."""
     reasons = [f"{path}: {_why_wrong(path, file.checksum)}"] if path.exists() else []
-    # Of a fixed name: what a killed download has left is overwritten by the next one.
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with scratch_folder(path.parent, f".{path.name}.downloading-") as scratch:
+        part = scratch / file.name
         for url in _urls(file):
             try:
                 _download_from(url, file, part)
             except (OSError, ValueError) as error:
                 reasons.append(f"{shown_url(url)}: {printable(hide_secrets(_reason(error)))}")
             else:
+                fsync(part)
                 os.replace(part, path)
+                fsync(path.parent)
                 return
-    finally:
-        part.unlink(missing_ok=True)
     size = f"{file.size:,} bytes, " if file.size else ""
     raise DownloadError(
         "\n  ".join([f"{file.dataset}/{file.name}: no mirror gives this file:", *reasons])

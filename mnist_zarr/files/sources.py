@@ -22,6 +22,7 @@ from fsspec.core import url_to_fs
 from mnist_zarr.errors import FileFormatError, SourceError, SourceNotFoundError
 from mnist_zarr.files.byte_source import READ_BYTES, ByteSource
 from mnist_zarr.files.gzip_source import GZIP_MAGIC, GzipSource
+from mnist_zarr.files.scratch import scratch_folder
 from mnist_zarr.files.urls import identity_of, is_url, name_failures, shown_url
 
 PathOrFile = str | os.PathLike[str] | BinaryIO
@@ -290,9 +291,10 @@ def _sends_ranges(fs: fsspec.AbstractFileSystem, url: str) -> bool:
     return True
 
 
-def _temporary_copy(owner: object, fs: fsspec.AbstractFileSystem, path: str) -> str:
-    handle, copy = tempfile.mkstemp(prefix="mnist-zarr-")
-    os.close(handle)
-    weakref.finalize(owner, Path(copy).unlink, missing_ok=True)
-    fs.get_file(path, copy)
+def _temporary_copy(owner: object, fs: fsspec.AbstractFileSystem, path: str) -> Path:
+    with contextlib.ExitStack() as stack:
+        folder = scratch_folder(Path(tempfile.gettempdir()), "mnist-zarr-")
+        copy = stack.enter_context(folder) / "copy"
+        fs.get_file(path, os.fspath(copy))
+        weakref.finalize(owner, stack.pop_all().close)
     return copy

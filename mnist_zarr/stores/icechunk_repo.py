@@ -40,6 +40,8 @@ from mnist_zarr.stores.staging import stage
 
 PREFIX = "icechunk+"
 BRANCH = "main"
+# What Icechunk writes before the branch when it makes a repository.
+FIRST_SNAPSHOT = "snapshots/1CECHNKREP0F1RSTCMT0"
 
 
 def is_repository(target: object) -> bool:
@@ -158,7 +160,18 @@ class Transaction:
 def _open_or_create(url: str, storage_options: dict[str, Any] | None) -> Repository:
     import icechunk
 
-    return icechunk.Repository.open_or_create(_storage(url, storage_options))
+    storage = _storage(url, storage_options)
+    try:
+        return icechunk.Repository.open_or_create(storage)
+    except icechunk.IcechunkError as error:
+        if "clean prefixes" not in str(error):
+            raise
+        # Not removed here: another build may be about to make the branch.
+        raise StoreError(
+            f"{shown_url(url)}: there are objects, but no repository; if {FIRST_SNAPSHOT} is all "
+            "that is there, a build was killed while it made one: remove it, and run the command "
+            "again; else choose another place"
+        ) from error
 
 
 def _storage(url: str, storage_options: dict[str, Any] | None) -> Storage:

@@ -309,7 +309,7 @@ def test_a_killed_download_leaves_no_file_and_the_next_one_removes_its_rubbish(
     with server_that_sends_half("time.sleep(60)") as url:
         process = subprocess.Popen([sys.executable, "-c", FETCH, url, SHA256])
         deadline = time.monotonic() + 30
-        while not (cache / "box" / ".f.gz.part").exists():
+        while not list(cache.glob("box/.f.gz.downloading-*/f.gz")):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.kill()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import xarray as xr
@@ -84,7 +86,7 @@ def test_metadata_that_inflate_to_more_than_the_memory_are_refused(
         fsspec.filesystem("memory").pipe("/box/t.zarr.zip", place.read_bytes())
     tracemalloc.start()
     with pytest.raises(StoreError, match=r"zarr\.json: metadata of 68,157,440 bytes"):
-        mnist_zarr.open_store(target)
+        open_store(target)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 30e6
