@@ -69,7 +69,8 @@ class BoundedPipeline(BatchedCodecPipeline):
 
 
 def _n_bytes(spec: Any) -> int:
-    return math.prod(spec.shape) * int(spec.dtype.to_native_dtype().itemsize)
+    shape: tuple[int, ...] = spec.shape
+    return math.prod(shape) * int(spec.dtype.to_native_dtype().itemsize)
 
 
 # This one goes with Python 3.11, for which no version of Zarr has the fused one.

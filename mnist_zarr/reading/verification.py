@@ -123,7 +123,9 @@ def verify(
         return report
     missing = list(inventory.missing())
     for key in missing:
-        report.problems.append(Problem(key, "is empty" if key in inventory.sizes else "is missing"))
+        size = inventory.sizes.get(key)
+        what = "is missing" if size is None else "is cut off" if size else "is empty"
+        report.problems.append(Problem(key, what))
     if _lengths_agree(arrays, report):
         _check_values(arrays, attrs, frozenset(missing), report, progress)
     return report

@@ -60,14 +60,19 @@ class Inventory:
         return chunk_keys(self.arrays)
 
     def missing(self) -> Iterator[str]:
-        """Yield the key of each chunk, or shard, that is missing or empty."""
-        return (key for key in self.promised() if not self.sizes.get(key))
+        """Yield the key of each chunk, or shard, that is missing or empty or cut off."""
+        return (
+            key
+            for array in self.arrays
+            for key in chunk_keys([array])
+            if self.sizes.get(key, 0) < least_bytes(array)
+        )
 
     @property
     def n_missing(self) -> int:
         """Return how many chunks are missing or empty, counted by what is there."""
         return self.n_promised - sum(
-            size > 0 and _promises(array, key)
+            size >= least_bytes(array) and _promises(array, key)
             for array in self.arrays
             for key, size in self.sizes_of(array).items()
         )
@@ -244,6 +249,16 @@ def stored_grid(array: zarr.Array[Any]) -> tuple[int, ...]:
     """Return the number of chunks, or shards, along each dimension of an array."""
     sizes = array.shards or array.chunks
     return tuple(-(-length // size) for length, size in zip(array.shape, sizes, strict=True))
+
+
+def least_bytes(array: zarr.Array[Any]) -> int:
+    """Return how large a chunk, or shard, is at least: a shard has 16 bytes for each chunk in it.
+
+    Source: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/.
+    """
+    if not array.shards:
+        return 1
+    return 16 * math.prod(s // c for s, c in zip(array.shards, array.chunks, strict=True))
 
 
 def chunk_keys(arrays: Iterable[zarr.Array[Any]]) -> Iterator[str]:

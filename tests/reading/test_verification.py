@@ -385,3 +385,14 @@ def test_a_store_that_promises_billions_of_chunks_is_damaged_at_once() -> None:
     problem = verify(store).problems[-1]
     assert problem.place == "image/c/1/0/0"
     assert "is missing, and so are 1,099,511,627,774 more of 1,099,511,627," in problem.what
+
+
+def test_a_small_shard_that_claims_millions_of_chunks_is_damaged_at_once() -> None:
+    store, n_claimed = MemoryStore(), 1 << 26
+    write_zarr(mnist_samples(0, 8), store, chunk_bytes=784, shard_bytes=8 * 784)
+    document = json.loads(read_object(store, "zarr.json").to_bytes())
+    array = document["consolidated_metadata"]["metadata"]["image"]
+    array["shape"][0] = array["chunk_grid"]["configuration"]["chunk_shape"][0] = n_claimed
+    put_text(store, "zarr.json", json.dumps(document))
+    put_text(store, "image/zarr.json", json.dumps(array))
+    assert Problem("image/c/0/0/0", "is cut off") in verify(store).problems
