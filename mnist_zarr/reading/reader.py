@@ -78,7 +78,7 @@ def open_store(
     if chunks is None:
         return ds
     # dask would name an array by a pickle of its store, for which it opens a remote one again.
-    token = tokenize(place.name, str(group.store), ds.attrs)
+    token = tokenize(str(target), str(group.store), ds.attrs)
     return ds.assign({key: _chunk(array, chunks, token) for key, array in ds.items()})
 
 

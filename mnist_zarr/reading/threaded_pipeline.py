@@ -9,6 +9,7 @@ and copies chunk after chunk in a few threads.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Iterable, Sequence
 from gzip import BadGzipFile
@@ -25,6 +26,7 @@ from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarr.registry import register_pipeline
 
 from mnist_zarr.errors import MnistZarrError, StoreError
+from mnist_zarr.reading.decoded_size import check_zstd, decode_gzip, decode_zstd
 from mnist_zarr.stores.snapshot import LocalSnapshot, OneVersion
 
 # Zarr documents this value of its option. In earlier versions a process that is forked after
@@ -38,7 +40,7 @@ ChunkInfo = tuple[Any, ...]
 
 # Zarr does not call its pipelines public.
 class CheckedPipeline(BatchedCodecPipeline):
-    """zarr-python's codecs; a chunk that they cannot decode is an error of the store."""
+    """zarr-python's codecs; a chunk that is damaged, or larger than its shape, is an error of ours."""
 
     async def read(
         self, batch_info: Iterable[ChunkInfo], out: Any, drop_axes: tuple[int, ...] = ()
@@ -55,6 +57,38 @@ class CheckedPipeline(BatchedCodecPipeline):
             return await cast(Any, super()).read(chunks, out, drop_axes)
         except Exception as error:
             raise _undecodable(chunks, error) from error
+
+    async def decode_batch(self, chunk_bytes_and_specs: Iterable[Any]) -> Any:
+        """Decode chunks.
+
+        Raises
+        ------
+        StoreError
+            If one would become larger than its shape says.
+        """
+        chunks = list(chunk_bytes_and_specs)
+        if self._is_zstd_of_fixed_size():
+            for encoded, spec in chunks:
+                if encoded is not None:
+                    check_zstd(memoryview(encoded.as_numpy_array()), _n_bytes(spec))
+        return await super().decode_batch(chunks)
+
+    def _is_zstd_of_fixed_size(self) -> bool:
+        in_format_2 = getattr(self.array_bytes_codec, "compressor", None)
+        if in_format_2 is not None:
+            filters = getattr(self.array_bytes_codec, "filters", None)
+            return isinstance(in_format_2, numcodecs.Zstd) and not filters
+        return (
+            isinstance(self.array_bytes_codec, BytesCodec)
+            and not self.array_array_codecs
+            and len(self.bytes_bytes_codecs) == 1
+            and isinstance(self.bytes_bytes_codecs[0], ZstdCodec)
+        )
+
+
+def _n_bytes(spec: Any) -> int:
+    shape: tuple[int, ...] = spec.shape
+    return math.prod(shape) * int(spec.dtype.to_native_dtype().itemsize)
 
 
 # This one goes with Python 3.11, for which no version of
@@ -98,14 +132,16 @@ class ThreadedPipeline(CheckedPipeline):
 
     def _read_share(self, chunks: Sequence[ChunkInfo], destination: npt.NDArray[Any]) -> None:
         is_zstd = isinstance(self.bytes_bytes_codecs[0], ZstdCodec)
-        decode = (numcodecs.Zstd() if is_zstd else numcodecs.GZip()).decode
+        decode = decode_zstd if is_zstd else decode_gzip
         endian = getattr(self.array_bytes_codec, "endian", None)  # an enum, or since 3.2 its value
         byteorder = getattr(endian, "value", endian) or "little"
         for chunk, spec, wanted, place, *_ in chunks:
-            encoded = chunk.store.get_sync(chunk.path).as_numpy_array()
+            encoded = memoryview(chunk.store.get_sync(chunk.path).as_numpy_array())
             dtype = spec.dtype.to_native_dtype().newbyteorder(byteorder)
             try:
-                values = np.frombuffer(decode(encoded), dtype).reshape(spec.shape)
+                values = np.frombuffer(decode(encoded, _n_bytes(spec)), dtype).reshape(spec.shape)
+            except StoreError as error:
+                raise StoreError(f"{chunk.path}: {error}") from error
             except Exception as error:
                 raise _undecodable([(chunk,)], error) from error
             destination[place] = values[wanted]

@@ -22,7 +22,7 @@ from zarr.abc.store import Store
 from zarr.storage import WrapperStore
 
 from mnist_zarr.errors import StoreError, TargetBusyError, already_exists
-from mnist_zarr.files.urls import name_failures
+from mnist_zarr.files.urls import hide_secrets, name_failures
 from mnist_zarr.stores.bucket import BucketStore, md5_of
 from mnist_zarr.stores.inventory import Inventory, arrays_in, list_infos, open_documents
 from mnist_zarr.stores.keys import (
@@ -243,6 +243,6 @@ def _differs(info: Mapping[str, Any] | None, size: int, md5: str) -> bool:
 
 def _taken_over(place: object) -> TargetBusyError:
     return TargetBusyError(
-        f"{place}: another build of this target has begun, or ended, since this one began, and "
-        "nothing of this one is visible; run it again"
+        f"{hide_secrets(str(place))}: another build of this target has begun, or ended, since this "
+        "one began, and nothing of this one is visible; run it again"
     )
