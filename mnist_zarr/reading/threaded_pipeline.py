@@ -40,7 +40,7 @@ ChunkInfo = tuple[Any, ...]
 
 # Zarr does not call its pipelines public.
 class CheckedPipeline(BatchedCodecPipeline):
-    """zarr-python's codecs; a chunk that is damaged, or larger than its shape, is an error of ours."""
+    """zarr-python's codecs; a damaged chunk, or one larger than its shape, is our error."""
 
     async def read(
         self, batch_info: Iterable[ChunkInfo], out: Any, drop_axes: tuple[int, ...] = ()
