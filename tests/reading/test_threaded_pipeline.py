@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from packaging.version import Version
 from zarr.codecs import BytesCodec, ZstdCodec
 from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarr.storage import MemoryStore
@@ -26,7 +25,7 @@ from mnist_zarr.formats.idx_export import write_idx_files
 from mnist_zarr.formats.npz import write_npz
 from mnist_zarr.plot import mean_images
 from mnist_zarr.reading.reader import open_store
-from mnist_zarr.reading.threaded_pipeline import FUSED_SINCE, pipeline_config
+from mnist_zarr.reading.threaded_pipeline import pipeline_config
 from mnist_zarr.stores.keys import as_buffer, is_document
 from mnist_zarr.stores.snapshot import LocalSnapshot
 from mnist_zarr.writing.writer import write_zarr
@@ -127,8 +126,7 @@ def test_zarrs_own_pipeline_of_threads_is_used_as_soon_as_it_is_safe_after_a_for
     with zarr.config.set(pipeline_config(LocalSnapshot(store))):
         array = zarr.open_group(store, mode="r")["image"]
     assert isinstance(array, zarr.Array)
-    has_fused_pipeline = Version(zarr.__version__) >= Version("3.4.2")
-    expected = "FusedCodecPipeline" if has_fused_pipeline else "ThreadedPipeline"
+    expected = "ThreadedPipeline"
     assert type(array.async_array.codec_pipeline).__name__ == expected
     assert zarr.config.get("codec_pipeline.path").endswith(".BatchedCodecPipeline")
 
@@ -155,9 +153,6 @@ def test_a_forked_process_goes_on_reading(layout: dict[str, Any], tmp_path: Path
     subprocess.run(command, check=True, timeout=60)
 
 
-@pytest.mark.skipif(
-    Version(zarr.__version__) >= FUSED_SINCE, reason="zarr decodes local stores by itself"
-)
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("name", ["image", "label"])
 def test_a_chunk_that_cannot_be_decoded_is_an_error_of_ours_in_every_use(
