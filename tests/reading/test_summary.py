@@ -90,3 +90,11 @@ def test_a_store_in_a_bucket_is_opened_and_listed_once(ds: xr.Dataset, s3: S3Ser
     # Before and after, whether the store is still the same one.
     others = [request for request in s3.requests if request[0] != "GET"]
     assert others == [("HEAD", f"/{BUCKET}/t.zarr/zarr.json")] * 2
+
+
+def test_of_a_store_on_a_web_server_no_image_is_read(ds: xr.Dataset, s3: S3Server) -> None:
+    write_zarr(ds, f"s3://{BUCKET}/t.zarr", chunk_bytes=120, storage_options=s3.options)
+    s3.requests.clear()
+    summary = summarize(f"{s3.address}/{BUCKET}/t.zarr")
+    assert summary.arrays[0].n_objects == len(s3.asked("HEAD", "image/c/")) == 5
+    assert s3.asked("GET", "image/") == []
