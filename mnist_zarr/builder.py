@@ -85,7 +85,7 @@ def build(
     StoreNotFoundError
         If the source is a Zarr store, and there is none.
     StoreReplacedError
-        If the source is a local Zarr store that is replaced while it is read.
+        If the source is a Zarr store that is replaced while it is read.
     DownloadError
         If a file of the data set is not cached and no mirror has it.
     SchemaError
@@ -99,7 +99,9 @@ def build(
     TargetBusyError
         If another process is building the same target.
     StoreError
-        If the target is not a Zarr store, or a store cannot be read or written.
+        If the target is something else than a Zarr store, its objects would be
+        overwritten while the source reads them, or a store cannot be read or
+        written.
     MissingExtraError
         If an optional package is needed and not installed.
 

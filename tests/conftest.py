@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import http.server
 import threading
 from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from werkzeug import Request, Response
 
 from mnist_zarr.files.gzip_source import GzipSource
 from tests.support.object_server import S3Server
+from tests.support.partners import STRICT_OPTION, partner, set_strict
+from tests.support.targets import KINDS, Named
 
 settings.register_profile("no-deadline", deadline=None)
 settings.register_profile("thorough", deadline=None, max_examples=5000)
@@ -24,6 +26,18 @@ settings.load_profile("no-deadline")
 
 # What `serve` returns: the URL of the file.
 Serve = Callable[..., str]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        STRICT_OPTION,
+        action="store_true",
+        help="fail where a package of the extra 'test' is missing",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    set_strict(config.getoption(STRICT_OPTION))
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +51,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that is asked first for every download."""
+    partner("pooch")
     monkeypatch.setenv("MNIST_ZARR_MIRROR", (tmp_path / "mirror").as_uri())
     return tmp_path / "mirror"
 
@@ -56,6 +71,21 @@ def s3(s3_server: S3Server) -> S3Server:
 
 
 @pytest.fixture
+def web_address(tmp_path: Path) -> Iterator[str]:
+    """The address of a web server that gives the files in ``tmp_path``, and lists no folder."""
+
+    class Silent(SimpleHTTPRequestHandler):
+        def log_message(self, *args: Any) -> None:
+            """Say nothing."""
+
+    handler = functools.partial(Silent, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
 def memory_url() -> Iterator[str]:
     """The URL of an empty folder of fsspec's memory file system."""
     _empty_memory()
@@ -67,6 +97,21 @@ def _empty_memory() -> None:
     memory = fsspec.filesystem("memory")
     memory.store.clear()
     memory.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """A kind of target."""
+    return str(request.param)
+
+
+@pytest.fixture
+def new_target(kind: str, tmp_path: Path, memory_url: str, request: pytest.FixtureRequest) -> Named:
+    """A target of that kind at which there is nothing, and its storage options."""
+    if kind == "icechunk":
+        partner("icechunk")
+    options = request.getfixturevalue("s3").options if kind.startswith("s3") else None
+    return KINDS[kind](tmp_path), options
 
 
 @pytest.fixture
@@ -102,18 +147,3 @@ def serve(httpserver: HTTPServer) -> Serve:
         return httpserver.url_for(path)
 
     return add
-
-
-@pytest.fixture
-def web_address(tmp_path: Path) -> Iterator[str]:
-    """The URL of a web server that shows the folder of the test, and lists nothing for Zarr."""
-
-    class Silent(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args: Any) -> None:
-            """Say nothing."""
-
-    handler = functools.partial(Silent, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()

@@ -109,7 +109,7 @@ def test_the_label_file_can_be_named(folder: Path) -> None:
         ([], None, SourceError, "got an empty list"),
     ],
 )
-def test_a_source_that_names_nothing_is_a_clear_error_and_nothing_is_written(
+def test_a_source_that_names_nothing_raises_a_clear_error_and_nothing_is_written(
     tmp_path: Path, source: Any, labels: str | None, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -156,23 +156,19 @@ def test_a_source_tells_its_versions_apart(tmp_path: Path, folder: Path, kind: s
     assert parse_source(place).identity() != before
 
 
-def test_source_options_open_a_source_behind_a_url(tmp_path: Path, folder: Path) -> None:
-    server = S3Server()
-    try:
-        server.reset()
-        bucket = fsspec.filesystem("s3", **server.options)
-        bucket.put(f"{folder}/*", f"{BUCKET}/files/")
-        build(
-            f"s3://{BUCKET}/a.zarr",
-            f"s3://{BUCKET}/files",
-            storage_options=server.options,
-            source_options=server.options,
-        )
-        for source in (f"s3://{BUCKET}/files", f"s3://{BUCKET}/a.zarr"):
-            build(tmp_path / "b.zarr", source, source_options=server.options, overwrite=True)
-            assert xr.open_zarr(tmp_path / "b.zarr").sizes["sample"] == 40
-    finally:
-        server.stop()
+def test_source_options_open_a_source_behind_a_url(
+    tmp_path: Path, folder: Path, s3: S3Server
+) -> None:
+    fsspec.filesystem("s3", **s3.options).put(f"{folder}/*", f"{BUCKET}/files/")
+    build(
+        f"s3://{BUCKET}/a.zarr",
+        f"s3://{BUCKET}/files",
+        storage_options=s3.options,
+        source_options=s3.options,
+    )
+    for source in (f"s3://{BUCKET}/files", f"s3://{BUCKET}/a.zarr"):
+        build(tmp_path / "b.zarr", source, source_options=s3.options, overwrite=True)
+        assert xr.open_zarr(tmp_path / "b.zarr").sizes["sample"] == 40
 
 
 @pytest.mark.parametrize("source", ["mnist", xr.Dataset(), MemoryStore()])

@@ -68,7 +68,7 @@ def test_build_takes_several_sources(tmp_path: Path) -> None:
     assert (tmp_path / "t.zarr" / ".zmetadata").exists()
 
 
-def test_an_existing_store_is_an_error_unless_overwriting(tmp_path: Path, store: Path) -> None:
+def test_an_existing_store_raises_an_error_unless_overwriting(tmp_path: Path, store: Path) -> None:
     write_idx(np.zeros((4, 2, 2), np.uint8), tmp_path / "a-images-idx3-ubyte")
     source = f"--source={tmp_path / 'a-images-idx3-ubyte'}"
     target = tmp_path / "t.zarr"
@@ -137,7 +137,7 @@ def test_plot_draws_every_kind(options: list[str], store: Path, tmp_path: Path) 
         (["info", "s3://x", "--storage-option", "anon"], "'anon' is not of the form KEY=VALUE"),
     ],
 )
-def test_an_error_is_one_sentence_on_stderr_and_no_traceback(
+def test_an_error_is_one_sentence_on_stderr_without_a_traceback(
     args: list[str], sentence: str, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "mnist_zarr", *args]
@@ -149,7 +149,9 @@ def test_an_error_is_one_sentence_on_stderr_and_no_traceback(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_wrong_label_or_picture_format_is_one_sentence(store: Path, tmp_path: Path) -> None:
+def test_a_wrong_label_or_picture_format_is_reported_in_one_sentence(
+    store: Path, tmp_path: Path
+) -> None:
     wrong = run_command("plot", store, "--label", "42", "-o", tmp_path / "x.png")
     assert wrong.exit_code == 1
     assert "no sample has label '42'; choose from 0, 1" in wrong.output
@@ -327,7 +329,7 @@ def test_an_archive_that_is_here_counts_as_cached(
 
 
 @pytest.mark.usefixtures("mirror")
-def test_a_data_set_that_cannot_be_had_is_one_sentence_per_mirror(
+def test_a_data_set_that_cannot_be_downloaded_is_reported_in_one_line_per_mirror(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(CATALOG, "kmnist", offline(CATALOG["kmnist"]))
@@ -335,3 +337,31 @@ def test_a_data_set_that_cannot_be_had_is_one_sentence_per_mirror(
     assert result.exit_code == 1
     assert result.output.startswith("Error: kmnist/train-images-idx3-ubyte.gz: no mirror gives")
     assert not (tmp_path / "k.zarr").exists()
+
+
+def test_what_a_store_says_cannot_forge_lines_or_control_the_terminal(tmp_path: Path) -> None:
+    evil = "x\x1b[2J\r\u202e\nmine.zarr: whole\n"
+    attrs = {"flag_values": [0, 1, 2], "flag_meanings": f"a b {evil.split()[0]}"}
+    ds = digits(9).assign_attrs(title=evil, license=evil, source=evil)
+    ds = ds.rename({"row": evil.split()[0]}).assign_coords(split=("sample", [evil] * 9))
+    ds["label"].attrs = attrs
+    target = tmp_path / "t.zarr"
+    write_zarr(ds.chunk(), target)
+    (target / "image" / "c" / "0" / "0" / "0").unlink()
+    document = json.loads((target / "zarr.json").read_text())
+    document["attributes"][f"{evil}_sha256"] = evil
+    document["attributes"]["source_sha256"] = [evil]
+    (target / "zarr.json").write_text(json.dumps(document))
+    said = [
+        run_command("info", target),
+        run_command("verify", target),
+        run_command("plot", target, "--label", evil, "-o", tmp_path / "x.png"),
+        run_command("plot", target, "--split", "none", "-o", tmp_path / "x.png"),
+        run_command("verify", tmp_path / evil),
+    ]
+    assert [result.exit_code for result in said] == [0, 1, 1, 1, 1]
+    for line in "".join(result.output for result in said).split("\n"):
+        assert line.isprintable()
+        assert not line.startswith("mine.zarr")
+    assert "x\\x1b[2J\\r\\u202e\\nmine.zarr: whole" in said[0].output
+    assert all("mine.zarr: whole" in result.output for result in said[2:])

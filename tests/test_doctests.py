@@ -18,7 +18,7 @@ MODULES = [
 
 
 @pytest.mark.parametrize("name", ["mnist_zarr", *MODULES])
-def test_examples_of(name: str) -> None:
+def test_the_examples_of_a_module_run(name: str) -> None:
     failed, _ = doctest.testmod(importlib.import_module(name))
     assert failed == 0
 

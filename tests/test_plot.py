@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tracemalloc
+import io
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +22,8 @@ from mnist_zarr.errors import OptionError, SchemaError, SelectionError, TargetEx
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.writing.plan import Order
 from mnist_zarr.writing.writer import write_zarr
+from tests.support.digits import digits
+from tests.support.memory import traced_memory
 
 
 def shown_images(figure: Figure) -> list[np.ndarray[Any, Any]]:
@@ -154,11 +156,9 @@ def test_mean_images_hold_a_few_megabytes_of_any_number_of_images() -> None:
     images = dask.array.ones((n_samples, 28, 28), dtype="u1", chunks=(2000, 28, 28))
     ds = make_dataset(images, label=np.arange(n_samples) % 3)
     plot.mean_images(ds.isel(sample=slice(6)))  # what is imported does not count
-    tracemalloc.start()
-    plot.mean_images(ds)
-    _, peak_bytes = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak_bytes < 12e6 < ds.image.nbytes
+    with traced_memory() as peak_bytes:
+        plot.mean_images(ds)
+        assert peak_bytes() < 12e6 < ds.image.nbytes
 
 
 def test_contact_sheet_has_a_row_of_first_samples_per_class() -> None:
@@ -233,7 +233,7 @@ def test_no_text_of_a_picture_is_cut_off_or_lies_on_another() -> None:
         (lambda ds: plot.one_per_class(ds.isel(sample=[])), SelectionError, "no samples"),
     ],
 )
-def test_what_cannot_be_drawn_is_a_clear_error(
+def test_what_cannot_be_drawn_raises_a_clear_error(
     call: Any, error: type[Exception], message: str
 ) -> None:
     ds: xr.Dataset = make_dataset(np.zeros((3, 2, 2)), label=np.array([1, 2, 1]))
@@ -281,3 +281,17 @@ def test_an_unknown_picture_format_gets_the_list_of_known_ones(tmp_path: Path, n
     with pytest.raises(OptionError, match=rf"{name}: expected a name that ends in .*\.png"):
         plot.save_figure(figure, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_are_drawn_as_they_are_and_not_as_formulas() -> None:
+    ds = digits(n_classes=2, splits=("train$", "$$"))
+    ds.label.attrs |= {"flag_values": [0, 1], "flag_meanings": "$$ $\\frac$"}
+    figures = [
+        plot.one_per_class(ds),
+        plot.samples(ds, label=1),
+        plot.class_balance(ds),
+        plot.mean_images(ds),
+        plot.contact_sheet(ds),
+    ]
+    for figure in figures:
+        figure.savefig(io.BytesIO(), format="png")

@@ -23,6 +23,7 @@ from mnist_zarr.cli import main
 from mnist_zarr.formats.idx import write_idx
 from tests.support.object_server import KEYS, S3Server
 from tests.support.openml_server import OpenmlServer, point_to
+from tests.support.partners import partner
 from tests.support.small_copy import SmallCopy
 
 TOP = Path(__file__).parent.parent
@@ -80,6 +81,7 @@ def _openml(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 @pytest.mark.usefixtures("place_with_what_readme_names", "memory_url", "_downloads", "_openml")
 def test_the_blocks_of_python_run_without_a_warning() -> None:
+    partner("distributed")
     build("mnist.zarr", level=1)
     namespace: dict[str, object] = {}
     for block in blocks("python"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import socket
 import ssl
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trustme
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -24,7 +22,11 @@ from mnist_zarr.catalog.entries import CATALOG, EMNIST_ARCHIVE, ArchiveMember, R
 from mnist_zarr.catalog.opening import open_entry
 from mnist_zarr.errors import DownloadError, MissingExtraError, OptionError
 from tests.support.commands import shown_on_terminal
+from tests.support.partners import partner
+from tests.support.servers import free_port
 from tests.support.small_copy import SmallCopy, offline
+
+pooch, trustme = partner("pooch"), partner("trustme")
 
 DATA = b"\x1f\x8b" + bytes(range(256)) * 4000
 SHA256 = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
@@ -45,9 +47,7 @@ def server(httpserver: HTTPServer) -> HTTPServer:
 @pytest.fixture
 def down() -> str:
     """The address of a server that is down: a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}/f.gz"
+    return f"http://127.0.0.1:{free_port()}/f.gz"
 
 
 @contextlib.contextmanager
@@ -147,6 +147,21 @@ def test_when_all_mirrors_fail_the_error_names_each_with_its_reason(
     assert names_in(cache / "box") == []
 
 
+def test_a_mirror_that_never_ends_is_left_at_the_known_size(server: HTTPServer) -> None:
+    sent = 0
+
+    def flood() -> Iterator[bytes]:
+        nonlocal sent
+        while sent < 1 << 30:
+            sent += 1 << 20
+            yield bytes(1 << 20)
+
+    server.expect_request("/endless/f.gz").respond_with_handler(lambda _: Response(flood()))
+    with pytest.raises(DownloadError, match=r"more than 1,0"):
+        fetch(remote(server.url_for("/endless/f.gz"), size=len(DATA)))
+    assert sent < 1 << 26
+
+
 def test_a_damaged_file_in_the_cache_is_fetched_again(server: HTTPServer, cache: Path) -> None:
     (cache / "box").mkdir(parents=True)
     (cache / "box" / "f.gz").write_bytes(b"damaged")
@@ -189,7 +204,7 @@ def test_a_folder_can_be_a_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         fetch(RemoteFile("box", "g.gz", (), SHA256))
 
 
-def test_a_mirror_of_another_kind_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_of_another_kind_raises_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MNIST_ZARR_MIRROR", "ftp://example.org")
     with pytest.raises(OptionError, match=r"MNIST_ZARR_MIRROR: expected .*'ftp://example.org'"):
         fetch(remote())
@@ -228,7 +243,7 @@ class TestHttps:
             fetch(remote(secure.url_for("/f.gz")))
         assert paths_asked_for(server) == []
 
-    def test_a_certificate_of_a_stranger_is_refused(
+    def test_a_certificate_of_an_unknown_authority_is_refused(
         self, secure: HTTPServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delenv("REQUESTS_CA_BUNDLE")
@@ -238,9 +253,7 @@ class TestHttps:
 
 
 @pytest.mark.parametrize("location", ["file:///etc/hostname", "ftp://127.0.0.1/f.gz"])
-def test_a_redirect_to_something_else_than_the_web_is_not_followed(
-    server: HTTPServer, location: str
-) -> None:
+def test_a_redirect_away_from_the_web_is_not_followed(server: HTTPServer, location: str) -> None:
     moved = Response(status=302, headers={"Location": location})
     server.expect_request("/moved/f.gz").respond_with_response(moved)
     with pytest.raises(DownloadError, match="No connection adapters"):
@@ -294,7 +307,7 @@ def test_a_killed_download_leaves_no_file_and_the_next_one_removes_its_rubbish(
     with server_that_sends_half("time.sleep(60)") as url:
         process = subprocess.Popen([sys.executable, "-c", FETCH, url, SHA256])
         deadline = time.monotonic() + 30
-        while not (cache / "box" / ".f.gz.part").exists():
+        while not list(cache.glob("box/.f.gz.downloading-*/f.gz")):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.kill()
@@ -380,7 +393,7 @@ class TestArchive:
         path.write_bytes(b"damaged")
         assert fetch(member).read_bytes() == self.MEMBER
 
-    def test_a_member_that_is_not_there_is_an_error(self, archive: RemoteFile) -> None:
+    def test_a_member_that_is_not_there_raises_an_error(self, archive: RemoteFile) -> None:
         with pytest.raises(DownloadError, match=r"There is no item named 'gzip/x\.gz'"):
             fetch(ArchiveMember(archive, "gzip/x.gz", self.MD5))
 

@@ -187,7 +187,7 @@ def test_every_class_is_named_and_selectable_by_its_name(small: SmallCopy) -> No
 
 
 @every_data_set
-def test_the_attributes_of_the_others_say_it_too(small: SmallCopy) -> None:
+def test_the_attributes_of_the_other_data_sets_say_it_too(small: SmallCopy) -> None:
     attrs = open_entry(small.entry).attrs
     assert attrs["title"] == small.entry.title
     assert attrs["license"]
@@ -214,7 +214,7 @@ def test_archives_of_numpy_are_read_lazily(small: SmallCopy) -> None:
 
 
 @pytest.mark.parametrize("small", ["emnist-letters"], indirect=True)
-def test_letters_keep_their_numbers_from_1_on(small: SmallCopy) -> None:
+def test_letters_are_numbered_from_1(small: SmallCopy) -> None:
     ds = open_entry(small.entry)
     assert ds.label.attrs["flag_values"] == list(range(1, 27))
     assert (ds.label.values.min(), ds.label.values.max()) == (1, 26)
@@ -239,7 +239,7 @@ def test_qmnist_has_writers_and_series(small: SmallCopy) -> None:
     assert students.sizes["sample"] == np.count_nonzero(table[:, 1] == 4)
 
 
-def test_one_opens_a_data_set_by_its_name(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_set_is_opened_by_its_name(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = SmallCopy(CATALOG["k49"], mirror)
     monkeypatch.setitem(CATALOG, "k49", small.entry)
     assert open_dataset("k49").sizes["sample"] == sum(N_SAMPLES.values())

@@ -84,7 +84,7 @@ def test_the_attributes_are_those_that_openml_states(
     assert attrs["source"].endswith(f"openml.org/d/{DATA_ID}")
 
 
-def test_it_builds_a_store_and_gets_the_same_pixels_as_the_idx_files(
+def test_a_store_built_from_openml_has_the_pixels_of_the_idx_files(
     openml: OpenmlServer, digits: xr.Dataset, tmp_path: Path
 ) -> None:
     few = digits.isel(sample=slice(50))
@@ -142,7 +142,7 @@ def test_values_that_are_no_bytes_are_refused_with_their_place(
         open_openml(data_home=tmp_path)
 
 
-def test_an_unknown_name_is_an_error_that_says_so(tmp_path: Path) -> None:
+def test_an_unknown_name_raises_an_error_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"OpenML 'nosuch', version 1: .*not found"):
         open_openml("nosuch", data_home=tmp_path)
 
@@ -156,7 +156,7 @@ def test_a_table_with_wrong_bytes_is_refused(
         open_openml(data_home=tmp_path)
 
 
-def test_no_network_is_an_error_that_says_what_to_do(
+def test_no_network_raises_an_error_that_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sklearn.datasets._openml.time.sleep", lambda _: None)

@@ -20,6 +20,7 @@ from mnist_zarr.dataset.classes import class_names
 from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.errors import DownloadError, SourceError
 from tests.support.files import idx_gz_bytes
+from tests.support.partners import partner
 
 SHARED = Path(os.environ.get("MNIST_ZARR_TEST_DATA", Path(__file__).parents[3] / "shared/data"))
 TABLES = sorted((SHARED / "qmnist").glob("qmnist-*-labels-idx2-int.gz"))
@@ -53,12 +54,14 @@ def test_every_sample_gets_its_writer_and_series() -> None:
 
 
 @given(st.lists(st.integers(0, 89)))
-def test_any_selection_in_any_order_gets_the_same(samples: list[int]) -> None:
+def test_any_selection_in_any_order_gets_the_same_writers(samples: list[int]) -> None:
     ds = join_label_tables(made_dataset().isel(sample=samples), [TRAIN, TEST])
     assert ds.writer.values.tolist() == BOTH[samples, 2].tolist()
 
 
-def test_a_label_ordered_store_gets_the_same_and_selects_by_writer(tmp_path: Path) -> None:
+def test_a_label_ordered_store_gets_the_same_writers_and_is_selected_by_them(
+    tmp_path: Path,
+) -> None:
     mnist_zarr.write_zarr(made_dataset(), tmp_path / "s.zarr", order="label")
     ds = join_label_tables(xr.open_zarr(tmp_path / "s.zarr"), [TRAIN, TEST])
     assert (ds.writer.values == BOTH[ds.source_index.values, 2]).all()
@@ -114,6 +117,7 @@ def test_another_data_set_of_the_catalog_is_refused_even_if_its_labels_agree() -
 def test_a_made_table_from_a_mirror_is_refused_since_it_is_not_the_published_one(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    partner("pooch")
     path = "/qmnist/qmnist-train-labels-idx2-int.gz"
     httpserver.expect_request(path).respond_with_data(idx_gz_bytes(TRAIN))
     monkeypatch.setenv("MNIST_ZARR_MIRROR", httpserver.url_for("/"))

@@ -57,7 +57,7 @@ def test_a_lazy_store_is_not_read_before_values_are_asked_for(
     assert read == [256]  # the table of one block
 
 
-def test_to_change_pixels_of_lazy_files_decodes_none(decoded: list[int]) -> None:
+def test_changing_pixels_of_lazy_files_decodes_nothing(decoded: list[int]) -> None:
     ds = open_dataset("mnist")
     decoded.clear()  # of the headers
     changed = [change(ds).image for change in CHANGES]

@@ -21,7 +21,8 @@ from mnist_zarr.dataset.schema import STRING_DTYPE
 @given(
     hnp.arrays(
         hnp.integer_dtypes(endianness="?") | hnp.floating_dtypes(endianness="?"),
-        hnp.array_shapes(max_dims=3),
+        hnp.array_shapes(max_dims=3, max_side=5),
+        fill=st.nothing(),
     ),
     st.integers(0, 10),
 )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_zarr.files.sources import open_bytes
 from tests.support.files import PACKED, CountingSource
+from tests.support.memory import traced_memory
 
 if TYPE_CHECKING:
     pass
@@ -20,9 +20,6 @@ def test_the_hash_is_of_the_bytes_as_stored(tmp_path: Path) -> None:
 
 
 def test_memory_grows_with_what_is_there_and_not_with_what_is_asked_for() -> None:
-    tracemalloc.start()
-    try:
+    with traced_memory() as peak_bytes:
         assert CountingSource(b"abc").read(0, 1 << 40) == b"abc"
-        assert tracemalloc.get_traced_memory()[1] < 40_000_000
-    finally:
-        tracemalloc.stop()
+        assert peak_bytes() < 40_000_000

@@ -105,7 +105,7 @@ def test_what_the_web_server_does_not_have_is_not_found(httpserver: HTTPServer) 
         open_bytes(httpserver.url_for("/nothing"))
 
 
-def test_an_unknown_protocol_is_an_error_that_names_it() -> None:
+def test_an_unknown_protocol_raises_an_error_that_names_it() -> None:
     with pytest.raises(SourceNotFoundError, match="nosuch://x: cannot be opened"):
         open_bytes("nosuch://x")
 
@@ -153,7 +153,7 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
     assert set(os.listdir("/proc/self/fd")) <= before
 
 
-def test_a_file_that_changes_or_vanishes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_changes_or_vanishes_while_it_is_read_raises_an_error(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(PLAIN)
     opened = open_bytes(path)
@@ -218,7 +218,7 @@ def test_versions_of_a_file_have_identities_of_their_own(place: Place) -> None:
     assert place.open().identity not in (old, None)
 
 
-def test_a_file_that_is_replaced_while_it_is_read_is_an_error(place: Place) -> None:
+def test_a_file_that_is_replaced_while_it_is_read_raises_an_error(place: Place) -> None:
     place.write(b"old version")
     opened = place.open()
     assert opened.read(0, 3) == b"old"
@@ -262,12 +262,12 @@ def test_gzip_and_members_of_an_archive_have_the_identity_of_the_file(tmp_path: 
 
 
 @pytest.mark.parametrize("source", [None, 5, b"bytes", np.zeros(3)])
-def test_what_is_no_source_is_an_error_of_ours(source: Any) -> None:
+def test_what_is_no_source_raises_an_error_of_ours(source: Any) -> None:
     with pytest.raises(SourceError, match="expected a path, a URL or an open binary file, got"):
         open_bytes(source)
 
 
-def test_a_source_in_a_bucket_that_refuses_is_one_sentence(s3: S3Server) -> None:
+def test_a_source_in_a_bucket_that_refuses_is_reported_in_one_sentence(s3: S3Server) -> None:
     url = f"s3://{BUCKET}/train-images-idx3-ubyte"
     with fsspec.open(url, "wb", **s3.options) as file:
         write_idx(digits().image.values, file)
@@ -275,3 +275,14 @@ def test_a_source_in_a_bucket_that_refuses_is_one_sentence(s3: S3Server) -> None
     s3.fault = lambda method, path: "403" if path.endswith("ubyte") else None
     with pytest.raises(SourceError, match="train-images-idx3-ubyte: cannot be opened: Forbidden"):
         open_idx(url, storage_options=s3.options)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_path_that_is_no_regular_file_is_refused_without_waiting(
+    kind: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "x" if kind == "pipe" else Path("/dev/zero")
+    if kind == "pipe":
+        os.mkfifo(place)
+    with pytest.raises(SourceError, match="expected a file, got a pipe or device"):
+        open_bytes(place)

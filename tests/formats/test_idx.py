@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import io
 import math
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from mnist_zarr.errors import (
 )
 from mnist_zarr.formats.idx import IdxFile, IdxHeader, parse_header, read_idx, write_idx
 from tests.support.digits import MNIST_MD5
+from tests.support.memory import traced_memory
 from tests.support.raw_idx import NUMPY_CODE_OF_TYPE, assert_same_bits, raw_idx
 
 
@@ -276,37 +276,28 @@ def test_what_is_no_whole_idx_file_is_named(
 def test_a_short_file_claiming_2_to_the_64_bytes_fails_at_once(packed: bool) -> None:
     claim = raw_idx(0x08, (2**32 - 1, 2**32 - 1), b"\1\2\3\4")
     data = gzip.compress(claim) if packed else claim
-    tracemalloc.start()
-    try:
+    with traced_memory() as peak_bytes:
         with pytest.raises(IdxFormatError, match=r"needs 18,446,744,06[0-9],[0-9]{3},[0-9]{3}"):
             IdxFile(io.BytesIO(data))
-        assert tracemalloc.get_traced_memory()[1] < 1_000_000
-    finally:
-        tracemalloc.stop()
+        assert peak_bytes() < 1_000_000
 
 
 def test_a_plausible_claim_allocates_no_more_than_there_is() -> None:
     # 1 MB of gzip could hold 900 MB, and so this claim cannot be refused at once.
     noise = np.random.default_rng(0).bytes(1_000_000)
     data = gzip.compress(raw_idx(0x08, (900_000_000,), noise), compresslevel=1)
-    tracemalloc.start()
-    try:
+    with traced_memory() as peak_bytes:
         with pytest.raises(IdxFormatError, match=r"byte 1000008 of the gunzipped data"):
             read_idx(io.BytesIO(data))
-        assert tracemalloc.get_traced_memory()[1] < 40_000_000
-    finally:
-        tracemalloc.stop()
+        assert peak_bytes() < 40_000_000
 
 
 def test_a_gzip_bomb_is_not_unpacked_further_than_the_header_says() -> None:
     bomb = gzip.compress(raw_idx(0x08, (10,), bytes(300_000_000)), compresslevel=1)
-    tracemalloc.start()
-    try:
+    with traced_memory() as peak_bytes:
         with pytest.raises(IdxFormatError, match="but more bytes follow"):
             read_idx(io.BytesIO(bomb))
-        assert tracemalloc.get_traced_memory()[1] < len(bomb) + 5_000_000
-    finally:
-        tracemalloc.stop()
+        assert peak_bytes() < len(bomb) + 5_000_000
 
 
 def test_claims_that_only_zero_lengths_make_true_are_refused_as_too_large() -> None:
@@ -377,11 +368,8 @@ def test_streaming_holds_a_few_blocks(packed: bool, tmp_path: Path) -> None:
     path = tmp_path / ("x.gz" if packed else "x")
     write_idx(np.zeros((60_000, 784), np.uint8), path)  # 47 MB
     rows = 0
-    tracemalloc.start()
-    try:
+    with traced_memory() as peak_bytes:
         for block in IdxFile(path).blocks(1_000_000):
             rows += len(block)
-        assert tracemalloc.get_traced_memory()[1] < 6_000_000
-    finally:
-        tracemalloc.stop()
+        assert peak_bytes() < 6_000_000
     assert rows == 60_000

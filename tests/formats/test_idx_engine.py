@@ -144,9 +144,7 @@ def test_a_name_without_prefix_has_labels_but_no_split(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("chunks", [None, {}])
-def test_labels_that_are_given_are_taken_instead_of_those_beside(
-    tmp_path: Path, chunks: Any
-) -> None:
+def test_given_labels_replace_those_beside_the_images(tmp_path: Path, chunks: Any) -> None:
     path = put_pair(tmp_path, "train", pixels(4, 4, 3), np.zeros(4, np.uint8))
     given_labels = np.array([4, 3, 2, 1], np.uint8)
     other = tmp_path / "mine.bin"
@@ -214,7 +212,7 @@ def test_every_type_comes_out_as_it_is_in_native_byte_order(
 
 
 @pytest.mark.parametrize("chunks", [None, {}])
-def test_of_a_label_table_column_0_is_label(tmp_path: Path, chunks: Any) -> None:
+def test_column_0_of_a_label_table_becomes_the_label(tmp_path: Path, chunks: Any) -> None:
     table = pixels(6, 8, dtype="int32")
     write_idx(table, tmp_path / "qmnist-train-labels-idx2-int.gz")
     write_idx(pixels(6, 4, 3), tmp_path / "qmnist-train-images-idx3-ubyte")
@@ -245,7 +243,7 @@ def test_a_list_of_sources_is_concatenated_in_the_order_given(tmp_path: Path) ->
         assert ds.source_index.values.tolist() == list(range(13))
 
 
-def test_folders_may_stand_in_a_list(tmp_path: Path) -> None:
+def test_a_list_may_contain_folders(tmp_path: Path) -> None:
     first, second = pixels(3, 4, 3), pixels(2, 4, 3, seed=1)
     for name, images in (("one", first), ("two", second)):
         (tmp_path / name).mkdir()
@@ -324,7 +322,7 @@ def test_xarray_opens_several_files_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("as_folder", [False, True])
-def test_images_and_labels_of_different_length_are_an_error_naming_both_counts(
+def test_images_and_labels_of_different_length_raise_an_error_naming_both_counts(
     tmp_path: Path, as_folder: bool
 ) -> None:
     path = put_pair(tmp_path, "train", pixels(1006, 1, 1), pixels(1005))
@@ -351,7 +349,7 @@ def test_lengths_must_agree_file_by_file_and_not_only_in_sum(tmp_path: Path) -> 
         (pixels(), pixels(), ("no samples (rank 0)",)),
     ],
 )
-def test_files_that_do_not_fit_together_are_an_error_that_says_why(
+def test_files_that_do_not_fit_together_raise_an_error_that_says_why(
     tmp_path: Path, first: Array, second: Array, told: tuple[str, ...]
 ) -> None:
     sources = [
@@ -364,7 +362,7 @@ def test_files_that_do_not_fit_together_are_an_error_that_says_why(
         assert part in str(caught.value)
 
 
-def test_labels_for_some_sources_only_are_an_error_that_names_the_other(tmp_path: Path) -> None:
+def test_labels_for_some_sources_only_raise_an_error_that_names_the_other(tmp_path: Path) -> None:
     put_pair(tmp_path, "train", pixels(2, 4, 3), pixels(2))
     alone = put_pair(tmp_path, "t10k", pixels(2, 4, 3), None)
     with pytest.raises(
@@ -427,7 +425,7 @@ def test_billions_of_samples_that_hold_nothing_are_refused() -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_a_copy_of_ones_own_is_opened_upright_too(tmp_path: Path, suffix: str) -> None:
+def test_local_files_are_opened_upright_too(tmp_path: Path, suffix: str) -> None:
     upright = np.arange(4 * 3 * 5, dtype=np.uint8).reshape(4, 3, 5)
     data = idx_gz_bytes(upright.swapaxes(1, 2))
     path = tmp_path / f"own-images-idx3-ubyte{suffix}"

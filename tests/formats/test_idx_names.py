@@ -122,7 +122,7 @@ def test_any_other_name_tells_nothing(name: str) -> None:
         Path("labels") / "t10k-images-idx3-ubyte",
     ],
 )
-def test_the_folders_of_a_path_say_nothing(path: str | Path) -> None:
+def test_the_folders_of_a_path_are_ignored(path: str | Path) -> None:
     assert parse_name(path) == IdxName("t10k", "images", is_gzip=False)
 
 
@@ -142,7 +142,7 @@ IMAGES_AND_LABELS = [
 
 
 @pytest.mark.parametrize(
-    ("images", "labels"), [*IMAGES_AND_LABELS, ("TRAIN-IMAGES-IDX3-UBYTE", "train-labels.idx1")]
+    ("images", "labels"), [*IMAGES_AND_LABELS, ("TRAIN-IMAGES-IDX3-UBYTE", "TRAIN-labels.idx1")]
 )
 def test_the_label_file_beside_is_found_however_it_is_spelt(
     tmp_path: Path, images: str, labels: str
@@ -301,7 +301,7 @@ def test_files_of_other_kinds_and_labels_alone_are_passed_over(tmp_path: Path) -
     assert [name for name, *_ in names_of(find_pairs(tmp_path))] == ["train-images-idx3-ubyte"]
 
 
-def test_of_a_raw_and_a_gzip_file_of_one_name_the_raw_one_is_taken(tmp_path: Path) -> None:
+def test_a_raw_file_is_preferred_to_a_gzip_file_of_the_same_name(tmp_path: Path) -> None:
     put(
         tmp_path,
         "train-images-idx3-ubyte.gz",
@@ -321,7 +321,7 @@ def test_of_a_raw_and_a_gzip_file_of_one_name_the_raw_one_is_taken(tmp_path: Pat
         ("emnist-digits-train-images-idx3-ubyte", "emnist-mnist-train-images-idx3-ubyte", "train"),
     ],
 )
-def test_two_data_sets_in_one_folder_are_an_error_that_names_both(
+def test_two_data_sets_in_one_folder_raise_an_error_that_names_both(
     tmp_path: Path, first: str, second: str, split: str
 ) -> None:
     put(tmp_path, second, first)
@@ -331,7 +331,7 @@ def test_two_data_sets_in_one_folder_are_an_error_that_names_both(
         assert part in str(caught.value)
 
 
-def test_a_folder_without_idx_images_is_an_error_that_counts_its_files(tmp_path: Path) -> None:
+def test_a_folder_without_idx_images_raises_an_error_that_counts_its_files(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="got none among 0 files"):
         find_pairs(tmp_path)
     put(tmp_path, "train-labels-idx1-ubyte", "photo.png")
@@ -341,7 +341,7 @@ def test_a_folder_without_idx_images_is_an_error_that_counts_its_files(tmp_path:
 
 
 @pytest.mark.parametrize("folder", ["none", "file", "file/deeper"])
-def test_a_folder_that_is_none_is_not_found(tmp_path: Path, folder: str) -> None:
+def test_a_path_that_is_no_folder_is_not_found(tmp_path: Path, folder: str) -> None:
     put(tmp_path, "file")
     with pytest.raises(SourceNotFoundError, match=f"{folder}/: there is no such folder"):
         find_pairs(tmp_path / folder)
@@ -355,13 +355,15 @@ def test_a_missing_folder_behind_a_url_is_not_found(memory_url: str, serve: Serv
         find_pairs(url)
 
 
-def test_a_folder_that_may_not_be_listed_is_an_error_with_advice(httpserver: HTTPServer) -> None:
+def test_a_folder_that_may_not_be_listed_raises_an_error_with_advice(
+    httpserver: HTTPServer,
+) -> None:
     httpserver.expect_request("/box/").respond_with_data("no", status=403)
     with pytest.raises(SourceError, match=r"box/: .*cannot be listed.*name the image files"):
         find_pairs(httpserver.url_for("/box/"))
 
 
-def test_an_unknown_file_system_is_an_error_that_names_the_url() -> None:
+def test_an_unknown_file_system_raises_an_error_that_names_the_url() -> None:
     for search in (find_labels, find_pairs):
         with pytest.raises(SourceNotFoundError, match=r"foo://box/train-images.*: Protocol not"):
             search("foo://box/train-images-idx3-ubyte")
@@ -406,3 +408,33 @@ def test_folders_are_told_from_files(
     assert [is_folder(place) for place in (tmp_path / "file", f"{memory_url}/file", url)] == [
         False
     ] * 3
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-images-idx3-ubyte", "Train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+        ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "TRAIN-labels-idx1-ubyte.gz"),
+        ("train-images-idx3-ubyte", "train-images-idx3-float"),
+        ("train-images-idx3-ubyte", "train-images-idx4-ubyte.gz"),
+        ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "train-labels-idx2-int"),
+    ],
+)
+def test_of_two_data_sets_whose_names_fold_together_none_is_ignored(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    put(tmp_path, *names)
+    with pytest.raises(SourceError, match=r"more than one data set: '.*' and '.*'"):
+        find_pairs(tmp_path)
+
+
+def test_labels_of_another_spelling_are_not_joined_to_images(tmp_path: Path) -> None:
+    put(tmp_path, "train-images-idx3-ubyte", "Train-labels-idx1-ubyte")
+    for find in (find_pairs, lambda folder: find_labels(folder / "train-images-idx3-ubyte")):
+        with pytest.raises(SourceError, match="differ in the case of their letters"):
+            find(tmp_path)
+
+
+def test_copies_in_other_spellings_are_one_data_set(tmp_path: Path) -> None:
+    put(tmp_path, "train-images-idx3-ubyte.gz", "train-images.idx3-ubyte")
+    assert names_of(find_pairs(tmp_path)) == [("train-images.idx3-ubyte", None, "train")]

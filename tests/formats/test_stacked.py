@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import pickle
-import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.formats.idx_engine import open_idx
 from mnist_zarr.formats.stacked import MAX_SPAN_BYTES
 from tests.support.idx_pairs import SUFFIXES, Array, noise, pixels, put_pair
+from tests.support.memory import traced_memory
 
 if TYPE_CHECKING:
     pass
@@ -158,7 +158,7 @@ def test_other_processes_of_dask_read_raw_and_gzip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("chunks", [None, {}])
-def test_to_open_and_to_index_reads_nothing_but_headers(
+def test_opening_and_indexing_read_nothing_but_headers(
     tmp_path: Path, reads: ReadLog, suffix: str, chunks: Any
 ) -> None:
     put_pair(tmp_path, "train", noise(4000, 28, 28), noise(400_000)[:4000], suffix)
@@ -175,7 +175,7 @@ def test_to_open_and_to_index_reads_nothing_but_headers(
     assert reads.fetched
 
 
-def test_to_open_a_url_fetches_nothing_but_headers(
+def test_opening_a_url_fetches_nothing_but_headers(
     memory_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = put_pair(memory_url, "train", noise(4000, 28, 28), noise(4000))
@@ -197,7 +197,7 @@ def test_to_open_a_url_fetches_nothing_but_headers(
     assert sum(fetched) == 100 * 784
 
 
-def test_to_select_by_label_reads_labels_and_then_only_those_images(
+def test_selecting_by_label_reads_the_labels_and_then_only_those_images(
     tmp_path: Path, reads: ReadLog
 ) -> None:
     labels = np.sort(pixels(10_000)) // 10
@@ -215,7 +215,7 @@ def test_to_select_by_label_reads_labels_and_then_only_those_images(
 @pytest.mark.parametrize(
     ("key", "n_rows"), [(5, 1), (slice(3, 9), 6), (-1, 1), ([0, 3999], 2), ([7, 7, 7], 1), ([], 0)]
 )
-def test_of_a_raw_file_only_the_rows_asked_for_are_read(
+def test_only_the_requested_rows_of_a_raw_file_are_read(
     tmp_path: Path, reads: ReadLog, key: Any, n_rows: int
 ) -> None:
     images = noise(4000, 28, 28)
@@ -283,14 +283,10 @@ def test_memory_is_bounded_when_a_file_is_read_chunk_by_chunk(
     path = put_pair(tmp_path, "train", np.zeros((count, 28, 28), np.uint8), None, suffix)
     ds = open_idx(path, chunks=chunks)
     assert ds.image[:10].values.sum() == 0  # import what is imported at first use
-    tracemalloc.start()
-    try:
+    with traced_memory() as peak_bytes:
         for start in range(0, count, step):
             assert not ds.image[start : start + step].values.any()
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert step * 784 <= peak < 6 * step * 784  # of 31 MB
+        assert step * 784 <= peak_bytes() < 6 * step * 784  # of 31 MB
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -323,7 +319,7 @@ def test_the_encoding_keeps_the_files_for_their_checksums(
     assert ds.image.encoding["seeks_cheaply"] is (suffix == "")
 
 
-def test_one_gzip_file_among_raw_ones_makes_the_images_seek_dearly(tmp_path: Path) -> None:
+def test_one_gzip_file_among_raw_ones_makes_seeking_expensive(tmp_path: Path) -> None:
     raw = put_pair(tmp_path, "train", pixels(3, 4, 3), None)
     packed = put_pair(tmp_path, "t10k", pixels(3, 4, 3), None, ".gz")
     assert open_idx([raw, raw]).image.encoding["seeks_cheaply"] is True

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from mnist_zarr.errors import FileFormatError, MnistZarrError
 from mnist_zarr.formats.idx import IdxFile, read_idx
 from tests.fuzz.target import EDGES, SIZES, Havoc, Target, likely_small, result_within_limits
+from tests.support.raw_idx import NUMPY_CODE_OF_TYPE, assert_same_bits
 
-NUMPY_CODE_OF_TYPE = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"
 PIECE_BYTES = 1 << 10
 # More than any input here decodes to and is good.
@@ -51,7 +51,7 @@ def _check_whole(got: npt.NDArray[Any] | MnistZarrError, expected: npt.NDArray[A
         assert isinstance(got, FileFormatError), f"damage was not noticed: {got!r}"
     else:
         assert not isinstance(got, MnistZarrError), f"a good file was refused: {got}"
-        _assert_same_bits(got, expected)
+        assert_same_bits(got, expected)
 
 
 def _check_parts(
@@ -82,11 +82,6 @@ def _assert_stands_there(rows: npt.NDArray[Any], idx: IdxFile, start: int, decod
     offset = idx.header.header_bytes + start * idx.header.sample_bytes
     expected = decoded[offset : offset + rows.nbytes]
     assert rows.astype(rows.dtype.newbyteorder(">")).tobytes().startswith(expected)
-
-
-def _assert_same_bits(got: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:
-    assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
-    assert got.tobytes() == expected.tobytes()
 
 
 class _Pipe(io.BytesIO):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +9,20 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from zarr.storage import FsspecStore, LocalStore
 
 import mnist_zarr
 from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.errors import StoreError, StoreNotFoundError, TargetExistsError
 from mnist_zarr.hosting.publication import publish
 from mnist_zarr.stores.bucket import BucketStore
-from mnist_zarr.stores.keys import CARD, sync
+from mnist_zarr.stores.keys import CARD
 from mnist_zarr.writing.writer import write_zarr
-from tests.support.bucket_stores import URL, square_digits
+from tests.support.bucket_stores import URL
+from tests.support.digits import square_digits
+from tests.support.memory import traced_memory
 from tests.support.object_server import BUCKET, S3Server
-
-
-def header(s3: S3Server, key: str, name: str) -> str:
-    fs = BucketStore.from_url(URL, s3.options).fs
-
-    async def head() -> Any:
-        return await fs._call_s3("head_object", Bucket=BUCKET, Key=f"deep/t.zarr/{key}")
-
-    return str(sync(head())[name])
+from tests.support.partners import partner
 
 
 def test_a_published_store_is_the_same_and_carries_a_card(s3: S3Server, titled_store: Path) -> None:
@@ -55,7 +49,7 @@ def test_the_root_metadata_go_last_and_every_object_is_read_back(
     assert {f"/{BUCKET}/deep/t.zarr/{key}" for key in published.objects} <= read
 
 
-def test_an_interrupted_publication_goes_on(s3: S3Server, titled_store: Path) -> None:
+def test_an_interrupted_publication_resumes(s3: S3Server, titled_store: Path) -> None:
     s3.fault = lambda method, path: (
         "503" if method == "PUT" and path in s3.asked("PUT")[8:] else None
     )
@@ -141,16 +135,16 @@ def test_the_address_of_readers_is_the_one_that_is_checked(
 
 
 @pytest.mark.parametrize("immutable", [False, True])
-def test_only_who_promises_gets_chunks_that_caches_keep(
+def test_only_immutable_stores_get_chunks_that_caches_keep(
     s3: S3Server, titled_store: Path, immutable: bool
 ) -> None:
     published = publish(titled_store, URL, storage_options=s3.options, immutable=immutable)
     chunk = next(key for key in published.objects if key.startswith("image/") and key[-1] == "0")
     expected = "public, max-age=31536000, immutable" if immutable else "public, no-cache"
-    assert header(s3, chunk, "CacheControl") == expected
+    assert s3.headers(f"deep/t.zarr/{chunk}")["Cache-Control"] == expected
     root = "zarr.json" if "zarr.json" in published.objects else ".zmetadata"
-    assert header(s3, root, "CacheControl") == "public, no-cache"
-    assert header(s3, CARD, "ContentType") == "application/json"
+    assert s3.headers(f"deep/t.zarr/{root}")["Cache-Control"] == "public, no-cache"
+    assert s3.headers(f"deep/t.zarr/{CARD}")["Content-Type"] == "application/json"
 
 
 def test_a_zip_file_gets_its_content_type_and_cache_header(
@@ -164,12 +158,13 @@ def test_a_zip_file_gets_its_content_type_and_cache_header(
             immutable=immutable,
             overwrite=True,
         )
-        assert header(s3, "t.zarr.zip", "ContentType") == "application/zip"
-        assert ("immutable" in header(s3, "t.zarr.zip", "CacheControl")) == immutable
+        headers = s3.headers("deep/t.zarr/t.zarr.zip")
+        assert headers["Content-Type"] == "application/zip"
+        assert ("immutable" in headers["Cache-Control"]) == immutable
 
 
 def test_a_store_that_is_not_whole_is_not_published(tmp_path: Path) -> None:
-    write_zarr(square_digits(n_samples=100), tmp_path / "t.zarr", chunk_bytes=160)
+    write_zarr(square_digits(100), tmp_path / "t.zarr", chunk_bytes=160)
     (tmp_path / "t.zarr" / "image" / "c" / "3" / "0" / "0").unlink()
     with pytest.raises(StoreError, match=r"is not whole: it lacks 1 of 13 .* 'image/c/3/0/0'"):
         publish(tmp_path / "t.zarr", tmp_path / "published.zarr")
@@ -188,7 +183,9 @@ def test_a_store_that_is_not_whole_is_not_published(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["zip", "icechunk"])
 def test_a_zip_file_and_a_repository_are_targets_too(tmp_path: Path, kind: str) -> None:
-    write_zarr(square_digits(n_samples=100), tmp_path / "t.zarr")
+    if kind == "icechunk":
+        partner("icechunk")
+    write_zarr(square_digits(100), tmp_path / "t.zarr")
     target = {
         "zip": str(tmp_path / "t.zarr.zip"),
         "icechunk": f"icechunk+file://{tmp_path}/repository",
@@ -205,9 +202,41 @@ def test_memory_holds_a_few_objects(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (n_chunks, 500, 1000)).astype(np.uint8)
     ds = make_dataset(images)
     write_zarr(ds, tmp_path / "t.zarr", chunk_bytes=chunk_bytes, level=1)
-    tracemalloc.start()
-    publish(tmp_path / "t.zarr", tmp_path / "published.zarr")
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 0.4 * chunk_bytes * n_chunks
-    assert peak < 3 * 16 * chunk_bytes
+    with traced_memory() as peak_bytes:
+        publish(tmp_path / "t.zarr", tmp_path / "published.zarr")
+        assert peak_bytes() < 3 * 16 * chunk_bytes < 0.4 * chunk_bytes * n_chunks
+
+
+@pytest.mark.parametrize("kind", ["path", "store", "fsspec store"])
+@pytest.mark.parametrize("linked", ["chunk", "folder", "document"])
+def test_a_file_outside_of_the_store_is_not_published(
+    titled_store: Path, tmp_path: Path, memory_url: str, linked: str, kind: str
+) -> None:
+    inside = max(titled_store.glob("label/**/*0")) if linked == "chunk" else titled_store / "label"
+    if linked == "document":
+        inside = next(path for path in inside.iterdir() if path.suffix or path.name == ".zarray")
+    (tmp_path / "secrets").mkdir()
+    inside.rename(tmp_path / "secrets" / "secret")
+    inside.symlink_to(tmp_path / "secrets" / "secret")
+    source: Any = {
+        "path": titled_store,
+        "store": LocalStore(titled_store, read_only=True),
+        "fsspec store": FsspecStore.from_url(f"local://{titled_store}", read_only=True),
+    }[kind]
+    # fsspec itself does not list what is behind a linked folder.
+    is_listed = (linked, kind) != ("folder", "fsspec store")
+    reason = r"label.* is a link to .*secret.*cp -rL" if is_listed else "is not whole"
+    with pytest.raises(StoreError, match=reason):
+        publish(source, f"{memory_url}/t.zarr")
+    assert mnist_zarr.verify(titled_store).is_whole
+
+
+def test_a_store_behind_a_link_and_with_links_inside_of_it_is_published(
+    titled_store: Path, tmp_path: Path, memory_url: str
+) -> None:
+    chunk = max(titled_store.glob("label/**/*0"))
+    chunk.rename(titled_store / "moved")
+    chunk.symlink_to(titled_store / "moved")
+    (tmp_path / "link.zarr").symlink_to(titled_store)
+    published = publish(tmp_path / "link.zarr", f"{memory_url}/t.zarr")
+    assert any(key.startswith("label/") for key in published.objects)

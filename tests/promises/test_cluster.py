@@ -27,15 +27,15 @@ from tests.support.bucket_stores import (
     CHUNK_BYTES,
     N_CHUNKS,
     URL,
-    square_digits,
 )
 from tests.support.clusters import cluster_of_processes
+from tests.support.digits import square_digits
 from tests.support.files import file_contents
 from tests.support.object_server import S3Server
 from tests.support.partners import partner
 
 psutil = partner("psutil")  # which distributed needs
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ CORPUS = [(each, path) for each in TARGETS for path in each.corpus()]
 
 
 @pytest.mark.parametrize(("each", "path"), CORPUS, ids=lambda part: getattr(part, "stem", ""))
-def test_what_once_was_trouble_is_read_or_refused_within_limits(
+def test_inputs_that_once_caused_trouble_are_read_or_refused_within_limits(
     each: Target, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(target, "MEASURE_MEMORY_EVERY", 1)

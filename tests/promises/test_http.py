@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from click.testing import CliRunner
 
 import mnist_zarr
-from mnist_zarr.cli import main
 from mnist_zarr.errors import StoreError, StoreNotFoundError
+from mnist_zarr.stores.keys import is_document
 from mnist_zarr.writing.writer import write_zarr
+from tests.support.commands import run_command
 from tests.support.partners import needs_zip_urls
+from tests.support.servers import free_port, running_server
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 CONFIG = """
@@ -46,6 +45,7 @@ http {{
 }}
 """
 ANSWER = re.compile(r"(\d+) (\d+) (\w+) (.*)")
+pytestmark = pytest.mark.xdist_group("nginx")
 
 
 @dataclass(frozen=True)
@@ -77,22 +77,14 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
         pytest.skip("nginx is not installed (Debian: apt-get install nginx-light)")
     folder = tmp_path_factory.mktemp("nginx")
     (folder / "root").mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     # Workers of a root's nginx would be nobody, who may not read in the folders of pytest.
     user = "user root;" if os.getuid() == 0 else ""
     config = CONFIG.format(folder=folder, port=port, user=user)
     (folder / "nginx.conf").write_text(config)
     command = [NGINX, "-p", str(folder), "-c", "nginx.conf", "-e", str(folder / "error.log")]
-    with subprocess.Popen(command) as process:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
+    with running_server(command, port):
         yield WebServer(f"http://127.0.0.1:{port}", folder / "root", folder / "access.log")
-        process.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -117,18 +109,16 @@ def chunks_of_sevens(mnist: str) -> set[str]:
     return {f"/mnist.zarr/image/c/{index}/0/0" for index in range(first, last + 1)}
 
 
-# Before 2026.9 xarray asks once more in format 2.
-@pytest.mark.parametrize(("name", "most"), [("mnist.zarr", 4), ("v2.zarr", 5)])
+@pytest.mark.parametrize("name", ["mnist.zarr", "v2.zarr"])
 def test_plain_xarray_opens_with_at_most_four_requests_for_documents(
-    served: WebServer, name: str, most: int
+    served: WebServer, name: str
 ) -> None:
     xr.open_zarr(f"{served.address}/{name}")
-    answers = served.answers()
-    assert 1 <= len(answers) <= most
-    assert all(
-        os.path.basename(a.path) in ("zarr.json", ".zgroup", ".zattrs", ".zmetadata")
-        for a in answers
-    )
+    asked = [answer.path.removeprefix(f"/{name}/") for answer in served.answers()]
+    documents = [path for path in asked if is_document(path)]
+    assert 1 <= len(documents) <= 4
+    # Before 2026.9 xarray looks at the first string of format 2 for its type.
+    assert set(asked) - set(documents) <= ({"split/0"} if name == "v2.zarr" else set())
 
 
 def test_naming_the_format_opens_with_one_request(served: WebServer, mnist: str) -> None:
@@ -189,7 +179,7 @@ def test_a_zip_file_is_read_in_place_in_ranges(served: WebServer, mnist: str) ->
     assert sum(a.n_bytes for a in zipped) < size / 4
 
 
-def test_what_is_not_there_is_a_clear_error(served: WebServer) -> None:
+def test_what_is_not_there_raises_a_clear_error(served: WebServer) -> None:
     with pytest.raises(StoreNotFoundError, match=r"/nowhere\.zarr: there is no Zarr store"):
         mnist_zarr.open_store(f"{served.address}/nowhere.zarr")
     message = r"/nowhere\.zarr\.zip: cannot be opened as a zip file: 404, message='Not Found'"
@@ -197,23 +187,18 @@ def test_what_is_not_there_is_a_clear_error(served: WebServer) -> None:
         mnist_zarr.open_store(f"{served.address}/nowhere.zarr.zip")
 
 
-def test_a_server_that_is_not_there_is_a_clear_error() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}/t.zarr"
-        with pytest.raises(StoreError, match=r"t\.zarr.*cannot be read: "):
-            mnist_zarr.open_store(url)
+def test_an_unreachable_server_raises_a_clear_error() -> None:
+    with pytest.raises(StoreError, match=r"t\.zarr.*cannot be read: "):
+        mnist_zarr.open_store(f"http://127.0.0.1:{free_port()}/t.zarr")
 
 
 @pytest.mark.usefixtures("served")
 @pytest.mark.parametrize("ending", ["", pytest.param(".zip", marks=needs_zip_urls)])
-def test_info_and_plot_know_an_address(mnist: str, ending: str, tmp_path: Path) -> None:
-    runner = CliRunner()
+def test_info_and_plot_take_a_url(mnist: str, ending: str, tmp_path: Path) -> None:
     url = f"{mnist}{ending}"
-    shown = runner.invoke(main, ["info", url])
+    shown = run_command("info", url)
     assert shown.exit_code == 0
     assert "7,293" in shown.output
     assert re.search(r"^image .* 123  54,880,000  11,\d{3},\d{3} ", shown.output, re.MULTILINE)
-    picture = str(tmp_path / "7.png")
-    result = runner.invoke(main, ["plot", url, "--label", "7", "-o", picture])
+    result = run_command("plot", url, "--label", "7", "-o", tmp_path / "7.png")
     assert (result.exit_code, result.output) == (0, "")

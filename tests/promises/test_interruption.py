@@ -36,6 +36,7 @@ from mnist_zarr.errors import (
     StoreError,
     TargetBusyError,
 )
+from mnist_zarr.files import scratch
 from mnist_zarr.formats.idx import write_idx
 from mnist_zarr.formats.idx_engine import open_idx
 from mnist_zarr.formats.idx_export import write_idx_files
@@ -50,7 +51,6 @@ from tests.support.bucket_stores import (
     URL,
     keys_in_bucket,
     open_plainly,
-    square_digits,
 )
 from tests.support.clusters import cluster_of_processes
 from tests.support.commands import run_command
@@ -64,6 +64,9 @@ FORKS.set_forkserver_preload([__name__])
 OLD, NEW, NEWER = (0, 400), (30_000, 31_000), (9_000, 10_000)
 CHUNK_BYTES = 40_000
 STEPS_PER_CASE, MOMENTS_PER_CASE = 12, 5
+N_CHUNKS_OF_NEW = 20
+# Those that a build has written, on this side of its last step.
+CHUNKS = ".d.zarr.building-*/new/image/c/*"
 # Of Python's audit events, those that change files, or may: ctypes swaps two folders.
 STEPS = ("open", "os.", "shutil.", "ctypes.call_function")
 
@@ -149,17 +152,33 @@ class Building:
         assert self._process.exitcode is not None
         return self._process.exitcode, n_steps, seconds
 
-    def kill_after(self, seconds: float) -> int:
-        """Kill it at that moment; return the exit code."""
-        time.sleep(max(0.0, self._begun + seconds - time.perf_counter()))
+    def kill(self) -> None:
+        """Kill it, and wait until it is gone."""
         self._process.kill()
-        return self.ended()[0]
+        self.ended()
+
+    def kill_after(self, seconds: float) -> None:
+        """Kill it so long after it has begun."""
+        time.sleep(max(0.0, self._begun + seconds - time.perf_counter()))
+        self.kill()
+
+    def kill_when(self, count: Callable[[], int], at_least: int) -> None:
+        """Kill it when the count is reached, if it has not ended before."""
+        while count() < at_least and self._process.is_alive():
+            time.sleep(0.002)
+        self.kill()
+
+
+@pytest.fixture
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove at once what a process left that was killed before it could lock it."""
+    monkeypatch.setattr(scratch, "GRACE_SECONDS", 0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_killed_build_leaves_the_old_store_or_none_or_the_new_one(
-    case: Case, tmp_path: Path
+    case: Case, tmp_path: Path, no_grace: None
 ) -> None:
     """Killed at steps of the file system, spread over all of them, and at random moments."""
     old, new = mnist_samples(*OLD), mnist_samples(*NEW)
@@ -220,23 +239,25 @@ def build_on_cluster(target: Path, address: str, says: Connection) -> None:
 
 
 @pytest.mark.slow
-def test_what_workers_still_write_for_a_dead_client_harms_nobody(tmp_path: Path) -> None:
+@pytest.mark.xdist_group("cluster")
+def test_what_workers_still_write_for_a_dead_client_harms_nobody(
+    tmp_path: Path, no_grace: None
+) -> None:
     old, new, newer = mnist_samples(*OLD), mnist_samples(*NEW), mnist_samples(*NEWER)
     target = tmp_path / "place" / "d.zarr"
     found: Counter[str] = Counter()
     with cluster_of_processes() as (cluster, client):
-        address = cluster.scheduler_address
-        _, _, seconds = Building(build_on_cluster, target, address).ended()
-        for share in np.linspace(0.05, 1, 12):
+        for n_written in range(0, N_CHUNKS_OF_NEW + 2, 2):
             write_zarr(old, target, overwrite=True, chunk_bytes=CHUNK_BYTES)
-            Building(build_on_cluster, target, address).kill_after(share * seconds)
+            building = Building(build_on_cluster, target, cluster.scheduler_address)
+            building.kill_when(lambda: len(list(target.parent.glob(CHUNKS))), n_written)
             found[what_is_at(target, old, new)] += 1
             # At once, while the workers may still be busy with what was given up.
             write_zarr(newer, target, overwrite=True, chunk_bytes=CHUNK_BYTES, client=client)
             assert what_is_at(target, old, newer) == "new"
             assert verify(target).is_whole
     assert set(found) <= {"old", "new"}
-    assert found["old"] >= 4
+    assert found["old"] >= 8
     write_zarr(new, target, overwrite=True)
     assert os.listdir(target.parent) == ["d.zarr"]
 
@@ -257,11 +278,33 @@ def test_a_killed_upload_never_opens_and_is_resumed(s3: S3Server, overwrite: boo
     new, before = mnist_samples(*OLD), mnist_samples(30_000, 30_100)
     outcomes: Counter[str] = Counter()
 
-    def begin() -> Building:
+    def n_changes() -> int:
+        return sum(method in ("PUT", "POST", "DELETE") for method, _ in s3.requests)
+
+    def build_and_kill(at_change: int | None) -> None:
+        """Kill the build when it asks for this change, which does not come about."""
         s3.reset()
         if overwrite:
             write_zarr(before, URL, chunk_bytes=8_000, storage_options=s3.options)
-        return Building(build_in_bucket, s3.options, overwrite)
+        s3.requests.clear()
+        reached, is_dead = Event(), Event()
+
+        def hold(method: str, path: str) -> str | None:
+            if at_change is None or n_changes() < at_change:
+                return None
+            reached.set()
+            is_dead.wait(60)
+            return "503"
+
+        s3.fault = hold
+        building = Building(build_in_bucket, s3.options, overwrite)
+        if at_change is None:
+            building.ended()
+        else:
+            assert reached.wait(60)
+            building.kill()
+        is_dead.set()
+        s3.fault = lambda method, path: None
 
     def found() -> str:
         try:
@@ -270,53 +313,20 @@ def test_a_killed_upload_never_opens_and_is_resumed(s3: S3Server, overwrite: boo
             return "unreadable"
         return next(n for n, d in (("old", before), ("new", new)) if ds.equals(d))
 
-    _, _, seconds = begin().ended()
-    for share in np.random.default_rng(overwrite).permutation(np.linspace(0.02, 1, 12)):
-        begin().kill_after(share * seconds)
+    build_and_kill(None)
+    for change in np.linspace(1, n_changes(), 12).astype(int).tolist():
+        build_and_kill(change)
         outcome = found()
         outcomes[outcome] += 1
+        there = keys_in_bucket(s3) - {MARKER}
+        s3.requests.clear()
         again = overwrite or outcome == "new"
         write_zarr(new, URL, overwrite=again, chunk_bytes=8_000, storage_options=s3.options)
         assert found() == "new"
-    assert outcomes["unreadable"] >= 4
+        if outcome == "unreadable" and not overwrite:
+            assert not [path for path in s3.asked("PUT") if path.split("t.zarr/")[1] in there]
+    assert outcomes["unreadable"] >= 8
     assert outcomes["old"] == 0 or overwrite
-
-
-@pytest.mark.slow
-def test_a_killed_build_leaves_nothing_that_opens_and_goes_on_later(
-    s3: S3Server, tmp_path: Path
-) -> None:
-    ds = square_digits()
-    write_idx(ds.image.values, tmp_path / "a-images-idx3-ubyte")
-    held, killed = Event(), Event()
-
-    def hold(method: str, path: str) -> None:
-        if path in s3.asked("PUT")[10:]:
-            held.set()
-            killed.wait(60)
-
-    s3.fault = hold
-    options = [
-        f"--storage-option={name}={value}"
-        for name, value in s3.options.items()
-        if name in ("key", "secret", "endpoint_url")
-    ]
-    command = [sys.executable, "-m", "mnist_zarr", "build", URL, "--chunk-bytes=160", *options]
-    command.append(f"--source={tmp_path}/a-images-idx3-ubyte")
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        assert held.wait(60)
-        process.kill()
-        killed.set()
-    with pytest.raises(FileNotFoundError):
-        open_plainly(s3)
-    s3.fault = lambda method, path: None
-    there = keys_in_bucket(s3) - {MARKER}
-    assert there
-    s3.requests.clear()
-    done = subprocess.run(command, capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert not [path for path in s3.asked("PUT") if path.split("t.zarr/")[1] in there]
-    np.testing.assert_array_equal(open_plainly(s3).image.values, ds.image.values)
 
 
 # -- no space, no permission, no source -------------------------------------------------
@@ -340,7 +350,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("name", ["d.zarr", "d.zarr.zip"])
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_full_disk_is_an_error_and_leaves_what_was_there(
+def test_a_full_disk_raises_an_error_and_leaves_what_was_there(
     small_disk: Path, name: str, overwrite: bool
 ) -> None:
     old, target = mnist_samples(*OLD), small_disk / name
@@ -361,7 +371,7 @@ def test_a_full_disk_is_an_error_and_leaves_what_was_there(
     assert what_is_at(target, old, mnist_samples(*NEW)) == "new"
 
 
-def test_exports_to_a_full_disk_are_errors_and_leave_nothing(small_disk: Path) -> None:
+def test_exports_to_a_full_disk_raise_errors_and_leave_nothing(small_disk: Path) -> None:
     ds = open_dataset("mnist")
     (small_disk / "ballast").write_bytes(bytes((3 << 20) - 4096))
     before = os.listdir(small_disk)
@@ -378,7 +388,7 @@ def test_exports_to_a_full_disk_are_errors_and_leave_nothing(small_disk: Path) -
         assert os.listdir(small_disk) == before
 
 
-def test_a_read_only_file_system_is_an_error(small_disk: Path) -> None:
+def test_a_read_only_file_system_raises_an_error(small_disk: Path) -> None:
     write_zarr(mnist_samples(*OLD), small_disk / "d.zarr")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     for target in (small_disk / "d.zarr", small_disk / "e.zarr", small_disk / "f.zarr.zip"):
@@ -389,7 +399,7 @@ def test_a_read_only_file_system_is_an_error(small_disk: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
 @pytest.mark.parametrize("what", ["vanishes", "changes"])
-def test_a_source_that_is_lost_in_the_middle_is_an_error_and_leaves_nothing(
+def test_a_source_that_is_lost_in_the_middle_raises_an_error_and_leaves_nothing(
     tmp_path: Path, ending: str, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = tmp_path / f"train-images-idx3-ubyte{ending}"
@@ -436,7 +446,7 @@ def build_if_nobody_does(
 
 
 @pytest.mark.slow
-def test_of_two_builds_at_once_one_wins_whole_and_the_other_says_so(tmp_path: Path) -> None:
+def test_when_two_builds_run_at_once_one_wins_and_the_other_raises_an_error(tmp_path: Path) -> None:
     target, parts = tmp_path / "d.zarr", (OLD, NEW)
     n_busy = 0
     for _ in range(10):

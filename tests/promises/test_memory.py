@@ -21,7 +21,7 @@ from mnist_zarr.reading.reader import open_store
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.memory import grown_bytes, needs_proc
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("memory")]
 
 FEW, MANY = 100_000, 400_000
 RAW_BYTES_OF_MANY = MANY * 784

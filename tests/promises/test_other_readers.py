@@ -14,16 +14,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorstore
 import xarray as xr
 import zarr
 
 from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.writing.writer import write_zarr
+from tests.support.partners import partner
 
 ZARRITA = "zarrita@0.7"
 DS = open_dataset("mnist").isel(sample=slice(59_800, 60_200)).load()
 NUMBERS = ("label", "source_index")
+pytestmark = pytest.mark.xdist_group("npm")
+
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "format 3, zstd": {},
@@ -46,6 +48,7 @@ def all_but(*names: str) -> list[str]:
 
 @pytest.mark.parametrize("layout", all_but("format 2, zstd"))
 def test_tensorstore_reads_pixels_and_numbers(tmp_path: Path, layout: str) -> None:
+    tensorstore = partner("tensorstore")
     store = build(tmp_path, layout)
     driver = "zarr" if layout.startswith("format 2") else "zarr3"
     for name in ("image", *NUMBERS):
@@ -57,6 +60,7 @@ def test_tensorstore_reads_pixels_and_numbers(tmp_path: Path, layout: str) -> No
 
 @pytest.mark.parametrize("layout", all_but("format 2, zstd"))
 def test_zarrs_reads_everything_without_falling_back(tmp_path: Path, layout: str) -> None:
+    partner("zarrs")
     store = build(tmp_path, layout)
     # Where zarrs cannot decode an array it warns, which is an error here.
     with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):

@@ -24,7 +24,7 @@ LAYOUTS: list[dict[str, Any]] = [{}, {"zarr_format": 2}, {"shard_bytes": 100_000
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("chunks", [None, "auto"])
-def test_reading_a_store_that_was_replaced_is_an_error(
+def test_reading_a_store_that_was_replaced_raises_an_error(
     tmp_path: Path, layout: dict[str, Any], chunks: Any
 ) -> None:
     target = tmp_path / "d.zarr"
@@ -40,7 +40,9 @@ def test_reading_a_store_that_was_replaced_is_an_error(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_missing_chunk_is_an_error_that_names_it(tmp_path: Path, layout: dict[str, Any]) -> None:
+def test_a_missing_chunk_raises_an_error_that_names_it(
+    tmp_path: Path, layout: dict[str, Any]
+) -> None:
     target = tmp_path / "d.zarr"
     write_zarr(mnist_samples(0, 100), target, chunk_bytes=20_000, **layout)
     chunk = max(path for path in (target / "image").rglob("*") if path.name[0].isdigit())

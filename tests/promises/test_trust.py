@@ -3,52 +3,38 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
-from zarr.storage import LocalStore, MemoryStore
 
-from mnist_zarr.errors import StoreError, StoreReplacedError
+from mnist_zarr.errors import (
+    SourceNotFoundError,
+    StoreError,
+    StoreReplacedError,
+    TargetBusyError,
+)
 from mnist_zarr.hosting import publication
 from mnist_zarr.hosting.publication import publish
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.reading.verification import verify
-from mnist_zarr.stores.keys import as_buffer, sync
+from mnist_zarr.stores.keys import as_buffer, copy_objects, keys_of, sync
 from mnist_zarr.stores.targets import parse_target
 from mnist_zarr.writing import chunks
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.digits import digits
-from tests.support.object_server import BUCKET, S3Server
-
-Named = tuple[Any, dict[str, Any] | None]
-TARGETS: dict[str, Callable[[Path, S3Server], Named]] = {
-    "folder": lambda path, _: (path / "t.zarr", None),
-    "zip": lambda path, _: (path / "t.zarr.zip", None),
-    "memory": lambda *_: ("memory://box/t.zarr", None),
-    "s3": lambda _, s3: (f"s3://{BUCKET}/t.zarr", s3.options),
-    "s3 zip": lambda _, s3: (f"s3://{BUCKET}/t.zarr.zip", s3.options),
-    "icechunk": lambda path, _: (f"icechunk+file://{path}/repository", None),
-    "memory store": lambda *_: (MemoryStore(), None),
-    "local store": lambda path, _: (LocalStore(path / "t.zarr"), None),
-}
-# Their objects are overwritten one by one; all others take their place as a whole.
-IN_PLACE = ("memory", "s3", "memory store", "local store")
-
-
-@pytest.fixture(params=TARGETS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+from tests.support.stores import in_memory
+from tests.support.targets import IN_PLACE, Named
 
 
 @pytest.fixture
-def named(kind: str, tmp_path: Path, s3: S3Server, memory_url: str) -> Named:
-    target, options = TARGETS[kind](tmp_path, s3)
+def named(new_target: Named) -> Named:
+    """A target of any kind, at which there is a store."""
+    target, options = new_target
     write_zarr(digits(90, seed=1), target, chunk_bytes=200, storage_options=options)
-    return target, options
+    return new_target
 
 
 def opened(named: Named, chunks: Any = None) -> xr.Dataset:
@@ -101,7 +87,7 @@ def test_a_store_whose_chunks_did_not_arrive_takes_no_place(
     assert place.identity() in (before, None)
 
 
-def test_a_source_that_is_replaced_while_it_is_published_is_an_error(
+def test_a_source_that_is_replaced_while_it_is_published_raises_an_error(
     named: Named, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send = publication._send
@@ -132,3 +118,37 @@ def test_what_open_store_reads_is_of_one_version(named: Named, chunks: Any) -> N
             with pytest.raises(StoreReplacedError, match="was replaced while it was being read"):
                 ds.image.load()
     np.testing.assert_array_equal(opened(named).image.values, digits(90, seed=2).image.values)
+
+
+def _fail(block: Any) -> Any:
+    raise SourceNotFoundError("the source is gone")
+
+
+def test_a_build_that_fails_before_its_first_chunk_leaves_the_old_store(named: Named) -> None:
+    place = parse_target(*named)
+    before = place.identity()
+    ds = digits(90, seed=2).chunk()
+    broken = ds.assign(image=ds.image.copy(data=ds.image.data.map_blocks(_fail, dtype="u1")))
+    with pytest.raises(SourceNotFoundError, match="the source is gone"):
+        write_zarr(broken, named[0], overwrite=True, storage_options=named[1])
+    assert place.identity() == before
+    assert verify(named[0], storage_options=named[1]).is_whole
+
+
+def test_of_two_concurrent_builds_the_one_that_is_there_is_whole(kind: str, named: Named) -> None:
+    def build_both() -> None:
+        store = in_memory(digits(90, seed=2))
+        with parse_target(*named).create(overwrite=True) as first:
+            copy_objects(store, first, keys_of(store))
+            write_zarr(digits(90, seed=3), named[0], overwrite=True, storage_options=named[1])
+
+    if kind == "s3 zip":  # a single object: the last one to be sent
+        build_both()
+        winner = 2
+    else:
+        with pytest.raises(TargetBusyError):
+            build_both()
+        winner = 1 if kind in ("folder", "zip") else 3  # the second one did not begin
+    assert verify(named[0], storage_options=named[1]).is_whole
+    expected = digits(90, seed=winner).image.values
+    np.testing.assert_array_equal(opened(named).image.values, expected)

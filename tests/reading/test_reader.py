@@ -27,7 +27,7 @@ def small_store() -> MemoryStore:
     return store
 
 
-def test_it_is_the_dataset_that_xarray_opens() -> None:
+def test_open_store_gives_the_dataset_that_xarray_opens() -> None:
     store = small_store()
     xr.testing.assert_identical(open_store(store), xr.open_zarr(store))
 
@@ -63,14 +63,14 @@ def test_chunks_are_those_asked_for() -> None:
     assert ds.image.chunks == ((6,) * 6 + (4,), (2,), (2,))
 
 
-def test_an_absent_store_is_a_clear_error(tmp_path: Path) -> None:
+def test_an_absent_store_raises_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(StoreNotFoundError, match=r"absent\.zarr: there is no Zarr store"):
         open_store(tmp_path / "absent.zarr")
     with pytest.raises(FileNotFoundError):
         open_store(tmp_path)
 
 
-def test_a_damaged_store_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_damaged_store_raises_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attri')
     with pytest.raises(StoreError, match="cannot be opened as a Zarr store"):
         open_store(tmp_path)

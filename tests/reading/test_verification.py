@@ -25,10 +25,12 @@ from mnist_zarr.reading.reader import open_store
 from mnist_zarr.reading.report import Problem
 from mnist_zarr.reading.verification import verify
 from mnist_zarr.stores.bucket import BucketStore
-from mnist_zarr.stores.keys import as_buffer, sync
+from mnist_zarr.stores.keys import as_buffer, read_object, sync
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.digits import mnist_samples
 from tests.support.object_server import BUCKET, S3Server
+from tests.support.partners import partner
+from tests.support.stores import in_memory, put_text
 
 LAYOUTS: list[dict[str, Any]] = [
     {},
@@ -71,7 +73,7 @@ def test_images_without_pixels_need_no_chunks() -> None:
     assert verify(store).problems == []
 
 
-def test_all_of_mnist_in_both_orders(tmp_path: Path) -> None:
+def test_all_of_mnist_is_confirmed_in_both_orders(tmp_path: Path) -> None:
     for order in ("source", "label"):
         ds = open_dataset("mnist")
         write_zarr(ds, tmp_path / f"{order}.zarr", order=order, level=1)
@@ -138,9 +140,12 @@ def test_damage_in_a_zip_file_is_named(store: Path) -> None:
     assert verify(without).problems == [Problem("image/c/2/0/0", "is missing")]
 
 
-@pytest.mark.parametrize("kind", ["memory://box/d.zarr", "icechunk+file://{folder}/repo"])
-def test_other_targets(tmp_path: Path, kind: str, memory_url: str) -> None:
-    target = kind.format(folder=tmp_path)
+@pytest.mark.parametrize("kind", ["memory", "icechunk"])
+def test_other_targets_are_verified_too(tmp_path: Path, kind: str, memory_url: str) -> None:
+    target = f"{memory_url}/d.zarr"
+    if kind == "icechunk":
+        partner("icechunk")
+        target = f"icechunk+file://{tmp_path}/repository"
     write_zarr(mnist_samples(0, 200), target, order="label", chunk_bytes=40_000)
     report = verify(target)
     assert report.problems == []
@@ -153,7 +158,7 @@ def test_a_store_object_is_verified_as_it_is(store: Path) -> None:
     assert problems == [Problem("image/c/1/0/0", "is missing")]
 
 
-def test_where_there_is_no_store_it_says_so(tmp_path: Path) -> None:
+def test_verifying_nothing_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreNotFoundError, match="there is no Zarr store"):
         verify(tmp_path / "nothing.zarr")
     with pytest.raises(StoreNotFoundError, match="there is no Zarr store to verify"):
@@ -372,3 +377,26 @@ def test_groups_inside_a_store_are_not_called_whole() -> None:
 
 
 # -- the command ------------------------------------------------------------------------
+
+
+def test_a_store_that_promises_billions_of_chunks_is_damaged_at_once() -> None:
+    store = in_memory()
+    document = json.loads(read_object(store, "zarr.json").to_bytes())
+    array = document["consolidated_metadata"]["metadata"]["image"]
+    array["shape"][0], array["chunk_grid"]["configuration"]["chunk_shape"][0] = 1 << 40, 1
+    put_text(store, "zarr.json", json.dumps(document))
+    put_text(store, "image/zarr.json", json.dumps(array))
+    problem = verify(store).problems[-1]
+    assert problem.place == "image/c/1/0/0"
+    assert "is missing, and so are 1,099,511,627,774 more of 1,099,511,627," in problem.what
+
+
+def test_a_small_shard_that_claims_millions_of_chunks_is_damaged_at_once() -> None:
+    store, n_claimed = MemoryStore(), 1 << 26
+    write_zarr(mnist_samples(0, 8), store, chunk_bytes=784, shard_bytes=8 * 784)
+    document = json.loads(read_object(store, "zarr.json").to_bytes())
+    array = document["consolidated_metadata"]["metadata"]["image"]
+    array["shape"][0] = array["chunk_grid"]["configuration"]["chunk_shape"][0] = n_claimed
+    put_text(store, "zarr.json", json.dumps(document))
+    put_text(store, "image/zarr.json", json.dumps(array))
+    assert Problem("image/c/0/0/0", "is cut off") in verify(store).problems

@@ -320,7 +320,7 @@ class TestUpload(Contract):
         await reader.with_read_only(False).set("c/0", VALUE)
         assert await store.exists("c/0")
 
-    def test_a_pickled_one_goes_on(self, store: Upload) -> None:
+    def test_a_pickled_upload_goes_on(self, store: Upload) -> None:
         """Memory is not shared with other processes."""
         there = pickle.loads(pickle.dumps(store))
         sync(there.set("c/0", VALUE))
@@ -361,4 +361,4 @@ override(
     TestUpload.test_documents_are_held_back,
 )
 override(TestUpload, "with_read_only_store", TestUpload.test_a_copy_to_read_from_writes_nothing)
-override(TestUpload, "serializable_store", TestUpload.test_a_pickled_one_goes_on)
+override(TestUpload, "serializable_store", TestUpload.test_a_pickled_upload_goes_on)

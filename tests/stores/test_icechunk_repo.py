@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import icechunk
 import pytest
 import xarray as xr
 
@@ -23,11 +23,12 @@ from mnist_zarr.reading.reader import open_store
 from mnist_zarr.stores.keys import copy_objects, keys_of
 from mnist_zarr.stores.targets import parse_target
 from mnist_zarr.writing.writer import write_zarr
-from tests.support.bucket_stores import (
-    square_digits,
-)
+from tests.support.digits import square_digits
 from tests.support.object_server import BUCKET, KEYS, S3Server
+from tests.support.partners import partner
 from tests.support.stores import TEN_DIGITS, in_memory, put_text
+
+icechunk = partner("icechunk")
 
 
 @pytest.fixture
@@ -88,7 +89,22 @@ def test_a_killed_or_failed_build_leaves_the_last_commit(repository: str, way: s
     assert open_store(repository).sizes["sample"] == 5
 
 
-def test_of_two_builds_into_a_repository_one_is_committed_and_the_other_says_so(
+def test_a_kill_while_a_repository_was_made_says_what_to_remove(
+    repository: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "repository"
+    icechunk.Repository.create(icechunk.local_filesystem_storage(str(place)))
+    shutil.rmtree(place / "refs")
+    with pytest.raises(StoreError, match=r"if (.*) is all that is there.*: remove it") as caught:
+        write_zarr(TEN_DIGITS, repository)
+    (left,) = (path for path in place.rglob("*") if path.is_file())
+    assert f"if {left.relative_to(place).as_posix()} is all" in str(caught.value)
+    left.unlink()
+    write_zarr(TEN_DIGITS, repository)
+    assert open_store(repository).sizes["sample"] == 10
+
+
+def test_the_second_of_two_builds_into_a_repository_is_not_committed(
     repository: str,
 ) -> None:
     source = in_memory()
@@ -105,7 +121,7 @@ def test_of_two_builds_into_a_repository_one_is_committed_and_the_other_says_so(
     assert len(commits(repository)) == 3
 
 
-def test_what_icechunk_cannot_hold_or_find_is_a_clear_error(repository: str) -> None:
+def test_what_icechunk_cannot_hold_or_find_raises_a_clear_error(repository: str) -> None:
     with pytest.raises(StoreNotFoundError, match="there is no Icechunk repository"):
         open_store(repository)
     with pytest.raises(StoreError, match="Zarr format 3 only"):
@@ -139,7 +155,7 @@ REPOSITORY = f"icechunk+s3://{BUCKET}/repository"
 
 def test_a_build_into_a_repository_in_a_bucket_is_seen_when_it_is_committed(s3: S3Server) -> None:
     options = icechunk_options(s3)
-    for ds, overwrite in ((square_digits(), False), (square_digits(1), True)):
+    for ds, overwrite in ((square_digits(), False), (square_digits(seed=1), True)):
         write_zarr(ds, REPOSITORY, storage_options=options, overwrite=overwrite)
         back = mnist_zarr.open_store(REPOSITORY, storage_options=options).load()
         xr.testing.assert_equal(back, ds)
@@ -153,7 +169,7 @@ def test_a_failed_commit_leaves_the_last_one(s3: S3Server) -> None:
     )
     with pytest.raises(StoreError, match=r"^icechunk\+s3://bucket/repository"):
         write_zarr(
-            square_digits(1, n_samples=4000),
+            square_digits(4000, seed=1),
             REPOSITORY,
             chunk_bytes=1600,
             storage_options=options,
@@ -164,6 +180,6 @@ def test_a_failed_commit_leaves_the_last_one(s3: S3Server) -> None:
     xr.testing.assert_equal(back, square_digits())
 
 
-def test_a_repository_that_cannot_be_reached_is_one_sentence(s3: S3Server) -> None:
+def test_an_unreachable_repository_is_reported_in_one_sentence(s3: S3Server) -> None:
     with pytest.raises(StoreError, match=r"^icechunk\+s3://bucket/repository: Icechunk says: .+$"):
         write_zarr(square_digits(), REPOSITORY, storage_options=icechunk_options(s3, key="wrong"))

@@ -28,6 +28,7 @@ from mnist_zarr.stores.inventory import (
 from mnist_zarr.stores.keys import as_buffer, is_document, sync
 from mnist_zarr.stores.targets import parse_target
 from mnist_zarr.writing.writer import write_zarr
+from tests.support.files import file_contents
 from tests.support.object_server import BUCKET, S3Server
 
 LAYOUTS: list[dict[str, Any]] = [
@@ -44,25 +45,21 @@ def write(target: Any, **options: Any) -> None:
     write_zarr(ds, target, chunk_bytes=12, **options)
 
 
+def bucket_store(s3: S3Server) -> Store:
+    return BucketStore.from_url(f"s3://{BUCKET}/t.zarr", s3.options)
+
+
 def look(store: Store) -> Inventory:
     group = open_documents(read_documents(store, read_root(store)))
     return take_inventory(arrays_in(group), store)
 
 
-def files_in(folder: Path) -> dict[str, int]:
-    return {
-        path.relative_to(folder).as_posix(): path.stat().st_size
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_promised_are_the_chunks_on_disk(tmp_path: Path, layout: dict[str, Any]) -> None:
+def test_the_promised_chunks_are_those_on_disk(tmp_path: Path, layout: dict[str, Any]) -> None:
     write(tmp_path / "t.zarr", **layout)
     inventory = look(LocalStore(tmp_path / "t.zarr"))
-    on_disk = files_in(tmp_path / "t.zarr")
-    assert inventory.sizes == on_disk
+    on_disk = file_contents(tmp_path / "t.zarr")
+    assert inventory.sizes == {key: len(content) for key, content in on_disk.items()}
     promised = list(chunk_keys(inventory.arrays))
     assert sorted(promised) == sorted(key for key in on_disk if not is_document(key))
     assert inventory.n_promised == len(promised)
@@ -71,22 +68,22 @@ def test_promised_are_the_chunks_on_disk(tmp_path: Path, layout: dict[str, Any])
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_missing_or_empty_is_named_wherever_the_store_is(
-    kind: str, tmp_path: Path, memory_url: str, s3: S3Server, web_address: str
+    kind: str, tmp_path: Path, memory_url: str, request: pytest.FixtureRequest
 ) -> None:
     folder = tmp_path / "t.zarr"
     write(folder)
-    whole = files_in(folder)
+    whole = file_contents(folder)
     (folder / "image/c/1/0/0").unlink()
     (folder / "label/c/0").write_bytes(b"")
-    left = {key: (folder / key).read_bytes() for key in files_in(folder)}
+    left = file_contents(folder)
     stores: dict[str, Callable[[], Store]] = {
         "folder": lambda: LocalStore(folder),
         "zip": lambda: ZipStore(tmp_path / "t.zip", mode="a"),
         "MemoryStore": MemoryStore,
         "memory": lambda: BucketStore.from_url(memory_url),
         "FsspecStore": lambda: FsspecStore.from_url(memory_url),
-        "s3": lambda: BucketStore.from_url(f"s3://{BUCKET}/t.zarr", s3.options),
-        "http": lambda: BucketStore.from_url(f"{web_address}/t.zarr"),
+        "s3": lambda: bucket_store(request.getfixturevalue("s3")),
+        "http": lambda: BucketStore.from_url(request.getfixturevalue("web_address") + "/t.zarr"),
     }
     store = stores[kind]()
     if kind not in ("folder", "http"):
@@ -131,6 +128,24 @@ def test_a_store_that_promises_more_than_fits_into_memory_is_looked_at_lazily() 
     inventory = look(store)
     assert inventory.n_promised == 1 << 40
     assert list(itertools.islice(inventory.missing(), 2)) == ["a/c/0", "a/c/1"]
+    for key in ("a/c/0", "a/c/00", "a/c/x", "a/c/0/0", f"a/c/{1 << 40}"):
+        sync(store.set(key, as_buffer(b"there")))
+    sync(store.set("a/c/1", as_buffer(b"")))
+    n_promised, n_missing = 1 << 40, (1 << 40) - 1
+    assert look(store).describe_missing() == (
+        f"{n_missing:,} of {n_promised:,} chunks, such as 'a/c/1'"
+    )
+
+
+def test_a_web_server_is_not_asked_for_every_chunk_that_a_lie_promises(
+    web_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnist_zarr.stores.inventory.MAX_MISSING", 20)
+    group = zarr.create_group(MemoryStore())
+    arrays = [group.create_array("a", shape=(1 << 40,), chunks=(1,), dtype="u1")]
+    server = BucketStore.from_url(f"{web_address}/t.zarr", read_only=True)
+    inventory = take_inventory(arrays, server)
+    assert inventory.n_missing == 1 << 40
 
 
 def test_folders_may_be_links_even_in_circles(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +14,15 @@ from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.errors import OptionError
 from mnist_zarr.stores.object_places import GivenStore
 from mnist_zarr.stores.targets import parse_target
-from tests.support.object_server import BUCKET, S3Server
+from tests.support.targets import Named
 
 OLD, NEW = (
     make_dataset(np.full((8, 3, 3), value, np.uint8), label=np.arange(8)) for value in (1, 2)
 )
-# A target that nothing is at yet, and its storage options.
-Named = tuple[Any, dict[str, Any] | None]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    server = S3Server()
-    yield server
-    server.stop()
-
-
-KINDS: dict[str, Callable[[Path, S3Server], Named]] = {
-    "folder": lambda path, _: (path / "t.zarr", None),
-    "zip": lambda path, _: (path / "t.zarr.zip", None),
-    "memory": lambda *_: ("memory://box/t.zarr", None),
-    "s3": lambda _, s3: (f"s3://{BUCKET}/t.zarr", s3.options),
-    "s3 zip": lambda _, s3: (f"s3://{BUCKET}/t.zarr.zip", s3.options),
-    "icechunk": lambda path, _: (f"icechunk+file://{path}/repository", None),
-    "memory store": lambda *_: (MemoryStore(), None),
-    "local store": lambda path, _: (LocalStore(path / "t.zarr"), None),
-}
-
-
-@pytest.fixture(params=KINDS)
-def named(
-    request: pytest.FixtureRequest, tmp_path: Path, server: S3Server, memory_url: str
-) -> Named:
-    server.reset()
-    return KINDS[request.param](tmp_path, server)
-
-
-def test_the_identity_of_a_place_tells_one_version_from_another(named: Named) -> None:
-    target, options = named
+def test_the_identity_of_a_place_tells_one_version_from_another(new_target: Named) -> None:
+    target, options = new_target
     place = parse_target(target, options)
     assert place.identity() is None
     mnist_zarr.write_zarr(OLD, target, storage_options=options)

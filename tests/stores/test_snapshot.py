@@ -13,7 +13,7 @@ from mnist_zarr.writing.writer import write_zarr
 from tests.support.digits import digits
 
 
-def test_it_stays_the_same_version_in_other_hands(tmp_path: Path) -> None:
+def test_copies_of_a_snapshot_stay_the_same_version(tmp_path: Path) -> None:
     target = tmp_path / "d.zarr"
     write_zarr(digits(), target)
     snapshot = LocalSnapshot(target)

@@ -118,7 +118,7 @@ def test_the_next_build_succeeds_after_a_killed_one(tmp_path: Path, moment: str)
     assert os.listdir(tmp_path) == ["a.zarr"]
 
 
-def test_a_second_build_of_the_same_target_says_so(tmp_path: Path) -> None:
+def test_a_second_build_of_the_same_target_is_refused(tmp_path: Path) -> None:
     target = tmp_path / "a.zarr"
     with parse_target(target).create() as store:
         put_text(store, "zarr.json", "first")
@@ -189,7 +189,7 @@ def test_what_a_dying_worker_left_half_written_is_removed(tmp_path: Path) -> Non
     assert list((tmp_path / "a.zarr" / "c").iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_raises_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with (
         pytest.raises(StoreError, match="was not built"),
@@ -204,7 +204,7 @@ def test_what_is_no_name_for_a_store_is_refused(target: str) -> None:
         write_zarr(digits(40, seed=1), target)
 
 
-def test_the_current_folder_is_not_pulled_from_under_oneself(
+def test_the_current_folder_is_never_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_zarr(digits(40, seed=1), tmp_path / "d.zarr")

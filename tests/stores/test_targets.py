@@ -45,7 +45,7 @@ def test_a_file_url_is_a_folder_of_this_machine(tmp_path: Path) -> None:
     assert (tmp_path / "a.zarr" / "zarr.json").read_text() == "new"
 
 
-def test_options_for_what_takes_none_are_an_error(tmp_path: Path) -> None:
+def test_storage_options_of_a_local_path_or_a_store_are_refused(tmp_path: Path) -> None:
     for target in (tmp_path / "bucket" / "a.zarr", MemoryStore()):
         for action in (lambda **options: write_zarr(TEN_DIGITS, **options), open_store):
             with pytest.raises(OptionError, match="takes no storage_options, got anon, endpoint"):
@@ -60,6 +60,6 @@ def test_options_for_what_takes_none_are_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("action", [mnist_zarr.open_store, mnist_zarr.build])
-def test_an_unknown_protocol_is_a_clear_error(action: Callable[[str], Any]) -> None:
+def test_an_unknown_protocol_raises_a_clear_error(action: Callable[[str], Any]) -> None:
     with pytest.raises(StoreError, match=r"^nope://x: cannot be used as an address"):
         action("nope://x")

@@ -35,10 +35,11 @@ from tests.support.bucket_stores import (
     URL,
     keys_in_bucket,
     open_plainly,
-    square_digits,
     write_to_bucket,
 )
+from tests.support.digits import square_digits
 from tests.support.object_server import BUCKET, KEYS, S3Server
+from tests.support.partners import partner
 
 
 def fail_after(n_puts: int, s3: S3Server, answer: str = "403") -> None:
@@ -48,9 +49,7 @@ def fail_after(n_puts: int, s3: S3Server, answer: str = "403") -> None:
 
 
 @pytest.mark.parametrize("zarr_format", [3, 2])
-def test_the_root_metadata_are_written_when_everything_else_is_there(
-    s3: S3Server, zarr_format: Any
-) -> None:
+def test_the_root_metadata_are_written_last(s3: S3Server, zarr_format: Any) -> None:
     write_to_bucket(s3, zarr_format=zarr_format)
     puts = [path.removeprefix(f"/{BUCKET}/deep/t.zarr/") for path in s3.asked("PUT")]
     assert puts[0] == MARKER
@@ -85,7 +84,7 @@ def test_no_reader_opens_a_store_that_is_being_written(s3: S3Server) -> None:
         open_plainly(s3)
 
 
-def test_an_interrupted_upload_goes_on_without_sending_twice(s3: S3Server) -> None:
+def test_an_interrupted_upload_resumes_without_sending_anything_twice(s3: S3Server) -> None:
     fail_after(12, s3)
     with pytest.raises(StoreError):
         write_to_bucket(s3)
@@ -119,7 +118,7 @@ def test_an_existing_store_is_refused_and_untouched(s3: S3Server) -> None:
     write_to_bucket(s3)
     s3.requests.clear()
     with pytest.raises(TargetExistsError, match=r"s3://bucket/deep/t\.zarr: exists already"):
-        write_to_bucket(s3, square_digits(1))
+        write_to_bucket(s3, square_digits(seed=1))
     assert not s3.asked("PUT")
     assert not s3.asked("POST")
 
@@ -137,15 +136,15 @@ def test_nothing_opens_before_the_last_object_is_there(s3: S3Server, zarr_format
     assert open_plainly(s3).sizes["sample"] == 200
 
 
-def test_a_store_is_kept_when_overwriting_it_ended_before_it_began(s3: S3Server) -> None:
+def test_a_store_is_kept_when_overwriting_fails_before_it_begins(s3: S3Server) -> None:
     write_to_bucket(s3)
     s3.fault = lambda method, path: "403" if method == "POST" else None
     with pytest.raises(StoreError, match="cannot be removed"):
-        write_to_bucket(s3, square_digits(1), overwrite=True)
+        write_to_bucket(s3, square_digits(seed=1), overwrite=True)
     s3.fault = lambda method, path: None
     assert MARKER in keys_in_bucket(s3)
     with pytest.raises(TargetExistsError):
-        write_to_bucket(s3, square_digits(1))
+        write_to_bucket(s3, square_digits(seed=1))
     xr.testing.assert_equal(open_plainly(s3), square_digits())
 
 
@@ -161,18 +160,18 @@ def test_overwriting_makes_the_old_store_unreadable_before_its_first_chunk_chang
             openable.append(s3.holds("deep/t.zarr/zarr.json"))
 
     s3.fault = look
-    write_to_bucket(s3, square_digits(1), overwrite=True)
+    write_to_bucket(s3, square_digits(seed=1), overwrite=True)
     assert len(openable) >= N_CHUNKS
     assert not any(openable)
-    xr.testing.assert_equal(open_plainly(s3), square_digits(1))
+    xr.testing.assert_equal(open_plainly(s3), square_digits(seed=1))
 
 
-def test_chunks_of_another_layout_do_not_stay(s3: S3Server) -> None:
+def test_chunks_of_the_old_layout_are_removed(s3: S3Server) -> None:
     write_to_bucket(s3)
-    write_to_bucket(s3, square_digits(1, n_samples=50), chunk_bytes=400, overwrite=True)
+    write_to_bucket(s3, square_digits(50, seed=1), chunk_bytes=400, overwrite=True)
     keys = keys_in_bucket(s3)
     assert len([key for key in keys if key.startswith("image/c/")]) == 2
-    write_to_bucket(s3, square_digits(1), zarr_format=2, overwrite=True)
+    write_to_bucket(s3, square_digits(seed=1), zarr_format=2, overwrite=True)
     assert "zarr.json" not in keys_in_bucket(s3)
     assert open_plainly(s3).sizes["sample"] == 200
 
@@ -182,11 +181,11 @@ def test_shards_take_the_place_of_chunks_and_of_older_shards_without_reading_the
 ) -> None:
     write_to_bucket(s3)
     for seed in (1, 2):  # 190 samples: the last shard is not full
-        write_to_bucket(s3, square_digits(seed, n_samples=190), shard_bytes=640, overwrite=True)
+        write_to_bucket(s3, square_digits(190, seed), shard_bytes=640, overwrite=True)
         ds = open_plainly(s3).load()
-        xr.testing.assert_equal(ds, square_digits(seed, n_samples=190))
+        xr.testing.assert_equal(ds, square_digits(190, seed))
         s3.requests.clear()
-    write_to_bucket(s3, square_digits(3), shard_bytes=640, overwrite=True)
+    write_to_bucket(s3, square_digits(seed=3), shard_bytes=640, overwrite=True)
     assert not s3.asked("GET", "image/c/")
 
 
@@ -210,8 +209,7 @@ def test_an_object_that_vanished_meanwhile_keeps_the_store_closed(s3: S3Server) 
 
 
 def test_a_store_of_obstore_is_a_target_with_the_same_guarantees(s3: S3Server) -> None:
-    obstore = pytest.importorskip("obstore.store", reason="needs the extra 'obstore'")
-    place = obstore.S3Store(
+    place = partner("obstore.store").S3Store(
         BUCKET,
         prefix="deep/t.zarr",
         endpoint=s3.address,
@@ -232,7 +230,7 @@ def test_a_store_of_obstore_is_a_target_with_the_same_guarantees(s3: S3Server) -
     xr.testing.assert_equal(open_plainly(s3), square_digits())
 
 
-def test_a_server_killed_half_way_is_an_error_and_the_build_goes_on_later(s3: S3Server) -> None:
+def test_a_server_killed_half_way_raises_an_error_and_the_build_resumes_later(s3: S3Server) -> None:
     reached = Event()
 
     def watch(method: str, path: str) -> str | None:
@@ -260,9 +258,9 @@ def test_a_server_killed_half_way_is_an_error_and_the_build_goes_on_later(s3: S3
 
 
 @pytest.fixture(params=["memory store", "memory", "s3"])
-def place(request: pytest.FixtureRequest, s3: S3Server, memory_url: str) -> Place:
+def place(request: pytest.FixtureRequest, memory_url: str) -> Place:
     if request.param == "s3":
-        return parse_target(URL, s3.options)
+        return parse_target(URL, request.getfixturevalue("s3").options)
     return parse_target(
         MemoryStore() if request.param == "memory store" else f"{memory_url}/t.zarr"
     )
@@ -271,7 +269,7 @@ def place(request: pytest.FixtureRequest, s3: S3Server, memory_url: str) -> Plac
 def write_chunks(upload: Any, seed: int, n_samples: int = N_SAMPLES) -> None:
     """Write the chunks of a store, and set its metadata."""
     store = MemoryStore()
-    write_zarr(square_digits(seed, n_samples), store, chunk_bytes=CHUNK_BYTES)
+    write_zarr(square_digits(n_samples, seed), store, chunk_bytes=CHUNK_BYTES)
     copy_objects(store, upload, keys_of(store))
 
 

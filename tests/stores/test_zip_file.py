@@ -33,7 +33,7 @@ def test_a_zip_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     np.testing.assert_array_equal(plain.image.values, TEN_DIGITS.image.values)
 
 
-def test_entries_of_a_zip_file_are_as_they_are_and_equal_stores_give_equal_files(
+def test_entries_are_stored_uncompressed_and_equal_stores_give_equal_files(
     tmp_path: Path,
 ) -> None:
     for name in ("a.zarr.zip", "b.zarr.zip"):
@@ -101,13 +101,13 @@ def test_what_is_no_zipped_store_is_never_replaced_behind_a_url(memory_url: str)
     assert open_store(f"{memory_url}/a.zarr.zip").sizes["sample"] == 5
 
 
-def test_a_missing_zip_file_is_a_clear_error(tmp_path: Path, memory_url: str) -> None:
+def test_a_missing_zip_file_raises_a_clear_error(tmp_path: Path, memory_url: str) -> None:
     for target in (tmp_path / "a.zarr.zip", f"{memory_url}/a.zarr.zip"):
         with pytest.raises(StoreNotFoundError, match=r"a\.zarr\.zip"):
             open_store(target)
 
 
-def test_a_damaged_zip_file_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_damaged_zip_file_raises_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "a.zarr.zip").write_text("no zip")
     with pytest.raises(StoreError, match=r"a\.zarr\.zip: cannot be opened as a zip file"):
         open_store(tmp_path / "a.zarr.zip")

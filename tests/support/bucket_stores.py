@@ -9,7 +9,7 @@ import xarray as xr
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import keys_of
 from mnist_zarr.writing.writer import write_zarr
-from tests.support.digits import digits
+from tests.support.digits import square_digits
 from tests.support.object_server import BUCKET, S3Server
 
 URL = f"s3://{BUCKET}/deep/t.zarr"
@@ -17,14 +17,9 @@ N_SAMPLES, N_CHUNKS = 200, 20
 CHUNK_BYTES = 160
 
 
-def square_digits(seed: int = 0, n_samples: int = N_SAMPLES) -> xr.Dataset:
-    """Make images of 16 bytes, of which ten are a chunk."""
-    return digits(n_samples, seed, shape=(4, 4))
-
-
 def write_to_bucket(s3: S3Server, ds: xr.Dataset | None = None, **options: Any) -> None:
     """Write to ``URL``, in chunks of ten images."""
-    ds = square_digits() if ds is None else ds
+    ds = square_digits(N_SAMPLES) if ds is None else ds
     write_zarr(ds, URL, storage_options=s3.options, **{"chunk_bytes": CHUNK_BYTES, **options})
 
 

@@ -57,6 +57,11 @@ def digits(
     )
 
 
+def square_digits(n_samples: int = 200, seed: int = 0) -> xr.Dataset:
+    """Make ``digits`` of 16 bytes, which may lie flat in a file: their shape can be told."""
+    return digits(n_samples, seed, shape=(4, 4))
+
+
 def lazy_digits(folder: Path) -> dict[str, xr.Dataset]:
     """Return ``digits()`` with images that are not in memory, in every way in which they can be."""
     write_zarr(digits(), folder / "d.zarr", chunk_bytes=100, overwrite=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from email.message import Message
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -80,12 +82,22 @@ class S3Server:
         self.requests.clear()
 
     def start(self) -> None:
-        self._server: BaseWSGIServer = make_server(
-            "127.0.0.1", self.port, self._serve, threaded=True, request_handler=_Silent
-        )
+        self._server = self._listen()
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
+
+    def _listen(self) -> BaseWSGIServer:
+        until = time.monotonic() + 30
+        while True:
+            try:
+                return make_server(
+                    "127.0.0.1", self.port, self._serve, threaded=True, request_handler=_Silent
+                )
+            except (OSError, SystemExit):  # somebody uses the port of a server that was stopped
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -114,6 +126,13 @@ class S3Server:
         """Whether there is such an object, without a request."""
         account = partner("moto.core.models").DEFAULT_ACCOUNT_ID
         return key in partner("moto.s3.models").s3_backends[account]["aws"].buckets[BUCKET].keys
+
+    def headers(self, key: str) -> Message:
+        """Return the headers with which the object is served."""
+        request = Request(f"{self.address}/{BUCKET}/{key}", method="HEAD")
+        with urlopen(request, timeout=30) as response:
+            headers: Message = response.headers
+            return headers
 
     def asked(self, method: str, part: str = "") -> list[str]:
         """Return the paths of requests of this method with ``part`` in them."""

@@ -27,7 +27,7 @@ def test_the_help_names_the_sizes_of_chunks() -> None:
     assert told == [CHUNK_BYTES_OF_ORDER["source"], CHUNK_BYTES_OF_ORDER["label"]]
 
 
-def test_they_can_be_told_without_importing_what_writes() -> None:
+def test_the_defaults_are_known_without_importing_the_writer() -> None:
     code = "import sys, mnist_zarr.cli; print({'numpy', 'xarray', 'zarr'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -1,0 +1,89 @@
+"""What a cloud other than S3 must do, as a program: ``cloud_scenario PROTOCOL FOLDER OPTIONS``.
+
+A program of its own since adlfs complains of zarr-python's event loop when Python exits.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+import xarray as xr
+
+import mnist_zarr
+from mnist_zarr.dataset.schema import make_dataset
+from mnist_zarr.errors import SourceError, StoreError, StoreNotFoundError, TargetExistsError
+from mnist_zarr.files.urls import identity_of
+from mnist_zarr.formats.idx import IdxFile
+from mnist_zarr.stores.bucket import BucketStore
+from mnist_zarr.stores.keys import copy_objects, keys_of
+from mnist_zarr.stores.targets import parse_target
+from mnist_zarr.stores.upload import Upload
+from tests.support.files import idx_bytes
+
+CONTAINER = "box"
+
+
+def play(protocol: str, folder: str, options: dict[str, Any]) -> None:
+    """Upload, resume, overwrite, publish, and ask for what is not there."""
+    url, nowhere = f"{protocol}://{CONTAINER}/t.zarr", f"{protocol}://nowhere/t.zarr"
+
+    def expect(error: type[Exception], call: Callable[..., Any], *args: Any) -> None:
+        with pytest.raises(error, match=f"{protocol}|abfs") as raised:
+            call(*args, storage_options=options)
+        assert "\n" not in str(raised.value)
+
+    ds = make_dataset(np.arange(180, dtype=np.uint8).reshape(20, 3, 3), label=np.arange(20))
+    mnist_zarr.write_zarr(ds, f"{folder}/t.zarr", chunk_bytes=18)
+    local = mnist_zarr.open_store(f"{folder}/t.zarr").load()
+
+    # An upload that ended half-way is not there, and is resumed.
+    upload = Upload(BucketStore.from_url(url, options))
+    upload.begin(url, overwrite=False)
+    source = parse_target(f"{folder}/t.zarr").open()
+    copy_objects(source, upload, [key for key in keys_of(source) if "/c/1" in key])
+    expect(StoreNotFoundError, mnist_zarr.open_store, url)
+    mnist_zarr.write_zarr(ds, url, chunk_bytes=18, storage_options=options)
+    xr.testing.assert_identical(mnist_zarr.open_store(url, storage_options=options).load(), local)
+    xr.testing.assert_equal(xr.open_zarr(url, storage_options=options).load(), local)
+
+    expect(TargetExistsError, mnist_zarr.write_zarr, ds, url)
+    half = ds.isel(sample=slice(10))
+    before = parse_target(url, options).identity()
+    assert before is not None
+    assert before == parse_target(url, options).identity()
+    mnist_zarr.write_zarr(half, url, chunk_bytes=18, storage_options=options, overwrite=True)
+    assert mnist_zarr.open_store(url, storage_options=options).sizes["sample"] == 10
+    assert before != parse_target(url, options).identity()
+    assert parse_target(f"{url}.nothing", options).identity() is None
+    assert "image/c/7/0/0" not in keys_of(BucketStore.from_url(url, options))
+    published = mnist_zarr.publish(
+        f"{folder}/t.zarr", f"{protocol}://{CONTAINER}/published.zarr", storage_options=options
+    )
+    assert len(published.objects) == 17
+    chunk = fsspec.filesystem(protocol, **options).info(f"{CONTAINER}/t.zarr/image/c/0/0/0")
+    assert "public, no-cache" in str(chunk.values()), chunk
+
+    # A source is one version of a file, and a listing tells the same one.
+    fs, name = fsspec.filesystem(protocol, **options), f"{CONTAINER}/x-images-idx3-ubyte"
+    fs.pipe(name, idx_bytes(np.full((2, 3, 3), 1, np.uint8)))
+    file = IdxFile(f"{protocol}://{name}", storage_options=options)
+    assert file.read().tolist() == np.full((2, 3, 3), 1).tolist()
+    listing = fs.ls(CONTAINER, detail=True, refresh=True)
+    (listed,) = (entry for entry in listing if entry["name"].endswith("ubyte"))
+    assert identity_of(listed) == file.bytes.identity
+    fs.pipe(name, idx_bytes(np.full((2, 3, 3), 2, np.uint8)))
+    with pytest.raises(SourceError, match="the file was changed while it was being read"):
+        file.read()
+
+    expect(StoreNotFoundError, mnist_zarr.open_store, nowhere)
+    expect(StoreError, mnist_zarr.write_zarr, ds, nowhere)
+
+
+if __name__ == "__main__":
+    play(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
