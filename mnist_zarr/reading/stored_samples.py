@@ -19,7 +19,7 @@ from mnist_zarr.stores.keys import PARALLEL_REQUESTS
 BLOCK_BYTES = 16 << 20
 # Larger, as each of these blocks may have to decode all chunks; and bounded in samples too, as the
 # positions take several times eight bytes per sample.
-SCATTERED_BLOCK_BYTES = 64 << 20
+SCATTERED_BLOCK_BYTES = 32 << 20
 SCATTERED_BLOCK_SAMPLES = 1 << 20
 # What one task reads, and what all tasks decode at the same time.
 READ_BYTES = 4 << 20

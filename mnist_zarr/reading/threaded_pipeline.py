@@ -2,7 +2,7 @@
 
 By default zarr-python hands every chunk from its event loop to a thread and back, once to read it
 and once for each codec. For chunks of some hundred kilobytes that takes as long as to decode them.
-Here a few threads read, decode and copy chunk after chunk. The ``FusedCodecPipeline`` of zarr 3.4 is
+Here a few threads read, decode and copy chunk after chunk. Zarr 3.4's ``FusedCodecPipeline`` is
 as fast, but neither bounds what a chunk decodes to nor names the chunk that is damaged.
 """
 

@@ -70,9 +70,9 @@ def verify(
     catalog if the store has all samples, otherwise with the files of the data
     set, if they are on this machine.
 
-    Needs memory for one block of samples and for the chunks decoded for it (up to
-    64 MB each), and about 25 bytes per sample if samples are not stored in the
-    order of the source.
+    Needs memory for one block of samples (up to 32 MB) and for the chunks decoded
+    for it (up to 64 MB), and about 25 bytes per sample if samples are not stored in
+    the order of the source.
 
     Parameters
     ----------

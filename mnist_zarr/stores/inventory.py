@@ -96,6 +96,7 @@ def take_inventory(arrays: Iterable[zarr.Array[Any]], store: Store) -> Inventory
     until more than ``MAX_MISSING`` are missing.
     """
     arrays = tuple(arrays)
+    store = innermost(store)  # a wrapper would read an object to tell its size
     if store.supports_listing:
         return Inventory(arrays, list_sizes(store))
     documents = (f"{array.path}/{name}" for array in arrays for name in _document_names(array))

@@ -39,7 +39,9 @@ class ZipSnapshot(Store):
     supports_partial_writes = False
     supports_listing = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = True) -> None:
+        if not read_only:
+            raise ValueError("a snapshot of a store can only be opened to read from")
         super().__init__(read_only=True)
         self._path = path
         try:
@@ -59,7 +61,11 @@ class ZipSnapshot(Store):
     __hash__ = Store.__hash__
 
     def with_read_only(self, read_only: bool = False) -> ZipSnapshot:
-        """Return the same version: it is read-only always."""
+        """Return the same version, to read from."""
+        if not read_only:
+            raise NotImplementedError(
+                f"with_read_only is not implemented for the {type(self)} store type."
+            )
         return self
 
     async def get(
@@ -128,6 +134,8 @@ def _read(member: ByteSource, byte_range: ByteRequest | None) -> bytes:
             first, last = offset, size
         case SuffixByteRequest(suffix):
             first, last = max(0, size - suffix), size
-        case _:
+        case None:
             first, last = 0, size
+        case _:
+            raise ValueError(f"Unexpected byte_range, got {byte_range}.")
     return bytes(member.read(first, max(0, last - first)))

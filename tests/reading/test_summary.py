@@ -95,6 +95,14 @@ def test_a_store_in_a_bucket_is_opened_and_listed_once(ds: xr.Dataset, s3: S3Ser
     assert others == [("HEAD", f"/{BUCKET}/t.zarr/zarr.json")] * 2
 
 
+def test_of_a_store_on_a_web_server_no_image_is_read(ds: xr.Dataset, s3: S3Server) -> None:
+    write_zarr(ds, f"s3://{BUCKET}/t.zarr", chunk_bytes=120, storage_options=s3.options)
+    s3.requests.clear()
+    summary = summarize(f"{s3.address}/{BUCKET}/t.zarr")
+    assert summary.arrays[0].n_objects == len(s3.asked("HEAD", "image/c/")) == 5
+    assert s3.asked("GET", "image/") == []
+
+
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("content", [b"[]", b"null", b"3", b'"x"', b"", b"\xff", b"[" * 100_000])
 def test_metadata_of_another_kind_are_an_error_of_ours(

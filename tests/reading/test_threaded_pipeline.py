@@ -25,7 +25,7 @@ from mnist_zarr.formats.idx_export import write_idx_files
 from mnist_zarr.formats.npz import write_npz
 from mnist_zarr.plot import mean_images
 from mnist_zarr.reading.reader import open_store
-from mnist_zarr.reading.threaded_pipeline import pipeline_config
+from mnist_zarr.reading.threaded_pipeline import ThreadedPipeline, pipeline_config
 from mnist_zarr.stores.keys import as_buffer, is_document
 from mnist_zarr.stores.snapshot import LocalSnapshot
 from mnist_zarr.writing.writer import write_zarr
@@ -126,8 +126,7 @@ def test_zarrs_own_pipeline_of_threads_is_used_as_soon_as_it_is_safe_after_a_for
     with zarr.config.set(pipeline_config(LocalSnapshot(store))):
         array = zarr.open_group(store, mode="r")["image"]
     assert isinstance(array, zarr.Array)
-    expected = "ThreadedPipeline"
-    assert type(array.async_array.codec_pipeline).__name__ == expected
+    assert type(array.async_array.codec_pipeline) is ThreadedPipeline
     assert zarr.config.get("codec_pipeline.path").endswith(".BatchedCodecPipeline")
 
 

@@ -6,6 +6,7 @@ A test is overridden where a class departs from the contract on purpose; the doc
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,14 @@ from zarr.storage import LocalStore, MemoryStore
 from zarr.testing.store import StoreTests
 
 from mnist_zarr.errors import StoreError, TargetBusyError
+from mnist_zarr.files.sources import LocalSource
+from mnist_zarr.files.zip_source import zip_members
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import MARKER, as_buffer, sync
-from mnist_zarr.stores.snapshot import LocalSnapshot, root_identity
+from mnist_zarr.stores.snapshot import LocalSnapshot, OneVersion, root_identity
 from mnist_zarr.stores.staging import TemporaryStore
 from mnist_zarr.stores.upload import Upload
+from mnist_zarr.stores.zip_snapshot import ZipSnapshot
 from tests.support.object_server import BUCKET, S3Server
 
 VALUE = as_buffer(b"1234")
@@ -174,6 +178,85 @@ class TestLocalSnapshot(OnDisk):
         assert keys_in(store.root) == {"c/0"}
 
 
+class TestZipSnapshot(Contract):
+    store_cls = ZipSnapshot
+
+    @pytest.fixture
+    def store_kwargs(self, tmp_path: Path) -> dict[str, Any]:
+        with zipfile.ZipFile(tmp_path / "t.zarr.zip", "w"):
+            return {"path": tmp_path / "t.zarr.zip"}
+
+    @pytest.fixture
+    def open_kwargs(self, store_kwargs: dict[str, Any]) -> dict[str, Any]:
+        return {**store_kwargs, "read_only": True}
+
+    def test_store_supports_writes(self, store: Any) -> None:
+        """A snapshot is one version of a store."""
+        assert not store.supports_writes
+
+    async def set(self, store: ZipSnapshot, key: str, value: Buffer) -> None:
+        """Write into the version that is open."""
+        with zipfile.ZipFile(store._path, "a") as archive:
+            archive.writestr(key, value.to_bytes())
+        store._members = zip_members(LocalSource(store._path))
+
+    async def get(self, store: ZipSnapshot, key: str) -> Buffer:
+        with zipfile.ZipFile(store._path) as archive:
+            return CpuBuffer.from_bytes(archive.read(key))
+
+    async def test_it_only_reads(self, store: ZipSnapshot) -> None:
+        """Nothing is written through it."""
+        await self.set(store, "c/0", VALUE)
+        for write in WRITES.values():
+            with pytest.raises((ValueError, NotImplementedError)):
+                await write(store)
+        assert [key async for key in store.list()] == ["c/0"]
+
+    async def test_a_missing_chunk_is_an_error(self, store: ZipSnapshot) -> None:
+        """Zarr would fill its place, with black images."""
+        assert await store.get("image/zarr.json", default_buffer_prototype()) is None
+        with pytest.raises(StoreError, match="c/0: this chunk is missing"):
+            await store.get("c/0", default_buffer_prototype())
+
+
+def identify() -> int:
+    return 1
+
+
+class OpenedVersion(OneVersion):
+    """It has no ``open`` of its own: who makes one knows the name and the identity."""
+
+    @classmethod
+    async def open(cls, store_cls: type[Store], *args: Any, **kwargs: Any) -> OneVersion:  # type: ignore[override]
+        store = store_cls(*args, **kwargs)
+        await store._open()
+        return cls(store, "t.zarr", identify)
+
+
+class TestOneVersion(Contract):
+    store_cls = OpenedVersion
+
+    @pytest.fixture
+    def store_kwargs(self) -> dict[str, Any]:
+        return {"store": MemoryStore(), "name": "t.zarr", "identify": identify}
+
+    @pytest.fixture
+    def open_kwargs(self) -> dict[str, Any]:
+        return {"store_cls": MemoryStore}
+
+    @pytest.fixture
+    def store(self, store_kwargs: dict[str, Any]) -> OneVersion:
+        return OpenedVersion(**store_kwargs)
+
+    async def set(self, store: OneVersion, key: str, value: Buffer) -> None:
+        await store._store.set(key, value)
+
+    async def get(self, store: OneVersion, key: str) -> Buffer:
+        value = await store._store.get(key, default_buffer_prototype())
+        assert value is not None
+        return value
+
+
 class TestUpload(Contract):
     store_cls = Upload
 
@@ -264,6 +347,14 @@ override(
     list_dir""",
     TestLocalSnapshot.test_it_only_reads,
 )
+override(
+    TestZipSnapshot,
+    """store_read_only store_open_read_only serializable_store set set_not_open set_many
+    set_if_not_exists delete delete_dir delete_nonexistent_key_does_not_raise clear exists
+    getsize_prefix list list_prefix list_empty_path list_dir""",
+    TestZipSnapshot.test_it_only_reads,
+)
+override(TestZipSnapshot, "get_bytes", TestZipSnapshot.test_a_missing_chunk_is_an_error)
 override(
     TestUpload,
     "set set_many exists delete delete_dir list list_prefix list_empty_path list_dir",
