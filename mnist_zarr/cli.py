@@ -8,14 +8,14 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import click
 
 # Public names import their modules on first use, so that --help stays fast.
 import mnist_zarr
-from mnist_zarr.errors import MnistZarrError
+from mnist_zarr.errors import DownloadError, MnistZarrError
 from mnist_zarr.writing.defaults import CHUNK_BYTES_OF_ORDER
 
 EXAMPLES = """
@@ -79,11 +79,19 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except DownloadError as error:  # has a line for each mirror
+            raise _exit_with(str(error).split("\n")) from error
         except MnistZarrError as error:
-            raise click.ClickException(str(error)) from error
+            raise _exit_with([str(error)]) from error
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            raise click.ClickException(f"{where}{error.strerror or error}") from error
+            raise _exit_with([f"{where}{error.strerror or error}"]) from error
+
+
+def _exit_with(lines: Iterable[str]) -> click.ClickException:
+    from mnist_zarr.terminal import printable
+
+    return click.ClickException("\n".join(map(printable, lines)))
 
 
 @click.group(cls=_Commands, epilog=EXAMPLES, context_settings={"max_content_width": 100})

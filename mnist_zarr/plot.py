@@ -147,7 +147,7 @@ def class_balance(ds: xr.Dataset) -> Figure:
     for column, split in enumerate(counts.splits):
         bars = axes.barh(places, lengths[:, column], left=starts[:, column], label=split or None)
     axes.bar_label(bars, [f"{total:,}" for total in lengths.sum(axis=1)], padding=4)
-    axes.set_yticks(places, _titles(ds, values))
+    axes.set_yticks(places, _titles(ds, values), parse_math=False)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -156,7 +156,9 @@ def class_balance(ds: xr.Dataset) -> Figure:
     axes.margins(x=0.12)
     axes.spines[["top", "right", "left"]].set_visible(False)
     if len(counts.splits) > 1:
-        figure.legend(loc="outside upper center", ncols=len(counts.splits), frameon=False)
+        legend = figure.legend(loc="outside upper center", ncols=len(counts.splits), frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     return figure
 
 
@@ -249,7 +251,7 @@ def contact_sheet(ds: xr.Dataset, *, columns: int = 10) -> Figure:
     axes.imshow(sheet, cmap=COLOR_MAP, vmin=low, vmax=high, interpolation="nearest")
     row_pixels = images.shape[1] + PIXELS_BETWEEN_IMAGES
     middles = row_pixels * np.arange(len(values)) + (images.shape[1] - 1) / 2
-    axes.set_yticks(middles, names)
+    axes.set_yticks(middles, names, parse_math=False)
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -374,9 +376,9 @@ def _draw_grid(
             continue
         axes.imshow(images[number], cmap=COLOR_MAP, vmin=low, vmax=high, interpolation="nearest")
         if titles and titles_differ:
-            axes.set_title(titles[number], fontsize="medium")
+            axes.set_title(titles[number], fontsize="medium", parse_math=False)
     if titles and not titles_differ:
-        figure.suptitle(titles[0])
+        figure.suptitle(titles[0], parse_math=False)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Terminal output: columns of text, and a progress bar."""
+"""Terminal output: harmless text, in columns, and a progress bar."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ import sys
 from collections.abc import Container, Iterator, Sequence
 
 from tqdm import tqdm
+
+
+def printable(text: str) -> str:
+    r"""Return a text on one line, with escapes for what is not to be seen.
+
+    What a store or a server says may hold newlines, which forge lines of ours, and sequences
+    that control a terminal.
+
+    Examples
+    --------
+    >>> print(printable("sevens\x1b[2J\nmine.zarr: whole"))
+    sevens\x1b[2J\nmine.zarr: whole
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def align_columns(rows: Sequence[tuple[str, ...]], right: Container[int] = ()) -> Iterator[str]:

@@ -337,3 +337,31 @@ def test_a_data_set_that_cannot_be_downloaded_is_reported_in_one_line_per_mirror
     assert result.exit_code == 1
     assert result.output.startswith("Error: kmnist/train-images-idx3-ubyte.gz: no mirror gives")
     assert not (tmp_path / "k.zarr").exists()
+
+
+def test_what_a_store_says_cannot_forge_lines_or_control_the_terminal(tmp_path: Path) -> None:
+    evil = "x\x1b[2J\r\u202e\nmine.zarr: whole\n"
+    attrs = {"flag_values": [0, 1, 2], "flag_meanings": f"a b {evil.split()[0]}"}
+    ds = digits(9).assign_attrs(title=evil, license=evil, source=evil)
+    ds = ds.rename({"row": evil.split()[0]}).assign_coords(split=("sample", [evil] * 9))
+    ds["label"].attrs = attrs
+    target = tmp_path / "t.zarr"
+    write_zarr(ds.chunk(), target)
+    (target / "image" / "c" / "0" / "0" / "0").unlink()
+    document = json.loads((target / "zarr.json").read_text())
+    document["attributes"][f"{evil}_sha256"] = evil
+    document["attributes"]["source_sha256"] = [evil]
+    (target / "zarr.json").write_text(json.dumps(document))
+    said = [
+        run_command("info", target),
+        run_command("verify", target),
+        run_command("plot", target, "--label", evil, "-o", tmp_path / "x.png"),
+        run_command("plot", target, "--split", "none", "-o", tmp_path / "x.png"),
+        run_command("verify", tmp_path / evil),
+    ]
+    assert [result.exit_code for result in said] == [0, 1, 1, 1, 1]
+    for line in "".join(result.output for result in said).split("\n"):
+        assert line.isprintable()
+        assert not line.startswith("mine.zarr")
+    assert "x\\x1b[2J\\r\\u202e\\nmine.zarr: whole" in said[0].output
+    assert all("mine.zarr: whole" in result.output for result in said[2:])

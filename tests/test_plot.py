@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +22,7 @@ from mnist_zarr.errors import OptionError, SchemaError, SelectionError, TargetEx
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.writing.plan import Order
 from mnist_zarr.writing.writer import write_zarr
+from tests.support.digits import digits
 from tests.support.memory import traced_memory
 
 
@@ -279,3 +281,17 @@ def test_an_unknown_picture_format_gets_the_list_of_known_ones(tmp_path: Path, n
     with pytest.raises(OptionError, match=rf"{name}: expected a name that ends in .*\.png"):
         plot.save_figure(figure, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_are_drawn_as_they_are_and_not_as_formulas() -> None:
+    ds = digits(n_classes=2, splits=("train$", "$$"))
+    ds.label.attrs |= {"flag_values": [0, 1], "flag_meanings": "$$ $\\frac$"}
+    figures = [
+        plot.one_per_class(ds),
+        plot.samples(ds, label=1),
+        plot.class_balance(ds),
+        plot.mean_images(ds),
+        plot.contact_sheet(ds),
+    ]
+    for figure in figures:
+        figure.savefig(io.BytesIO(), format="png")

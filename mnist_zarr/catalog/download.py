@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import io
 import os
 import shutil
 import zipfile
@@ -39,6 +40,9 @@ from mnist_zarr.catalog.entries import (
 from mnist_zarr.errors import DownloadError, OptionError, missing_extra
 from mnist_zarr.files.byte_source import READ_BYTES
 from mnist_zarr.files.output import create_file
+from mnist_zarr.files.scratch import fsync, scratch_folder
+from mnist_zarr.files.urls import hide_secrets, shown_url
+from mnist_zarr.terminal import printable
 
 CACHE_VARIABLE = "MNIST_ZARR_CACHE"
 MIRROR_VARIABLE = "MNIST_ZARR_MIRROR"
@@ -167,19 +171,18 @@ def _extract(file: ArchiveMember, path: Path) -> None:
 def _download(file: RemoteFile, path: Path) -> None:
     """Put the file in its place, from the first mirror that has the right one."""
     reasons = [f"{path}: {_why_wrong(path, file.checksum)}"] if path.exists() else []
-    # Of a fixed name: what a killed download has left is overwritten by the next one.
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with scratch_folder(path.parent, f".{path.name}.downloading-") as scratch:
+        part = scratch / file.name
         for url in _urls(file):
             try:
                 _download_from(url, file, part)
             except (OSError, ValueError) as error:
-                reasons.append(f"{url}: {_reason(error)}")
+                reasons.append(f"{shown_url(url)}: {printable(hide_secrets(_reason(error)))}")
             else:
+                fsync(part)
                 os.replace(part, path)
+                fsync(path.parent)
                 return
-    finally:
-        part.unlink(missing_ok=True)
     size = f"{file.size:,} bytes, " if file.size else ""
     raise DownloadError(
         "\n  ".join([f"{file.dataset}/{file.name}: no mirror gives this file:", *reasons])
@@ -193,7 +196,7 @@ def _urls(file: RemoteFile) -> Iterator[str]:
         if urlsplit(own).scheme not in ("https", "http", "file"):
             raise OptionError(
                 f"{MIRROR_VARIABLE}: expected a URL that begins with https://, http:// or "
-                f"file:///, got {own!r}"
+                f"file:///, got {shown_url(own)!r}"
             )
         yield f"{own.rstrip('/')}/{file.dataset}/{file.name}"
     yield from file.mirrors
@@ -225,7 +228,21 @@ def _download_http(url: str, file: RemoteFile, part: Path) -> None:
             headers={"Accept-Encoding": "identity"},
             hooks={"response": guard.see},
         )
-        download(url, str(part), None)
+        with _LimitedFile(part, file.size) as target:
+            download(url, target, None)
+
+
+class _LimitedFile(io.FileIO):
+    """A new file of so many bytes and no more, whatever a server goes on to send."""
+
+    def __init__(self, path: Path, max_bytes: int | None) -> None:
+        super().__init__(path, "wb")
+        self._max_bytes = max_bytes
+
+    def write(self, data: Any) -> int:
+        if self._max_bytes is not None and self.tell() + len(data) > self._max_bytes:
+            raise ValueError(f"more than {self._max_bytes:,} bytes")
+        return super().write(data)
 
 
 class _ResponseGuard(contextlib.AbstractContextManager["_ResponseGuard"]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,17 +50,31 @@ def class_names(ds: xr.Dataset, name: str = LABEL) -> dict[int, str]:
     Raises
     ------
     SchemaError
-        If ``flag_values`` and ``flag_meanings`` differ in length.
+        If ``flag_values`` and ``flag_meanings`` differ in length, or give two
+        values one name or one value two; if ``flag_values`` is no list of numbers.
     """
     attrs = ds[name].attrs if name in ds.variables else {}
     if not {"flag_values", "flag_meanings"} <= attrs.keys():
         return {}
-    values = np.atleast_1d(attrs["flag_values"]).tolist()
+    try:
+        values = np.ravel(attrs["flag_values"]).tolist()
+        set(values)
+    except (ValueError, TypeError) as error:  # lists in lists, dictionaries
+        raise SchemaError(
+            f"{name}: flag_values: expected a list of numbers, got {attrs['flag_values']!r}"
+        ) from error
     meanings = str(attrs["flag_meanings"]).split()
     if len(values) != len(meanings):
         raise SchemaError(
             f"{name}: flag_values has {len(values)} entries, but flag_meanings has {len(meanings)}"
         )
+    for kind, entries in (("flag_values", values), ("flag_meanings", meanings)):
+        repeated = [entry for entry, count in Counter(entries).items() if count > 1]
+        if repeated:
+            raise SchemaError(
+                f"{name}: {kind} has {repeated[0]!r} more than once; every class needs one value "
+                "and one name"
+            )
     return {value: word.replace("_", " ") for value, word in zip(values, meanings, strict=True)}
 
 

@@ -37,7 +37,7 @@ class Scaling:
     Raises
     ------
     OptionError
-        If ``low`` is not less than ``high``, or one is not finite.
+        If ``low`` is not less than ``high``, or one or their distance is not finite.
 
     Examples
     --------
@@ -51,7 +51,8 @@ class Scaling:
     high: float
 
     def __post_init__(self) -> None:
-        if not (is_finite(self.low) and is_finite(self.high) and self.low < self.high):
+        is_range = is_finite(self.low) and is_finite(self.high) and self.low < self.high
+        if not (is_range and is_finite(self.high - self.low)):
             raise OptionError(
                 f"low, high: expected two finite numbers, the lower first, got {self.low!r} and "
                 f"{self.high!r}"
@@ -117,7 +118,8 @@ def pack(ds: xr.Dataset, bounds: tuple[float, float]) -> xr.Dataset:
     Raises
     ------
     OptionError
-        If the bounds are not two finite numbers, the lower first.
+        If the bounds are not two finite numbers, the lower first, or float64
+        cannot tell the integers apart between them.
     SchemaError
         If there is no image, it is not of integers, or it is packed already.
     """
@@ -137,9 +139,23 @@ def pack(ds: xr.Dataset, bounds: tuple[float, float]) -> xr.Dataset:
     if not isinstance(bounds, Sequence) or len(bounds) != 2:
         raise OptionError(f"rescale: expected (low, high), got {bounds!r}")
     scaling = scaling_of(image, *bounds)
+    factor, offset = scaling.packing.values()
+    if not _is_exact(factor, offset, bounds):
+        raise OptionError(
+            f"rescale: float64 cannot tell the integers from {scaling.source_low:g} to "
+            f"{scaling.source_high:g} apart between {bounds[0]!r} and {bounds[1]!r}; choose bounds "
+            "closer to 0, state the range of the integers in .attrs['valid_range'], or omit rescale"
+        )
     packed = ds.copy()
     packed[IMAGE].attrs = scaling.describe(image.attrs) | scaling.packing
     return packed
+
+
+def _is_exact(factor: float, offset: float, values: npt.ArrayLike) -> bool:
+    """Whether the distance of two integers is large against the rounding of the floats."""
+    largest = np.max(np.abs(values), initial=abs(offset))
+    # The product, the sum and the difference are each rounded by half the spacing at most.
+    return bool(2 * np.spacing(largest) <= MAX_PACKING_ERROR * abs(factor))
 
 
 def stay_packed(ds: xr.Dataset) -> xr.Dataset:
@@ -165,12 +181,19 @@ def unpack(variable: xr.Variable) -> xr.Variable:
     ------
     SchemaError
         When values are read that no stored integer stands for, since they were
-        changed.
+        changed, or that stand for several, since float64 cannot tell them apart.
+        If the scale factor or offset is no number.
     """
-    factor, offset = (
-        float(variable.attrs.get(name, variable.encoding.get(name, default)))
+    given = [
+        variable.attrs.get(name, variable.encoding.get(name, default))
         for name, default in zip(PACKING, (1.0, 0.0), strict=True)
-    )
+    ]
+    try:
+        factor, offset = map(float, given)
+    except (TypeError, ValueError) as error:
+        raise SchemaError(
+            f"scale_factor, add_offset: expected two numbers, got {given[0]!r} and {given[1]!r}"
+        ) from error
     integers = variable.copy(deep=False)
     if any(name in variable.encoding for name in PACKING):
         stored_dtype = np.dtype(variable.encoding.get("dtype", variable.dtype))
@@ -182,7 +205,7 @@ def unpack(variable: xr.Variable) -> xr.Variable:
     integers.attrs = {name: value for name, value in variable.attrs.items() if name not in PACKING}
     if "valid_range" in integers.attrs:
         bounds = (np.ravel(integers.attrs["valid_range"]) - offset) / factor
-        integers.attrs["valid_range"] = np.rint(bounds).astype(int).tolist()
+        integers.attrs["valid_range"] = [int(bound) for bound in np.rint(bounds)]
     return integers
 
 
@@ -206,5 +229,10 @@ class _Unpacking:
                 f"no {self.dtype} of the store stands for the value {values[~good][0]} "
                 f"(scale_factor {self.factor}, add_offset {self.offset}); if the values were "
                 "changed, remove both from .encoding"
+            )
+        if not _is_exact(self.factor, self.offset, values):
+            raise SchemaError(
+                f"float64 cannot tell the {self.dtype} of the store apart (scale_factor "
+                f"{self.factor}, add_offset {self.offset}); open it with mask_and_scale=False"
             )
         return nearest

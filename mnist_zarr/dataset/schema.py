@@ -41,6 +41,33 @@ def is_string(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "TUO"
 
 
+def as_strings(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the values of a variable, Python objects among them as strings of NumPy.
+
+    Raises
+    ------
+    SchemaError
+        If one is no string, or one that UTF-8 cannot encode.
+
+    Examples
+    --------
+    >>> as_strings("split", np.array(["train", "test"], dtype=object)).dtype.kind
+    'T'
+    """
+    if values.dtype == STRING_DTYPE:
+        return values
+    try:
+        if not is_string(values.dtype):
+            raise TypeError(f"got {values.dtype}")
+        # Not as `str` would have it: "None" for what is missing.
+        return values.astype(object).astype(np.dtypes.StringDType(coerce=False))
+    except (ValueError, TypeError) as error:
+        raise SchemaError(
+            f"{name!r}: expected strings, got other objects among them; replace them, or convert "
+            "all with .astype(str)"
+        ) from error
+
+
 def image_dims(rank: int) -> tuple[str, ...]:
     """Return the names of the dimensions of an image array.
 

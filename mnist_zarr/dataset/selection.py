@@ -11,7 +11,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from mnist_zarr.dataset.classes import class_names
-from mnist_zarr.dataset.schema import LABEL, SAMPLE, SOURCE_INDEX, SPLIT, split_order
+from mnist_zarr.dataset.schema import LABEL, SAMPLE, SOURCE_INDEX, SPLIT, as_strings, split_order
 from mnist_zarr.errors import SchemaError, SelectionError
 
 # Nobody reads a message that lists more choices than this.
@@ -49,11 +49,11 @@ def select(
     ------
     SelectionError
         If there is no such coordinate, or no sample has one of the values
-        (the message lists the choices), or a range has a step or cannot be
-        compared with the values.
+        (the message lists the choices), or several classes have the name; if a
+        range has a step or cannot be compared with the values.
     SchemaError
         If ``flag_values`` and ``flag_meanings`` of a coordinate differ in
-        length.
+        length, or give two values one name.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def splits_in_source_order(ds: xr.Dataset) -> list[tuple[str | None, npt.NDArray
     Raises
     ------
     SchemaError
-        If the name of a split cannot be part of a file name.
+        If a split is not a string, or its name cannot be part of a file name.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def splits_in_source_order(ds: xr.Dataset) -> list[tuple[str | None, npt.NDArray
     """
     splits: dict[str | None, npt.NDArray[np.int64]]
     if SPLIT in ds.variables:
-        values = ds[SPLIT].values
+        values = as_strings(SPLIT, ds[SPLIT].values)
         names = sorted(map(str, np.unique(values)), key=split_order)
         for name in names:
             if not re.fullmatch(r"[\w.-]+", name):
@@ -175,10 +175,15 @@ def _by_name(wanted: Any, names: dict[int, str]) -> Any:
     if not isinstance(wanted, str):
         return wanted
     word = wanted.replace("_", " ")
-    exact = [value for value, name in names.items() if name == word]
     # EMNIST ByClass has 'a' and 'A'.
+    exact = [value for value, name in names.items() if name == word]
     folded = [value for value, name in names.items() if name.casefold() == word.casefold()]
-    return next(iter(exact or folded), wanted)
+    meant = exact or folded
+    if len(meant) > 1:
+        raise SelectionError(
+            f"{wanted!r}: may be any of {', '.join(f'{value} ({names[value]})' for value in meant)}"
+        )
+    return meant[0] if meant else wanted
 
 
 def _resolve(name: str, wanted: Any, known: list[Any], names: dict[int, str]) -> Any:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +18,10 @@ from mnist_zarr.errors import (
     TargetExistsError,
     already_exists,
 )
-from mnist_zarr.files.urls import is_url, name_failures
+from mnist_zarr.files.scratch import flush, fsync, scratch_folder
+from mnist_zarr.files.urls import is_url, name_failures, shown_url
+
+NEW, OLD = "new", "old"
 
 
 @contextlib.contextmanager
@@ -38,8 +39,9 @@ def wrap_os_errors(name: str, what: str, kind: type[MnistZarrError]) -> Iterator
 def create_file(target: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[BinaryIO]:
     """Open a new file that appears under its name only when it is complete.
 
-    A local file is written beside its place and then moved there; an object
-    store shows an object only once it is closed.
+    A local file is written beside its place, flushed to the disk and then moved
+    there; an object store shows an object only once it is closed. What a killed
+    process has left is removed by the next one.
 
     Raises
     ------
@@ -51,7 +53,7 @@ def create_file(target: str | os.PathLike[str], *, overwrite: bool = False) -> I
         If the package that knows the URL is not installed.
     """
     name = os.fspath(target)
-    with wrap_os_errors(name, "written", OutputError):
+    with wrap_os_errors(shown_url(name), "written", OutputError):
         yield from _create_file(name, overwrite)
 
 
@@ -60,7 +62,7 @@ def _create_file(name: str, overwrite: bool) -> Iterator[BinaryIO]:
         with name_failures(name, "written", OutputError, OutputError):
             fs, path = url_to_fs(name)
             if not overwrite and fs.exists(path):
-                raise already_exists(name)
+                raise already_exists(shown_url(name))
         # In a transaction the object appears at the end, and not at all upon an error.
         with fs.transaction, fs.open(path, "wb") as file:
             yield file
@@ -68,16 +70,16 @@ def _create_file(name: str, overwrite: bool) -> Iterator[BinaryIO]:
     place = Path(name)
     if not overwrite and place.exists():
         raise already_exists(name)
-    beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
-    try:
+    with scratch_folder(place.parent, f".{place.name}.writing-") as scratch:
+        beside = scratch / NEW
         with open(beside, "xb") as file:
             yield file
+        fsync(beside)
         if overwrite:
             os.replace(beside, place)
         else:
             _move_if_absent(beside, place)
-    finally:
-        beside.unlink(missing_ok=True)
+        fsync(place.parent)
 
 
 @contextlib.contextmanager
@@ -102,7 +104,7 @@ def create_files(
         If they cannot be written.
     """
     if is_url(folder):
-        raise OptionError(f"{folder!r}: expected a local folder, got a URL")
+        raise OptionError(f"{shown_url(os.fspath(folder))!r}: expected a local folder, got a URL")
     with wrap_os_errors(os.fspath(folder), "written", OutputError):
         yield from _create_files(Path(folder), names, overwrite)
 
@@ -115,14 +117,15 @@ def _create_files(place: Path, names: Sequence[str], overwrite: bool) -> Iterato
             raise already_exists(place / name)
     is_new = not place.exists()
     place.mkdir(parents=True, exist_ok=True)
-    hidden = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=place))
     try:
-        (hidden / "new").mkdir()
-        (hidden / "old").mkdir()
-        yield hidden / "new"
-        _move_all(hidden, place, names, overwrite)
+        with scratch_folder(place, ".incomplete-", partial(_put_back, place)) as hidden:
+            (hidden / NEW).mkdir()
+            (hidden / OLD).mkdir()
+            yield hidden / NEW
+            flush(hidden / NEW)
+            _move_all(hidden, place, names, overwrite)
+            fsync(place)
     finally:
-        shutil.rmtree(hidden)
         if is_new:
             with contextlib.suppress(OSError):  # not empty
                 place.rmdir()
@@ -132,11 +135,18 @@ def _move_all(hidden: Path, place: Path, names: Sequence[str], overwrite: bool) 
     with contextlib.ExitStack() as undo:
         for name in names:
             if overwrite and os.path.lexists(place / name):
-                (place / name).rename(hidden / "old" / name)
-                undo.callback((hidden / "old" / name).rename, place / name)
-            _move_if_absent(hidden / "new" / name, place / name)
+                (place / name).rename(hidden / OLD / name)
+                undo.callback((hidden / OLD / name).rename, place / name)
+            _move_if_absent(hidden / NEW / name, place / name)
             undo.callback((place / name).unlink)
         undo.pop_all()
+
+
+def _put_back(place: Path, abandoned: Path) -> None:
+    """Return the files that a killed process had moved aside and not replaced."""
+    for old in (abandoned / OLD).glob("*"):
+        if not os.path.lexists(place / old.name):
+            old.rename(place / old.name)
 
 
 def _move_if_absent(beside: Path, place: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 import tempfile
 import threading
 import weakref
@@ -21,7 +22,8 @@ from fsspec.core import url_to_fs
 from mnist_zarr.errors import FileFormatError, SourceError, SourceNotFoundError
 from mnist_zarr.files.byte_source import READ_BYTES, ByteSource
 from mnist_zarr.files.gzip_source import GZIP_MAGIC, GzipSource
-from mnist_zarr.files.urls import identity_of, is_url, name_failures
+from mnist_zarr.files.scratch import scratch_folder
+from mnist_zarr.files.urls import identity_of, is_url, name_failures, shown_url
 
 PathOrFile = str | os.PathLike[str] | BinaryIO
 
@@ -29,9 +31,9 @@ PathOrFile = str | os.PathLike[str] | BinaryIO
 def describe(source: PathOrFile) -> str:
     """Return the name by which messages call ``source``."""
     if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
+        return shown_url(os.fspath(source))
     name = getattr(source, "name", None)
-    return name if isinstance(name, str) else f"<{type(source).__name__}>"
+    return shown_url(name) if isinstance(name, str) else f"<{type(source).__name__}>"
 
 
 class LocalSource(ByteSource):
@@ -57,7 +59,12 @@ class LocalSource(ByteSource):
     @contextlib.contextmanager
     def _open(self, if_absent: str) -> Iterator[io.FileIO]:
         try:
-            with open(self._path, "rb", buffering=0) as file:
+            with open(self._path, "rb", buffering=0, opener=_open_without_waiting) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise SourceError(
+                        f"{self.name}: expected a file, got a pipe or device; open it yourself, "
+                        "and give the open file"
+                    )
                 yield file
         except FileNotFoundError as error:
             raise SourceNotFoundError(f"{self.name}: {if_absent}") from error
@@ -89,19 +96,19 @@ class RemoteSource(ByteSource):
     def __init__(
         self, url: str, storage_options: dict[str, Any] | None = None, identity: str | None = None
     ) -> None:
-        self.name = url
+        self._url, self.name = url, shown_url(url)
         self._storage_options = storage_options
         with self._name_failures("opened"):
             try:
                 self._fs, self._path = url_to_fs(url, **(storage_options or {}))
                 info = self._info()
             except FileNotFoundError as error:
-                raise SourceNotFoundError(f"{url}: there is no such file") from error
+                raise SourceNotFoundError(f"{self.name}: there is no such file") from error
             except ValueError as error:  # unknown protocol
-                raise SourceNotFoundError(f"{url}: cannot be opened: {error}") from error
+                raise SourceNotFoundError(f"{self.name}: cannot be opened: {error}") from error
         self.identity = identity_of(info)
         if identity not in (None, self.identity):
-            raise _changed(url)
+            raise _changed(self.name)
         self.size = self.size_limit = info.get("size")
         self._local_copy: LocalSource | None = None
         is_http = "http" in self._fs.protocol or "https" in self._fs.protocol
@@ -113,7 +120,7 @@ class RemoteSource(ByteSource):
 
     def __reduce__(self) -> tuple[type[RemoteSource], tuple[Any, ...]]:
         # Another machine does not see a local copy: it makes its own.
-        return RemoteSource, (self.name, self._storage_options, self.identity)
+        return RemoteSource, (self._url, self._storage_options, self.identity)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         if self._local_copy is not None:
@@ -247,6 +254,11 @@ def open_bytes(source: PathOrFile, *, storage_options: dict[str, Any] | None = N
     return decoded
 
 
+def _open_without_waiting(path: str, flags: int) -> int:
+    # Else a pipe that nobody writes to would be waited for.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def _fill(file: Any, buffer: memoryview) -> int:
     filled = 0
     while filled < len(buffer):
@@ -280,9 +292,10 @@ def _sends_ranges(fs: fsspec.AbstractFileSystem, url: str) -> bool:
     return True
 
 
-def _temporary_copy(owner: object, fs: fsspec.AbstractFileSystem, path: str) -> str:
-    handle, copy = tempfile.mkstemp(prefix="mnist-zarr-")
-    os.close(handle)
-    weakref.finalize(owner, Path(copy).unlink, missing_ok=True)
-    fs.get_file(path, copy)
+def _temporary_copy(owner: object, fs: fsspec.AbstractFileSystem, path: str) -> Path:
+    with contextlib.ExitStack() as stack:
+        folder = scratch_folder(Path(tempfile.gettempdir()), "mnist-zarr-")
+        copy = stack.enter_context(folder) / "copy"
+        fs.get_file(path, os.fspath(copy))
+        weakref.finalize(owner, stack.pop_all().close)
     return copy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -31,6 +32,32 @@ def is_url(path: object) -> bool:
 def protocol_of(url: str) -> str:
     """Return what stands before ``://``, of the last file system in a chain of them."""
     return url.rpartition("::")[2].partition("://")[0]
+
+
+# Before the host, unless it is the container of an address of Azure.
+USER_INFO = re.compile(r"(?<=://)(?<!\babfs://)(?<!\babfss://)(?<!\baz://)[^/?#]*@")
+QUERY = re.compile(r"[?#].*?(?=::[a-z][a-z0-9+.-]*://|$)", re.DOTALL)
+URL_IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>]+")
+
+
+def shown_url(address: str) -> str:
+    """Return an address as messages and records show it: without user, query and fragment.
+
+    These may hold passwords, and the tokens of presigned URLs. What is shown is not for opening.
+
+    Examples
+    --------
+    >>> shown_url("https://me:secret@example.org/mnist.npz?X-Amz-Signature=secret#part")
+    'https://example.org/mnist.npz'
+    >>> shown_url("zip://zarr.json::https://example.org/m.zip?token=secret")
+    'zip://zarr.json::https://example.org/m.zip'
+    """
+    return QUERY.sub("", USER_INFO.sub("", address)) if is_url(address) else address
+
+
+def hide_secrets(text: str) -> str:
+    """Return a text with every URL in it as :func:`shown_url` shows it."""
+    return URL_IN_TEXT.sub(lambda found: shown_url(found[0]), text)
 
 
 # What file systems call the version of an object (Google Cloud Storage; S3 and web servers; Azure;
@@ -74,29 +101,30 @@ def name_failures(
     Parameters
     ----------
     place : str
-        The URL.
+        The URL; see :func:`shown_url` for how it is named.
     what : str
         What cannot be done: ``"read"``, ``"written"``.
     kind, kind_if_absent : type
         The error, and the error if there is nothing at the place.
     """
+    shown = hide_secrets(shown_url(place))
     try:
         yield
     except MnistZarrError:
         raise
     except ImportError as error:
-        need = f"{place}: needs a package that is missing"
+        need = f"{shown}: needs a package that is missing"
         if extra := EXTRA_OF_PROTOCOL.get(protocol_of(place)):
             raise missing_extra(need, extra) from error
         raise MissingExtraError(f"{need}: {error}") from error
     except FileNotFoundError as error:
         reason = _first_line(error)
-        if place.startswith(reason) and error.__cause__:  # fsspec puts a server's answer there
+        if shown.startswith(reason) and error.__cause__:  # fsspec puts a server's answer there
             reason = _first_line(error.__cause__)
-        raise kind_if_absent(f"{place}: cannot be {what}: {reason}") from error
+        raise kind_if_absent(f"{shown}: cannot be {what}: {reason}") from error
     except Exception as error:  # every file system has errors of its own
-        raise kind(f"{place}: cannot be {what}: {_first_line(error)}") from error
+        raise kind(f"{shown}: cannot be {what}: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    return hide_secrets(str(error).strip().partition("\n")[0]) or type(error).__name__

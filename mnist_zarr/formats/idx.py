@@ -97,6 +97,11 @@ class IdxHeader:
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
+    def file_bytes(self) -> int:
+        """Length of the whole file, decoded."""
+        return self.header_bytes + self.data_bytes
+
+    @property
     def sample_bytes(self) -> int:
         """Length of one sample."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize
@@ -200,7 +205,7 @@ class IdxFile:
         self.seeks_cheaply = self.bytes.seeks_cheaply
         self.header = parse_header(bytes(self.bytes.read(0, 4 + 4 * MAX_RANK)), self.name)
         self._check_length()
-        self._check_numpy_can_hold_it()
+        _check_numpy_can_hold(self.header, self.name)
 
     def __repr__(self) -> str:
         return f"<IdxFile {self.name!r} {self.header.dtype} {self.header.shape}>"
@@ -284,16 +289,16 @@ class IdxFile:
             data = np.empty(count, dtype=np.uint8)
             got = self.bytes.read_into(offset, data.data)
         if got < count:
-            raise self._short_data(offset + got)
+            raise _short_data(self, offset + got)
         return data
 
     def _check_length(self) -> None:
-        expected = self.header.header_bytes + self.header.data_bytes
+        expected = self.header.file_bytes
         size, limit = self.bytes.size, self.bytes.size_limit
         if size is not None and size > expected:
-            raise self._trailing_bytes(size - expected)
+            raise _trailing_bytes(self, size - expected)
         if size is not None and size < expected:
-            raise self._short_data(size)
+            raise _short_data(self, size)
         if limit is not None and limit < expected:
             raise IdxFormatError(
                 f"{self.name}: byte 4: shape {_show(self.shape)} of {self.dtype} needs "
@@ -301,40 +306,41 @@ class IdxFile:
                 "the header is damaged or the file truncated"
             )
 
-    def _check_numpy_can_hold_it(self) -> None:
-        if len(self.shape) > MAX_NUMPY_RANK:
-            raise IdxFormatError(
-                f"{self.name}: byte 3: rank {len(self.shape)}: a NumPy array has at most "
-                f"{MAX_NUMPY_RANK} dimensions, so this file cannot become an array"
-            )
-        # NumPy counts the other dimensions even where one has length zero.
-        if math.prod(size for size in self.shape if size) * self.dtype.itemsize > MAX_NUMPY_BYTES:
-            raise IdxFormatError(
-                f"{self.name}: byte 4: shape {_show(self.shape)} of {self.dtype} is larger than "
-                "any NumPy array"
-            )
-
     def _check_end(self) -> None:
         """Look one byte past the end, which also makes gzip check its checksum."""
-        expected = self.header.header_bytes + self.header.data_bytes
+        expected = self.header.file_bytes
         if self.bytes.size is None and self.bytes.read(expected, 1):
-            raise self._trailing_bytes(None)
+            raise _trailing_bytes(self, None)
 
-    def _short_data(self, size: int) -> IdxFormatError:
-        expected = self.header.header_bytes + self.header.data_bytes
-        return IdxFormatError(
-            f"{self.name}: {self.bytes.where(size)}: the data end here; shape "
-            f"{_show(self.shape)} of {self.dtype} needs {expected:,} bytes, got {size:,}; "
-            "the file is truncated: fetch it again"
+
+def _check_numpy_can_hold(header: IdxHeader, name: str) -> None:
+    shape, dtype = header.shape, header.dtype
+    if len(shape) > MAX_NUMPY_RANK:
+        raise IdxFormatError(
+            f"{name}: byte 3: rank {len(shape)}: a NumPy array has at most {MAX_NUMPY_RANK} "
+            "dimensions, so this file cannot become an array"
+        )
+    # NumPy counts the other dimensions even where one has length zero.
+    if math.prod(size for size in shape if size) * dtype.itemsize > MAX_NUMPY_BYTES:
+        raise IdxFormatError(
+            f"{name}: byte 4: shape {_show(shape)} of {dtype} is larger than any NumPy array"
         )
 
-    def _trailing_bytes(self, count: int | None) -> IdxFormatError:
-        expected = self.header.header_bytes + self.header.data_bytes
-        return IdxFormatError(
-            f"{self.name}: {self.bytes.where(expected)}: the data of shape {_show(self.shape)} "
-            f"of {self.dtype} end here, but {'more' if count is None else f'{count:,}'} "
-            "bytes follow; expected the end of the file"
-        )
+
+def _short_data(file: IdxFile, size: int) -> IdxFormatError:
+    return IdxFormatError(
+        f"{file.name}: {file.bytes.where(size)}: the data end here; shape {_show(file.shape)} of "
+        f"{file.dtype} needs {file.header.file_bytes:,} bytes, got {size:,}; the file is "
+        "truncated: fetch it again"
+    )
+
+
+def _trailing_bytes(file: IdxFile, count: int | None) -> IdxFormatError:
+    return IdxFormatError(
+        f"{file.name}: {file.bytes.where(file.header.file_bytes)}: the data of shape "
+        f"{_show(file.shape)} of {file.dtype} end here, but "
+        f"{'more' if count is None else f'{count:,}'} bytes follow; expected the end of the file"
+    )
 
 
 def _show(shape: tuple[int, ...]) -> str:

@@ -69,7 +69,8 @@ def write_idx_files(
     ------
     SchemaError
         If ``ds`` is not of the data model or has no image; if a split has a
-        name that no file can have; if values of a rescaled store were changed.
+        name that no file can have, or the files of two splits would have one
+        name; if values of a rescaled store were changed.
     IdxTypeError
         If IDX cannot hold the type or shape of the images or labels.
     OptionError
@@ -99,7 +100,16 @@ def write_idx_files(
         for split, positions in splits_in_source_order(ds)
         for role, variable in variables.items()
     ]
-    by_name = {content.file_name(compress=compress): content for content in contents}
+    by_name: dict[str, _Content] = {}
+    for content in contents:
+        # Not all file systems tell case apart, nor does the reader of these names.
+        name = content.file_name(compress=compress).lower()
+        other = by_name.setdefault(name, content)
+        if other is not content:
+            raise SchemaError(
+                f"split: {other.split!r} and {content.split!r} would both be written as {name!r}; "
+                "rename one"
+            )
     with (
         create_files(folder, list(by_name), overwrite=overwrite) as place,
         sample_bar(ds.sizes[SAMPLE] * len(variables), progress) as bar,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fsspec.core import url_to_fs
@@ -39,6 +39,9 @@ class IdxName:
     prefix: str  # lower case, without the separator before the role
     role: Role
     is_gzip: bool
+    # As it is spelt, with the rank and the type: files that differ in one of these but agree in
+    # prefix and role are not of one data set.
+    content: tuple[str, str, str] = field(default=("", "", ""), compare=False, repr=False)
 
     @property
     def split(self) -> str | None:
@@ -70,7 +73,9 @@ def parse_name(path: str | os.PathLike[str]) -> IdxName | None:
     if match is None:
         return None
     role: Role = "labels" if match["role"].lower().startswith("label") else "images"
-    return IdxName(match["prefix"].lower().rstrip("-._"), role, match["gz"] is not None)
+    prefix = match["prefix"].rstrip("-._")
+    content = (prefix, match["rank"], (match["type"] or "").lower())
+    return IdxName(prefix.lower(), role, match["gz"] is not None, content)
 
 
 def find_labels(
@@ -89,6 +94,9 @@ def find_labels(
     ------
     SourceNotFoundError
         If there is no such folder, or the protocol of the URL is unknown.
+    SourceError
+        If there are several label files of that name, or the case of its letters
+        differs from that of the image file.
     """
     path = os.fspath(images)
     name = parse_name(path)
@@ -106,6 +114,8 @@ def find_labels(
         and (other.role, other.prefix) == ("labels", name.prefix)
     ]
     if wanted:
+        _check_one_content(folder, wanted)
+        _check_one_spelling(folder, _base_name(path), wanted[0])
         return folder + min(wanted, key=_preference)
     # A web server may answer with a page that names no file.
     return _probe_labels(path, storage_options) if is_url(path) else None
@@ -122,19 +132,24 @@ def find_pairs(
         If there is no such folder.
     SourceError
         If it cannot be listed, holds no IDX image file, or holds two of the
-        same split.
+        same split; if names differ in the case of their letters only.
     """
     place = os.fspath(folder)
     place += "" if place.endswith(("/", os.sep)) else "/"
     names = _list_names(place, storage_options)
-    chosen: dict[tuple[str, Role], str] = {}
+    found: dict[tuple[str, Role], list[str]] = {}
     for candidate in sorted(names, key=_preference):
         if parsed := parse_name(candidate):
-            chosen.setdefault((parsed.prefix, parsed.role), candidate)
+            found.setdefault((parsed.prefix, parsed.role), []).append(candidate)
+    for candidates in found.values():
+        _check_one_content(place, candidates)
+    chosen = {key: candidates[0] for key, candidates in found.items()}
     pairs = []
     for (prefix, role), images in chosen.items():
         if role == "images":
             labels = chosen.get((prefix, "labels"))
+            if labels:
+                _check_one_spelling(place, images, labels)
             split = IdxName(prefix, role, is_gzip=False).split
             pairs.append(IdxPair(place + images, labels and place + labels, split))
     if not pairs:
@@ -169,6 +184,26 @@ def _check_one_of_each(place: str, pairs: list[IdxPair]) -> None:
                 "files instead of the folder"
             )
         image_of_split[pair.split] = pair.images
+
+
+def _check_one_content(place: str, names: list[str]) -> None:
+    """Check that files of one prefix and role can be copies of each other."""
+    contents = [parsed.content for name in names if (parsed := parse_name(name))]
+    for name, content in zip(names, contents, strict=True):
+        if content != contents[0]:
+            raise SourceError(
+                f"{place}: more than one data set: {names[0]!r} and {name!r}; name the image and "
+                "the label file instead of the folder"
+            )
+
+
+def _check_one_spelling(place: str, images: str, labels: str) -> None:
+    spelt = [parsed.content[0] for name in (images, labels) if (parsed := parse_name(name))]
+    if spelt[0] != spelt[-1]:
+        raise SourceError(
+            f"{place}: {images!r} and {labels!r} differ in the case of their letters; if they "
+            "belong together, name the label file as well"
+        )
 
 
 def _base_name(path: str) -> str:

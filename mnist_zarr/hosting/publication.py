@@ -15,12 +15,13 @@ from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 
 from mnist_zarr.errors import StoreError, StoreNotFoundError, StoreReplacedError
-from mnist_zarr.files.urls import name_failures
+from mnist_zarr.files.urls import name_failures, shown_url
 from mnist_zarr.hosting.cors import cors_rule
 from mnist_zarr.hosting.croissant import StoredObject, make_card
 from mnist_zarr.stores.inventory import (
     Inventory,
     arrays_in,
+    check_links,
     chunk_keys,
     open_documents,
     read_documents,
@@ -36,6 +37,7 @@ from mnist_zarr.stores.keys import (
     sync,
 )
 from mnist_zarr.stores.targets import Target, parse_target
+from mnist_zarr.terminal import printable
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Publication:
     Attributes
     ----------
     url : str
-        Where readers find the store.
+        Where readers find the store, without passwords and tokens.
     objects : dict
         From the key of each object to its size and SHA-256.
     cors : str
@@ -61,8 +63,8 @@ class Publication:
         """Return the result as lines for a terminal."""
         n_bytes = sum(stored.size for stored in self.objects.values())
         return (
-            f"{self.url}: {len(self.objects):,} objects, {n_bytes:,} bytes, each read back and "
-            f"equal to what was sent\n\nFor readers in a browser:\n{self.cors}"
+            f"{printable(self.url)}: {len(self.objects):,} objects, {n_bytes:,} bytes, each read "
+            f"back and equal to what was sent\n\nFor readers in a browser:\n{self.cors}"
         )
 
 
@@ -122,8 +124,9 @@ def publish(
     StoreReplacedError
         If ``store`` is a local store and is replaced while it is copied.
     StoreError
-        If the store lacks objects or is the target itself, if the target cannot
-        be written, or if readers do not get what was sent.
+        If the store lacks objects, has links to files outside of it, or is the
+        target itself, if the target cannot be written, or if readers do not get
+        what was sent.
     OptionError
         If ``store`` or ``target`` takes no options, or is neither a path, a URL
         nor a store object.
@@ -146,7 +149,7 @@ def publish(
         raise StoreError(f"{place.name}: is the store to publish itself; choose another target")
     version = origin.identity()
     documents, attrs, inventory = _inspect(source, origin.name)
-    url = public_url or place.name
+    url = shown_url(public_url or place.name)
     with tqdm(
         total=2 * (inventory.n_promised + len(documents)),
         unit=" objects",
@@ -180,6 +183,7 @@ def _inspect(source: Store, name: str) -> tuple[dict[str, Buffer], Mapping[str, 
         inventory = take_inventory(arrays_in(group), source)
     if missing := inventory.describe_missing():
         raise StoreError(f"{name}: is not whole: it lacks {missing}")
+    check_links(source, itertools.chain(documents, inventory.promised()))
     return documents, group.attrs.asdict(), inventory
 
 

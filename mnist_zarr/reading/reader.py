@@ -78,7 +78,7 @@ def open_store(
     if chunks is None:
         return ds
     # dask would name an array by a pickle of its store, for which it opens a remote one again.
-    token = tokenize(place.name, str(group.store), ds.attrs)
+    token = tokenize(str(target), str(group.store), ds.attrs)
     return ds.assign({key: _chunk(array, chunks, token) for key, array in ds.items()})
 
 
@@ -117,14 +117,14 @@ def open_place(place: Place) -> tuple[xr.Dataset, zarr.Group]:
         with zarr_config(MISSING_IS_AN_ERROR | pipeline_config(store)):
             group = _open_group(store)
             ds = xr.open_dataset(group, chunks=None)
-    except MnistZarrError:
+        along_sample = [key for key, coord in ds.coords.items() if coord.dims == (SAMPLE,)]
+        ds = ds.assign_coords(ds[along_sample].load().coords)
+    except (MnistZarrError, MemoryError):
         raise
     except FileNotFoundError as error:
         raise place.not_found() from error
-    except (KeyError, ValueError, OSError) as error:
+    except Exception as error:  # whatever Zarr and xarray make of damaged metadata and chunks
         raise StoreError(f"{place.name}: cannot be opened as a Zarr store: {error}") from error
-    along_sample = [key for key, coord in ds.coords.items() if coord.dims == (SAMPLE,)]
-    ds = ds.assign_coords(ds[along_sample].load().coords)
     if isinstance(store, OneVersion):
         store.pin()
     return ds, group.zarr_group

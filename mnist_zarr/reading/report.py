@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 
+from mnist_zarr.terminal import printable
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -61,15 +63,14 @@ class Verification:
         """Return the findings as lines for a terminal."""
         count = len(self.problems)
         verdict = f"DAMAGED OR CHANGED, {count:,} {'problem' if count == 1 else 'problems'}"
-        return "\n".join(
-            [
-                f"{self.store}: {'whole' if self.is_whole else verdict}",
-                f"  {self.n_objects:,} objects, {self.n_samples:,} samples",
-                *(f"  {problem.place}: {problem.what}" for problem in self.problems),
-                *(f"  confirmed: {line}" for line in self.confirmed),
-                *(f"  not checked: {line}" for line in self.unchecked),
-            ]
-        )
+        lines = [
+            f"{self.store}: {'whole' if self.is_whole else verdict}",
+            f"  {self.n_objects:,} objects, {self.n_samples:,} samples",
+            *(f"  {problem.place}: {problem.what}" for problem in self.problems),
+            *(f"  confirmed: {line}" for line in self.confirmed),
+            *(f"  not checked: {line}" for line in self.unchecked),
+        ]
+        return "\n".join(map(printable, lines))
 
     def to_json(self) -> str:
         """Return the findings as one JSON object."""

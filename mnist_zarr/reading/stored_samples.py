@@ -13,7 +13,7 @@ import zarr
 
 from mnist_zarr.errors import StoreReplacedError
 from mnist_zarr.pool import open_pool
-from mnist_zarr.stores.inventory import chunk_key, iter_grid
+from mnist_zarr.stores.inventory import chunk_key, iter_grid, stored_grid
 from mnist_zarr.stores.keys import PARALLEL_REQUESTS
 
 BLOCK_BYTES = 16 << 20
@@ -85,18 +85,16 @@ def find_damage(array: zarr.Array[Any], missing: Container[str]) -> list[tuple[s
         The keys of objects to skip.
     """
     found: dict[tuple[int, ...], tuple[str, str]] = {}
-    stored = array.shards or array.chunks
     grid = tuple(-(-n // size) for n, size in zip(array.shape, array.chunks, strict=True))
+    stored = array.shards or array.chunks
+    in_each = tuple(s // c for s, c in zip(stored, array.chunks, strict=True))
 
-    def decode(index: tuple[int, ...]) -> None:
+    def decode(key: str, index: tuple[int, ...]) -> None:
         starts = [i * size for i, size in zip(index, array.chunks, strict=True)]
         stops = [
             min(start + size, n)
             for start, size, n in zip(starts, array.chunks, array.shape, strict=True)
         ]
-        key = chunk_key(array, tuple(i // size for i, size in zip(starts, stored, strict=True)))
-        if key in missing:
-            return
         try:
             array[tuple(map(slice, starts, stops))]
         except StoreReplacedError:
@@ -106,8 +104,13 @@ def find_damage(array: zarr.Array[Any], missing: Container[str]) -> list[tuple[s
             found[index] = key, f"{samples} cannot be decoded: {one_line(error)}"
 
     with open_pool(0, n_threads=_n_threads(array)) as pool:
-        for index in iter_grid(grid):
-            pool.submit(decode, index)
+        for place in iter_grid(stored_grid(array)):
+            if (key := chunk_key(array, place)) in missing:
+                continue
+            first = tuple(i * n for i, n in zip(place, in_each, strict=True))
+            inside = (min(n, g - f) for n, g, f in zip(in_each, grid, first, strict=True))
+            for offset in iter_grid(tuple(inside)):
+                pool.submit(decode, key, tuple(map(sum, zip(first, offset, strict=True))))
     return [found[index] for index in sorted(found)]
 
 

@@ -17,7 +17,7 @@ from mnist_zarr.reading.reader import open_place
 from mnist_zarr.stores.inventory import take_inventory
 from mnist_zarr.stores.keys import is_document
 from mnist_zarr.stores.targets import Target, parse_target
-from mnist_zarr.terminal import align_columns
+from mnist_zarr.terminal import align_columns, printable
 
 BAR_WIDTH = 24
 
@@ -87,7 +87,8 @@ class StoreSummary:
 
     def to_text(self) -> str:
         """Return the figures as lines for a terminal."""
-        return "\n".join([*self._array_lines(), *self._class_lines(), *self._source_lines()])
+        lines = (*self._array_lines(), *self._class_lines(), *self._source_lines())
+        return "\n".join(map(printable, lines))
 
     def _array_lines(self) -> Iterator[str]:
         yield f"{self.name}: Zarr format {self.zarr_format}"
@@ -174,6 +175,8 @@ def summarize(target: Target, *, storage_options: dict[str, Any] | None = None) 
         If a local store is replaced while it is read.
     StoreError
         If what is there cannot be opened.
+    SchemaError
+        If ``flag_values`` and ``flag_meanings`` of ``label`` do not name its classes.
     OptionError
         If the target takes no ``storage_options``, or is neither a path, a URL nor
         a store object.

@@ -9,8 +9,10 @@ and copies chunk after chunk in a few threads.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Iterable, Sequence
+from gzip import BadGzipFile
 from typing import Any, cast
 
 import numcodecs
@@ -23,6 +25,8 @@ from zarr.codecs import BytesCodec, GzipCodec, ZstdCodec
 from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarr.registry import register_pipeline
 
+from mnist_zarr.errors import MnistZarrError, StoreError
+from mnist_zarr.reading.decoded_size import check_zstd, decode_gzip, decode_zstd
 from mnist_zarr.stores.snapshot import LocalSnapshot, OneVersion
 
 # Zarr documents this value of its option. In earlier versions a process that is forked after
@@ -34,9 +38,62 @@ FUSED_SINCE = Version("3.4.2")
 ChunkInfo = tuple[Any, ...]
 
 
-# Zarr does not call its pipelines public. This one goes with Python 3.11, for which no version of
+# Zarr does not call its pipelines public.
+class CheckedPipeline(BatchedCodecPipeline):
+    """zarr-python's codecs; a damaged chunk, or one larger than its shape, is our error."""
+
+    async def read(
+        self, batch_info: Iterable[ChunkInfo], out: Any, drop_axes: tuple[int, ...] = ()
+    ) -> Any:
+        """Read chunks into ``out``.
+
+        Raises
+        ------
+        StoreError
+            If a chunk is missing or cannot be decoded.
+        """
+        chunks = list(batch_info)
+        try:
+            return await cast(Any, super()).read(chunks, out, drop_axes)
+        except Exception as error:
+            raise _undecodable(chunks, error) from error
+
+    async def decode_batch(self, chunk_bytes_and_specs: Iterable[Any]) -> Any:
+        """Decode chunks.
+
+        Raises
+        ------
+        StoreError
+            If one would become larger than its shape says.
+        """
+        chunks = list(chunk_bytes_and_specs)
+        if self._is_zstd_of_fixed_size():
+            for encoded, spec in chunks:
+                if encoded is not None:
+                    check_zstd(memoryview(encoded.as_numpy_array()), _n_bytes(spec))
+        return await super().decode_batch(chunks)
+
+    def _is_zstd_of_fixed_size(self) -> bool:
+        in_format_2 = getattr(self.array_bytes_codec, "compressor", None)
+        if in_format_2 is not None:
+            filters = getattr(self.array_bytes_codec, "filters", None)
+            return isinstance(in_format_2, numcodecs.Zstd) and not filters
+        return (
+            isinstance(self.array_bytes_codec, BytesCodec)
+            and not self.array_array_codecs
+            and len(self.bytes_bytes_codecs) == 1
+            and isinstance(self.bytes_bytes_codecs[0], ZstdCodec)
+        )
+
+
+def _n_bytes(spec: Any) -> int:
+    shape: tuple[int, ...] = spec.shape
+    return math.prod(shape) * int(spec.dtype.to_native_dtype().itemsize)
+
+
+# This one goes with Python 3.11, for which no version of
 # Zarr has the fused one.
-class ThreadedPipeline(BatchedCodecPipeline):
+class ThreadedPipeline(CheckedPipeline):
     """zarr-python's codecs; chunks that one codec has compressed are decoded as said above."""
 
     async def read(
@@ -49,7 +106,7 @@ class ThreadedPipeline(BatchedCodecPipeline):
         StoreReplacedError
             If another version of the store has taken its place.
         StoreError
-            If a chunk is missing.
+            If a chunk is missing or cannot be decoded.
         """
         chunks = list(batch_info)
         if drop_axes or not self._is_plain(chunks):
@@ -75,17 +132,22 @@ class ThreadedPipeline(BatchedCodecPipeline):
 
     def _read_share(self, chunks: Sequence[ChunkInfo], destination: npt.NDArray[Any]) -> None:
         is_zstd = isinstance(self.bytes_bytes_codecs[0], ZstdCodec)
-        decode = (numcodecs.Zstd() if is_zstd else numcodecs.GZip()).decode
+        decode = decode_zstd if is_zstd else decode_gzip
         endian = getattr(self.array_bytes_codec, "endian", None)  # an enum, or since 3.2 its value
         byteorder = getattr(endian, "value", endian) or "little"
         for chunk, spec, wanted, place, *_ in chunks:
-            encoded = chunk.store.get_sync(chunk.path).as_numpy_array()
+            encoded = memoryview(chunk.store.get_sync(chunk.path).as_numpy_array())
             dtype = spec.dtype.to_native_dtype().newbyteorder(byteorder)
-            values = np.frombuffer(decode(encoded), dtype).reshape(spec.shape)
+            try:
+                values = np.frombuffer(decode(encoded, _n_bytes(spec)), dtype).reshape(spec.shape)
+            except StoreError as error:
+                raise StoreError(f"{chunk.path}: {error}") from error
+            except Exception as error:
+                raise _undecodable([(chunk,)], error) from error
             destination[place] = values[wanted]
 
 
-class OneVersionPipeline(BatchedCodecPipeline):
+class OneVersionPipeline(CheckedPipeline):
     """zarr-python's codecs; what was read is of the version that was opened, or an error."""
 
     async def read(
@@ -99,24 +161,40 @@ class OneVersionPipeline(BatchedCodecPipeline):
             If another version of the store has taken its place.
         """
         chunks = list(batch_info)
-        results = await cast(Any, super()).read(chunks, out, drop_axes)
-        for store in {id(chunk.store): chunk.store for chunk, *_ in chunks}.values():
-            if isinstance(store, OneVersion):
-                await store.check_version()
-        return results
+        try:
+            return await super().read(chunks, out, drop_axes)
+        finally:  # a mix of two versions may look like damage
+            for store in {id(chunk.store): chunk.store for chunk, *_ in chunks}.values():
+                if isinstance(store, OneVersion):
+                    await store.check_version()
 
 
+def _undecodable(chunks: Sequence[ChunkInfo], error: Exception) -> Exception:
+    """Return the error for chunks of which one cannot be decoded."""
+    paths = [chunk.path for chunk, *_ in chunks if hasattr(chunk, "path")]
+    is_of_the_file_system = isinstance(error, OSError) and not isinstance(error, BadGzipFile)
+    # The chunks in a shard have no path; an error of theirs is one of the shard.
+    if isinstance(error, MnistZarrError) or is_of_the_file_system or not paths:
+        return error
+    more = f" or one of {len(paths) - 1} other chunks" if paths[1:] else ""
+    return StoreError(
+        f"{paths[0]}{more}: cannot be decoded: {error}; build the store anew, or find the damage "
+        "with mnist-zarr verify"
+    )
+
+
+register_pipeline(CheckedPipeline)
 register_pipeline(ThreadedPipeline)
 register_pipeline(OneVersionPipeline)
 
 
 def pipeline_config(store: Store) -> dict[str, str]:
     """Return the Zarr configuration under which the arrays of a store are opened."""
-    pipeline: str | None = None
+    if isinstance(store, LocalSnapshot) and Version(zarr.__version__) >= FUSED_SINCE:
+        return {"codec_pipeline.path": FUSED_PIPELINE}
+    kind: type[CheckedPipeline] = CheckedPipeline
     if isinstance(store, OneVersion):
-        pipeline = f"{__name__}.{OneVersionPipeline.__name__}"
-    elif isinstance(store, LocalSnapshot) and Version(zarr.__version__) >= FUSED_SINCE:
-        pipeline = FUSED_PIPELINE
+        kind = OneVersionPipeline
     elif isinstance(store, LocalSnapshot):
-        pipeline = f"{__name__}.{ThreadedPipeline.__name__}"
-    return {"codec_pipeline.path": pipeline} if pipeline else {}
+        kind = ThreadedPipeline
+    return {"codec_pipeline.path": f"{__name__}.{kind.__name__}"}

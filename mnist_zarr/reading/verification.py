@@ -38,6 +38,7 @@ from mnist_zarr.reading.report import Problem, Verification
 from mnist_zarr.reading.stored_samples import Positions, find_damage, iter_samples, one_line
 from mnist_zarr.reading.threaded_pipeline import pipeline_config
 from mnist_zarr.stores.inventory import (
+    MAX_MISSING,
     chunk_keys,
     consolidated_copies,
     dims_of,
@@ -115,10 +116,16 @@ def verify(
     store, report = place.open(), Verification(place.name)
     attrs, arrays = _check_metadata(store, report)
     inventory = take_inventory(arrays.values(), store)
-    missing = list(inventory.missing())
     report.n_objects += inventory.n_promised
+    if (n_missing := inventory.n_missing) > MAX_MISSING:
+        what = f"is missing, and so are {n_missing - 1:,} more of {inventory.n_promised:,} chunks"
+        report.add_problem(next(inventory.missing()), what)
+        return report
+    missing = list(inventory.missing())
     for key in missing:
-        report.problems.append(Problem(key, "is empty" if key in inventory.sizes else "is missing"))
+        size = inventory.sizes.get(key)
+        what = "is missing" if size is None else "is cut off" if size else "is empty"
+        report.problems.append(Problem(key, what))
     if _lengths_agree(arrays, report):
         _check_values(arrays, attrs, frozenset(missing), report, progress)
     return report
@@ -155,7 +162,7 @@ def _check_metadata(store: Store, report: Verification) -> tuple[Mapping[str, An
 def _parsed(document: Buffer) -> Any:
     try:
         return json.loads(document.to_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -22,8 +22,14 @@ from zarr.abc.store import ByteRequest
 from zarr.storage import FsspecStore
 
 from mnist_zarr.errors import StoreError
-from mnist_zarr.files.urls import EXTRA_OF_PROTOCOL, identity_of, name_failures, protocol_of
-from mnist_zarr.stores.keys import is_document, reads_as
+from mnist_zarr.files.urls import (
+    EXTRA_OF_PROTOCOL,
+    identity_of,
+    name_failures,
+    protocol_of,
+    shown_url,
+)
+from mnist_zarr.stores.keys import check_document_size, is_document, reads_as
 
 # What a file system raises of an object that is not there; zarr-python has these three too.
 ALLOWED_EXCEPTIONS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
@@ -45,6 +51,7 @@ class BucketStore(FsspecStore):
     """
 
     is_immutable = False
+    _is_zip = False
 
     @classmethod
     def from_url(
@@ -64,23 +71,28 @@ class BucketStore(FsspecStore):
         with name_failures(name, what):
             store = cast(BucketStore, super().from_url(url, options, read_only, allowed_exceptions))
         store.supports_listing = "http" not in store.fs.protocol
+        store._is_zip = is_zip
         return store
 
     def with_read_only(self, read_only: bool = False) -> BucketStore:
         store = cast(BucketStore, super().with_read_only(read_only))
         store.supports_listing, store.is_immutable = self.supports_listing, self.is_immutable
+        store._is_zip = self._is_zip
         return store
 
     def _reported(self, what: str, key: str = "") -> contextlib.AbstractContextManager[None]:
         return name_failures(self._place(key), what)
 
     def _place(self, key: str) -> str:
-        return f"{self.fs.unstrip_protocol(self.path)}/{key}".rstrip("/")
+        return f"{shown_url(self.fs.unstrip_protocol(self.path))}/{key}".rstrip("/")
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         with self._reported("read", key):
+            if self._is_zip and is_document(key) and await super().exists(key):
+                # Its directory is here already: this is no request.
+                check_document_size(self._place(key), await super().getsize(key))
             value = await super().get(key, prototype, byte_range)
         if value is None and self.read_only and not is_document(key):
             # Zarr would fill its place, with black images.

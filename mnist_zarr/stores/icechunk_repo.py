@@ -25,7 +25,7 @@ from mnist_zarr.errors import (
     already_exists,
     missing_extra,
 )
-from mnist_zarr.files.urls import name_failures
+from mnist_zarr.files.urls import hide_secrets, name_failures, shown_url
 from mnist_zarr.stores.inventory import arrays_in, chunk_keys, open_documents
 from mnist_zarr.stores.keys import (
     copy_objects,
@@ -40,6 +40,8 @@ from mnist_zarr.stores.staging import stage
 
 PREFIX = "icechunk+"
 BRANCH = "main"
+# What Icechunk writes before the branch when it makes a repository.
+FIRST_SNAPSHOT = "snapshots/1CECHNKREP0F1RSTCMT0"
 
 
 def is_repository(target: object) -> bool:
@@ -54,12 +56,12 @@ class IcechunkBranch(Place):
     holds_zarr_only = True
 
     def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:
-        self.name = url
+        self._url, self.name = url, shown_url(url)
         self._options = storage_options
 
     @contextlib.contextmanager
     def create(self, *, overwrite: bool = False, immutable: bool = False) -> Iterator[Store]:
-        transaction = Transaction(self.name, self._options)
+        transaction = Transaction(self._url, self._options)
         if sync(transaction.store.exists("zarr.json")) and not overwrite:
             raise already_exists(self.name)
         with stage() as staged:
@@ -90,7 +92,7 @@ class IcechunkBranch(Place):
         with _reported(self.name):
             import icechunk
 
-            storage = _storage(self.name, self._options)
+            storage = _storage(self._url, self._options)
             if not icechunk.Repository.exists(storage):
                 raise StoreNotFoundError(f"{self.name}: there is no Icechunk repository")
             return icechunk.Repository.open(storage).readonly_session(BRANCH)
@@ -124,8 +126,8 @@ class Transaction:
     """
 
     def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:
-        self._url = url
-        with _reported(url):
+        self._name = shown_url(url)
+        with _reported(self._name):
             self._session = _open_or_create(url, storage_options).writable_session(BRANCH)
 
     @property
@@ -145,12 +147,12 @@ class Transaction:
         """
         import icechunk
 
-        with _reported(self._url):
+        with _reported(self._name):
             try:
                 self._session.commit(message)
             except icechunk.ConflictError as error:
                 raise TargetBusyError(
-                    f"{self._url}: somebody else has committed since this build began, and "
+                    f"{self._name}: somebody else has committed since this build began, and "
                     "nothing of it is visible; run it again"
                 ) from error
 
@@ -158,7 +160,18 @@ class Transaction:
 def _open_or_create(url: str, storage_options: dict[str, Any] | None) -> Repository:
     import icechunk
 
-    return icechunk.Repository.open_or_create(_storage(url, storage_options))
+    storage = _storage(url, storage_options)
+    try:
+        return icechunk.Repository.open_or_create(storage)
+    except icechunk.IcechunkError as error:
+        if "clean prefixes" not in str(error):
+            raise
+        # Not removed here: another build may be about to make the branch.
+        raise StoreError(
+            f"{shown_url(url)}: there are objects, but no repository; if {FIRST_SNAPSHOT} is all "
+            "that is there, a build was killed while it made one: remove it, and run the command "
+            "again; else choose another place"
+        ) from error
 
 
 def _storage(url: str, storage_options: dict[str, Any] | None) -> Storage:
@@ -173,8 +186,8 @@ def _storage(url: str, storage_options: dict[str, Any] | None) -> Storage:
     if parts.scheme == "s3":
         return icechunk.s3_storage(bucket=parts.netloc, prefix=parts.path.strip("/"), **options)
     raise StoreError(
-        f"{url}: expected icechunk+file:///path or icechunk+s3://bucket/prefix; for other "
-        "storages give the store of an Icechunk session, and commit it yourself"
+        f"{shown_url(url)}: expected icechunk+file:///path or icechunk+s3://bucket/prefix; for "
+        "other storages give the store of an Icechunk session, and commit it yourself"
     )
 
 
@@ -195,4 +208,4 @@ def _sentence(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     causes = [line[4:] for line in lines if line.startswith(("|-> ", "`-> "))]
     parts = [lines[0].removeprefix("x ") if lines else type(error).__name__, *causes[-1:]]
-    return ": ".join(dict.fromkeys(parts))
+    return hide_secrets(": ".join(dict.fromkeys(parts)))

@@ -7,17 +7,20 @@ import itertools
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import zarr
+from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
+from mnist_zarr.errors import StoreError
 from mnist_zarr.files.urls import name_failures
 from mnist_zarr.stores.keys import (
     is_document,
@@ -26,6 +29,10 @@ from mnist_zarr.stores.keys import (
     sync,
 )
 from mnist_zarr.stores.lineage import innermost
+
+# Of a store that lacks more chunks than this, they are neither asked for nor named one by one:
+# metadata of some kilobytes can promise billions.
+MAX_MISSING = 10_000
 
 
 @dataclass(frozen=True)
@@ -53,15 +60,28 @@ class Inventory:
         return chunk_keys(self.arrays)
 
     def missing(self) -> Iterator[str]:
-        """Yield the key of each chunk, or shard, that is missing or empty."""
-        return (key for key in self.promised() if not self.sizes.get(key))
+        """Yield the key of each chunk, or shard, that is missing or empty or cut off."""
+        return (
+            key
+            for array in self.arrays
+            for key in chunk_keys([array])
+            if self.sizes.get(key, 0) < least_bytes(array)
+        )
+
+    @property
+    def n_missing(self) -> int:
+        """Return how many chunks are missing or empty, counted by what is there."""
+        return self.n_promised - sum(
+            size >= least_bytes(array) and _promises(array, key)
+            for array in self.arrays
+            for key, size in self.sizes_of(array).items()
+        )
 
     def describe_missing(self) -> str | None:
         """Return how many chunks are missing or empty, and the first one; None if none is."""
-        missing = self.missing()
-        if (first := next(missing, None)) is None:
+        if not (n_missing := self.n_missing):
             return None
-        return f"{1 + sum(1 for _ in missing):,} of {self.n_promised:,} chunks, such as {first!r}"
+        return f"{n_missing:,} of {self.n_promised:,} chunks, such as {next(self.missing())!r}"
 
     def sizes_of(self, array: zarr.Array[Any]) -> dict[str, int]:
         """Return the sizes of the objects of one array, including its metadata documents."""
@@ -72,7 +92,8 @@ class Inventory:
 def take_inventory(arrays: Iterable[zarr.Array[Any]], store: Store) -> Inventory:
     """List a store once, and compare it with what its arrays promise.
 
-    Web servers do not list: there, the size of each object that should exist is requested.
+    Web servers do not list: there, the size of each object that should exist is requested,
+    until more than ``MAX_MISSING`` are missing.
     """
     arrays = tuple(arrays)
     if store.supports_listing:
@@ -118,14 +139,46 @@ def _walk(root: Path) -> Iterator[tuple[str, int]]:
                 yield path.relative_to(root).as_posix(), path.stat().st_size
 
 
+def check_links(store: Store, keys: Iterable[str]) -> None:
+    """Check that no object is a link to a file outside of the store.
+
+    Raises
+    ------
+    StoreError
+        If one is: who copies the store would copy that file.
+    """
+    store = innermost(store)
+    if isinstance(store, LocalStore):
+        root = os.path.realpath(store.root)
+    elif isinstance(store, FsspecStore) and _is_local(store):
+        root = os.path.realpath(store.path)
+    else:
+        return
+    for key in keys:
+        place = os.path.realpath(os.path.join(root, key))
+        if not place.startswith(os.path.join(root, "")):
+            raise StoreError(
+                f"{root}: {key} is a link to {place}, outside of the store; if that file shall be "
+                "part of it, copy the store without its links ('cp -rL') first"
+            )
+
+
+def _is_local(store: FsspecStore) -> bool:
+    return isinstance(getattr(store.fs, "sync_fs", store.fs), LocalFileSystem)
+
+
 def _ask_sizes(store: Store, keys: Iterable[str]) -> dict[str, int]:
     sizes: dict[str, int] = {}
+    missing: list[str] = []
 
     def ask(key: str) -> None:
-        with contextlib.suppress(FileNotFoundError), name_failures(f"{store}/{key}", "read"):
-            sizes[key] = sync(store.getsize(key))
+        try:
+            with name_failures(f"{store}/{key}", "read"):
+                sizes[key] = sync(store.getsize(key))
+        except FileNotFoundError:
+            missing.append(key)
 
-    run_on_objects(ask, keys)
+    run_on_objects(ask, itertools.takewhile(lambda _: len(missing) <= MAX_MISSING, keys))
     return sizes
 
 
@@ -198,6 +251,16 @@ def stored_grid(array: zarr.Array[Any]) -> tuple[int, ...]:
     return tuple(-(-length // size) for length, size in zip(array.shape, sizes, strict=True))
 
 
+def least_bytes(array: zarr.Array[Any]) -> int:
+    """Return how large a chunk, or shard, is at least: a shard has 16 bytes for each chunk in it.
+
+    Source: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/.
+    """
+    if not array.shards:
+        return 1
+    return 16 * math.prod(s // c for s, c in zip(array.shards, array.chunks, strict=True))
+
+
 def chunk_keys(arrays: Iterable[zarr.Array[Any]]) -> Iterator[str]:
     """Yield the key of each chunk, or shard, of these arrays; there may be millions."""
     for array in arrays:
@@ -224,6 +287,14 @@ def iter_grid(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 def chunk_key(array: zarr.Array[Any], index: tuple[int, ...]) -> str:
     """Return the key of the chunk, or shard, at this index of the grid of an array."""
     return f"{array.path}/{array.metadata.encode_chunk_key(index)}"
+
+
+def _promises(array: zarr.Array[Any], key: str) -> bool:
+    """Whether this is the key of a chunk, or shard, of the array."""
+    numbers = re.findall(r"\d+", key.removeprefix(f"{array.path}/")) if array.ndim else []
+    index, grid = tuple(map(int, numbers)), stored_grid(array)
+    is_inside = len(index) == len(grid) and all(i < n for i, n in zip(index, grid, strict=True))
+    return is_inside and chunk_key(array, index) == key
 
 
 def _document_names(array: zarr.Array[Any]) -> tuple[str, ...]:

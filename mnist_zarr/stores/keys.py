@@ -12,7 +12,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr.core.sync import sync as zarr_sync
 
 from mnist_zarr.errors import StoreError
-from mnist_zarr.files.urls import name_failures
+from mnist_zarr.files.urls import hide_secrets, name_failures
 from mnist_zarr.pool import open_pool
 
 T = TypeVar("T")
@@ -27,6 +27,8 @@ MARKER = ".unfinished"
 # What may lie beside the objects of Zarr: the dataset card and the page of a published store.
 CARD, PAGE = "croissant.json", "index.html"
 CHUNK_NAME = re.compile(r"c|(?:c/)?\d+(?:[./]\d+)*")
+# No metadata document is larger; in a zip file a megabyte can inflate to a thousand.
+MAX_DOCUMENT_BYTES = 64 << 20
 # How many requests wait for the network at the same time.
 PARALLEL_REQUESTS = 16
 
@@ -81,7 +83,7 @@ def read_object(store: Store, key: str) -> Buffer:
     with name_failures(f"{store}/{key}", "read"):
         value = sync(store.get(key, default_buffer_prototype()))
     if value is None:
-        raise StoreError(f"{store}: {key}: is missing")
+        raise StoreError(f"{hide_secrets(str(store))}: {key}: is missing")
     return value
 
 
@@ -92,6 +94,21 @@ def _name(key: str) -> str:
 def is_document(key: str) -> bool:
     """Whether the object is a metadata document of Zarr."""
     return _name(key) in DOCUMENT_NAMES
+
+
+def check_document_size(name: str, n_bytes: int) -> None:
+    """Check that a metadata document has a size at which it can be read.
+
+    Raises
+    ------
+    StoreError
+        If it is too large.
+    """
+    if n_bytes > MAX_DOCUMENT_BYTES:
+        raise StoreError(
+            f"{name}: metadata of {n_bytes:,} bytes, expected {MAX_DOCUMENT_BYTES:,} at most; the "
+            "store is damaged, or meant to fill the memory"
+        )
 
 
 def root_first(key: str) -> tuple[int, str]:

@@ -13,6 +13,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from mnist_zarr.errors import StoreError
+from mnist_zarr.files.urls import hide_secrets, shown_url
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import OPENING_NAMES, sync
 from mnist_zarr.stores.lineage import same_objects
@@ -34,7 +35,7 @@ class BucketFolder(ObjectPlace):
     """``s3://bucket/mnist.zarr``, any fsspec URL: objects, which do not open before the last."""
 
     def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:
-        self.name = url
+        self._url, self.name = url, shown_url(url)
         self._options = storage_options
 
     @property
@@ -60,14 +61,14 @@ class BucketFolder(ObjectPlace):
         return same_objects(self._store(), store)
 
     def _store(self, *, read_only: bool = False) -> BucketStore:
-        return BucketStore.from_url(self.name, self._options, read_only=read_only)
+        return BucketStore.from_url(self._url, self._options, read_only=read_only)
 
 
 class GivenStore(ObjectPlace):
     """A Zarr store object, which the caller has opened."""
 
     def __init__(self, store: Store) -> None:
-        self.name = str(store)
+        self.name = hide_secrets(str(store))
         self._store = store
         self.is_shared = not _is_in_memory(store)
 

@@ -22,7 +22,7 @@ from zarr.abc.store import Store
 from zarr.storage import WrapperStore
 
 from mnist_zarr.errors import StoreError, TargetBusyError, already_exists
-from mnist_zarr.files.urls import name_failures
+from mnist_zarr.files.urls import hide_secrets, name_failures
 from mnist_zarr.stores.bucket import BucketStore, md5_of
 from mnist_zarr.stores.inventory import Inventory, arrays_in, list_infos, open_documents
 from mnist_zarr.stores.keys import (
@@ -32,7 +32,6 @@ from mnist_zarr.stores.keys import (
     foreign_keys,
     is_document,
     keys_of,
-    read_object,
     reads_as,
     root_first,
     root_last,
@@ -46,6 +45,35 @@ MARKER_TEXT = (
 Receipt = dict[str, tuple[int, str]]
 # How long a build believes that the place is still its own.
 TRUST_SECONDS = 1.0
+
+
+class Marker:
+    """The object that says which build writes at a place."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._content = MARKER_TEXT.format(secrets.token_hex(8)).encode()
+        self._trusted_until = 0.0
+
+    def put(self) -> None:
+        """Mark the place, whoever else has done so."""
+        sync(self._store.set(MARKER, as_buffer(self._content)))
+
+    def is_there(self) -> bool:
+        """Whether the place is still marked by this build."""
+        return sync(reads_as(self._store, MARKER, self._content))
+
+    def remove(self) -> None:
+        """Remove the mark."""
+        sync(self._store.delete(MARKER))
+
+    async def check(self) -> None:
+        """Raise a :class:`TargetBusyError` if another build has begun here, or this one ended."""
+        began = time.monotonic()
+        if began >= self._trusted_until:
+            if not await reads_as(self._store, MARKER, self._content):
+                raise _taken_over(self._store)
+            self._trusted_until = began + TRUST_SECONDS
 
 
 class Upload(WrapperStore[Store]):
@@ -65,22 +93,18 @@ class Upload(WrapperStore[Store]):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self._marker = MARKER_TEXT.format(secrets.token_hex(8)).encode()
+        self._marker = Marker(store)
         self._may_be_there = self._is_retired = self._replaces = False
         self._own_keys: set[str] = set()  # of the store that is replaced
         self._documents: dict[str, Buffer] = {}
         self._beside: set[str] = set()
         self._sent: Receipt = {}
-        self._restart()
+        self._lock = asyncio.Lock()
 
     def _with_store(self, store: Store) -> Self:
         same = type(self)(store)
         same.__dict__.update(self.__dict__, _store=store)
         return same
-
-    def _restart(self) -> None:
-        self._lock = asyncio.Lock()
-        self._trusted_until = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         # It travels to workers, which write from now on.
@@ -89,8 +113,7 @@ class Upload(WrapperStore[Store]):
         return {k: v for k, v in self.__dict__.items() if k not in ("_lock", "_sent")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _sent={})
-        self._restart()
+        self.__dict__.update(state, _sent={}, _lock=asyncio.Lock())
 
     def begin(self, name: str, *, overwrite: bool) -> None:
         """Mark the place. What is there stays readable until the first chunk is set.
@@ -114,12 +137,12 @@ class Upload(WrapperStore[Store]):
         self._may_be_there = bool(present)
         self._own_keys = present - foreign_keys(present)
         with name_failures(name, "written"):
-            sync(self._store.set(MARKER, as_buffer(self._marker)))
+            self._marker.put()
 
     def give_up(self) -> None:
         """Remove the marker, if what was there is still as it was."""
-        if not self._is_retired and self._replaces and self._is_marked():
-            sync(self._store.delete(MARKER))
+        if not self._is_retired and self._replaces and self._marker.is_there():
+            self._marker.remove()
 
     async def _retire(self) -> None:
         """Remove the metadata of the old store: from now on its chunks are overwritten."""
@@ -133,14 +156,6 @@ class Upload(WrapperStore[Store]):
                 await self._store.delete(key)
             self._is_retired = True
 
-    async def _check_still_marked(self) -> None:
-        if time.monotonic() < self._trusted_until:
-            return
-        began = time.monotonic()
-        if not await reads_as(self._store, MARKER, self._marker):
-            raise _taken_over(self._store)
-        self._trusted_until = began + TRUST_SECONDS
-
     async def set(self, key: str, value: Buffer) -> None:
         self._check_writable()
         if is_document(key):
@@ -150,7 +165,7 @@ class Upload(WrapperStore[Store]):
         with name_failures(f"{self._store}/{key}", "written"):
             if not self._is_retired:
                 await self._retire()
-            await self._check_still_marked()
+            await self._marker.check()
             data = value.to_bytes()
             self._sent[key] = len(data), hashlib.md5(data, usedforsecurity=False).hexdigest()
             if not (self._may_be_there and await self._is_there(key, data)):
@@ -190,17 +205,17 @@ class Upload(WrapperStore[Store]):
         infos = list_infos(self._store)
         stale = self._check_arrived(name, infos)
         with name_failures(name, "written"):
-            if not self._is_marked():
+            if not self._marker.is_there():
                 raise _taken_over(name)
             for key in stale:
                 sync(self._store.delete(key))
             for key in sorted(self._documents, key=root_last):
                 sync(self._store.set(key, self._documents[key]))
-            if not self._is_marked():
+            if not self._marker.is_there():
                 for key in sorted(self._documents, key=root_first):
                     sync(self._store.delete(key))
                 raise _taken_over(name)
-            sync(self._store.delete(MARKER))
+            self._marker.remove()
 
     def _check_arrived(self, name: str, infos: Mapping[str, Mapping[str, Any]]) -> Set[str]:
         """Return the keys of objects that the store does not need any more."""
@@ -221,12 +236,6 @@ class Upload(WrapperStore[Store]):
         needed = set(inventory.promised()) | self._beside | self._documents.keys() | {MARKER}
         return own & (set(sizes) - needed)
 
-    def _is_marked(self) -> bool:
-        try:
-            return read_object(self._store, MARKER).to_bytes() == self._marker
-        except StoreError:
-            return False
-
 
 def _differs(info: Mapping[str, Any] | None, size: int, md5: str) -> bool:
     return info is None or info["size"] != size or md5_of(info) not in (None, md5)
@@ -234,6 +243,6 @@ def _differs(info: Mapping[str, Any] | None, size: int, md5: str) -> bool:
 
 def _taken_over(place: object) -> TargetBusyError:
     return TargetBusyError(
-        f"{place}: another build of this target has begun, or ended, since this one began, and "
-        "nothing of this one is visible; run it again"
+        f"{hide_secrets(str(place))}: another build of this target has begun, or ended, since this "
+        "one began, and nothing of this one is visible; run it again"
     )

@@ -21,7 +21,7 @@ from zarr.abc.store import Store
 
 from mnist_zarr.errors import already_exists
 from mnist_zarr.files.scratch import fsync
-from mnist_zarr.files.urls import name_failures, protocol_of
+from mnist_zarr.files.urls import name_failures, protocol_of, shown_url
 from mnist_zarr.stores.bucket import BucketStore, identity_of_object, object_headers
 from mnist_zarr.stores.keys import METADATA_NAMES
 from mnist_zarr.stores.place import Place
@@ -76,7 +76,7 @@ class RemoteZip(Place):
     opens_one_version = False
 
     def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:
-        self.name = url
+        self._url, self.name = url, shown_url(url)
         self._options = storage_options or {}
 
     @contextlib.contextmanager
@@ -99,9 +99,9 @@ class RemoteZip(Place):
 
     def open(self) -> Store:
         # The options go to the outer file system, not to the one that reads zip files.
-        protocol = protocol_of(self.name)
+        protocol = protocol_of(self._url)
         options = {**READ_AHEAD_OF_PROTOCOL.get(protocol, {}), **self._options}
-        return BucketStore.from_url(f"zip::{self.name}", {protocol: options}, read_only=True)
+        return BucketStore.from_url(f"zip::{self._url}", {protocol: options}, read_only=True)
 
     def identity(self) -> Hashable | None:
         fs, path = self._file_system()
@@ -110,7 +110,7 @@ class RemoteZip(Place):
 
     def _file_system(self) -> tuple[Any, str]:
         with name_failures(self.name, "used as an address"):
-            fs, path = url_to_fs(self.name, **self._options)
+            fs, path = url_to_fs(self._url, **self._options)
         return fs, path
 
 

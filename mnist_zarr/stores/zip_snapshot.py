@@ -25,7 +25,7 @@ from mnist_zarr.errors import FileFormatError, SourceError, StoreError, StoreRep
 from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.sources import LocalSource
 from mnist_zarr.files.zip_source import zip_members
-from mnist_zarr.stores.keys import is_document
+from mnist_zarr.stores.keys import check_document_size, is_document
 
 
 class ZipSnapshot(Store):
@@ -72,6 +72,8 @@ class ZipSnapshot(Store):
             raise StoreError(
                 f"{self._path}/{key}: this chunk is missing; the store is damaged: build it again"
             )
+        if is_document(key):
+            check_document_size(f"{self._path}/{key}", member.size or 0)
         try:
             data = await asyncio.to_thread(_read, member, byte_range)
         except SourceError as error:

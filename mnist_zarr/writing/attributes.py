@@ -38,7 +38,18 @@ def name_coordinates(
 
     A variable names the coordinates that have no other dimensions than it has
     (CF 1.11, section 5); the root those that no variable names, as xarray does.
+
+    Raises
+    ------
+    SchemaError
+        If the name of a coordinate has a blank, which separates names there.
     """
+    for key in coords:
+        if len(key.split()) > 1:
+            raise SchemaError(
+                f"{key!r}: a coordinate with a blank in its name would be read as a data variable; "
+                "choose another name with .rename(...)"
+            )
     beside = {
         name: {key for key in coords if set(variables[key].dims) <= set(variable.dims)}
         for name, variable in variables.items()

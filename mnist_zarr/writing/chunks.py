@@ -13,8 +13,7 @@ from zarr.abc.store import Store
 from zarr.storage import MemoryStore, StorePath
 
 from mnist_zarr.dataset.records import run_lengths
-from mnist_zarr.dataset.schema import STRING_DTYPE, is_string
-from mnist_zarr.errors import SchemaError
+from mnist_zarr.dataset.schema import as_strings, is_string
 from mnist_zarr.stores.inventory import chunk_key
 from mnist_zarr.stores.keys import as_buffer, sync
 from mnist_zarr.stores.upload import Receipt, Upload
@@ -49,7 +48,7 @@ class ArrayWriter:
         SchemaError
             If there is an object that is no string among strings.
         """
-        store, objects = self.array.store, self._encode(start, self._without_objects(samples))
+        store, objects = self.array.store, self._encode(start, self._stored(samples))
         for key, value in objects.items():
             sync(store.set(key, value))
         return store.receipt(objects) if isinstance(store, Upload) else {}
@@ -73,18 +72,10 @@ class ArrayWriter:
 
     def write_whole(self, values: npt.NDArray[Any]) -> None:
         """Write all values of a small array; raises as :meth:`write` does."""
-        self.array[...] = self._without_objects(values)
+        self.array[...] = self._stored(values)
 
-    def _without_objects(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        if values.dtype.kind not in "OT" or values.dtype == STRING_DTYPE:
-            return values
-        try:  # not as `str` would have it: "None" for what is missing
-            return values.astype(object).astype(np.dtypes.StringDType(coerce=False))
-        except ValueError as error:
-            raise SchemaError(
-                f"{self.array.path!r}: expected strings, got other objects among them; replace "
-                "them, or convert all with .astype(str)"
-            ) from error
+    def _stored(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return as_strings(self.array.path, values) if is_string(values.dtype) else values
 
 
 def _serialized(samples: npt.NDArray[Any]) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numcodecs
+import numpy as np
 import xarray as xr
 from zarr.codecs import GzipCodec, ZstdCodec
 
@@ -36,12 +37,13 @@ class Compression:
     level: int = 9
 
     def __post_init__(self) -> None:
-        levels = LEVELS_OF_CODEC.get(self.codec)
-        if levels is None:
+        _take_numpy_integers(self, "level")
+        if self.codec not in tuple(LEVELS_OF_CODEC):  # of which a list would be no key
             raise OptionError(
                 f"codec: expected one of {', '.join(LEVELS_OF_CODEC)}, got {self.codec!r}"
             )
-        if not isinstance(self.level, int) or self.level not in levels:
+        levels = LEVELS_OF_CODEC[self.codec]
+        if type(self.level) is not int or self.level not in levels:
             raise OptionError(
                 f"level: {self.codec} has levels {levels[0]} to {levels[-1]}, got {self.level!r}"
             )
@@ -85,9 +87,11 @@ class Layout:
     zarr_format: ZarrFormat = 3
 
     def __post_init__(self) -> None:
-        if self.order not in CHUNK_BYTES_OF_ORDER:
+        _take_numpy_integers(self, "chunk_bytes", "shard_bytes", "zarr_format")
+        if self.order not in tuple(CHUNK_BYTES_OF_ORDER):
             raise OptionError(f"order: expected 'source' or 'label', got {self.order!r}")
-        if self.zarr_format not in (2, 3):
+        zarr_format: object = self.zarr_format
+        if type(zarr_format) is not int or zarr_format not in (2, 3):
             raise OptionError(f"zarr_format: expected 2 or 3, got {self.zarr_format!r}")
         if self.zarr_format == 2 and self.shard_bytes is not None:
             raise OptionError("shard_bytes: Zarr format 2 has no shards; use zarr_format=3")
@@ -103,3 +107,11 @@ class Layout:
         if chunk_bytes is None:
             chunk_bytes = CHUNK_BYTES_OF_ORDER[self.order]
         return plan_chunks(n_samples, bytes_per_sample(variable), chunk_bytes, self.shard_bytes)
+
+
+def _take_numpy_integers(options: Compression | Layout, *names: str) -> None:
+    """Make integers of NumPy, which JSON cannot hold, Python's."""
+    for name in names:
+        value = getattr(options, name)
+        if isinstance(value, np.integer):
+            object.__setattr__(options, name, int(value))  # the classes are frozen

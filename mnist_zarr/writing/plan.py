@@ -96,7 +96,7 @@ def plan_chunks(
     Chunking(n_samples=70000, chunk_samples=2500, shard_samples=None)
     """
     for name, size in (("chunk_bytes", chunk_bytes), ("shard_bytes", shard_bytes)):
-        if size is not None and (not isinstance(size, int) or size < 1):
+        if size is not None and (type(size) is not int or size < 1):
             raise OptionError(f"{name}: expected a whole number of 1 or more, got {size!r}")
     if shard_bytes is not None and shard_bytes < chunk_bytes:
         raise OptionError(

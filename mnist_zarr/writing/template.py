@@ -23,7 +23,7 @@ from zarr.storage import MemoryStore
 from mnist_zarr.dataset.records import METADATA_SHA256, metadata_sha256
 from mnist_zarr.dataset.schema import STRING_DTYPE, is_string
 from mnist_zarr.errors import SchemaError
-from mnist_zarr.stores.keys import DOCUMENT_NAMES, sync
+from mnist_zarr.stores.keys import CARD, DOCUMENT_NAMES, MARKER, PAGE, sync
 from mnist_zarr.writing.attributes import as_json
 from mnist_zarr.writing.chunks import ArrayWriter, bind_array
 from mnist_zarr.writing.layout import Compression, ZarrFormat
@@ -31,6 +31,8 @@ from mnist_zarr.writing.plan import Chunking
 
 # Codes of NumPy: booleans, integers, floats and complex numbers that Zarr has as well.
 STORED_TYPES = "?bhilqBHILQefdFD"
+# Objects of ours, which may lie beside the arrays.
+OWN_NAMES = (MARKER, CARD, PAGE)
 
 
 class Template:
@@ -58,14 +60,19 @@ class Template:
         Raises
         ------
         SchemaError
-            If Zarr has no such type, or JSON no such attribute.
+            If Zarr has no such type or name of a dimension, or JSON no such attribute.
         """
         chunks, shards = tuple(max(1, size) for size in variable.shape), None
         if chunking is not None:
             chunks = (chunking.chunk_samples, *chunks[1:])
             if chunking.shard_samples:
                 shards = (chunking.shard_samples, *chunks[1:])
-        dtype, dims = _stored_dtype(name, variable.dtype), list(map(str, variable.dims))
+        for dim in variable.dims:
+            if not isinstance(dim, str):
+                raise SchemaError(
+                    f"{name!r}: the name of dimension {dim!r} is no string; use .rename(...)"
+                )
+        dtype, dims = stored_dtype(name, variable.dtype), [str(dim) for dim in variable.dims]
         is_v2 = self._zarr_format == 2
         self._group.create_array(
             name,
@@ -111,19 +118,28 @@ def check_name(name: object) -> str:
     SchemaError
         If it cannot (Zarr 3 core specification, "Node names").
     """
-    is_node_name = isinstance(name, str) and name.strip(".") and "/" not in name
-    if is_node_name and name not in DOCUMENT_NAMES:
+    # Control characters and backslashes are none of Zarr's concern, but of file systems.
+    is_node_name = isinstance(name, str) and name.strip(".") and not set("/\\") & set(name)
+    if is_node_name and str(name).isprintable() and name not in (*DOCUMENT_NAMES, *OWN_NAMES):
         return str(name)
     raise SchemaError(
         f"{name!r}: is no name for an array of Zarr; choose another one with .rename(...)"
     )
 
 
-def _stored_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
-    if dtype.char in STORED_TYPES:
-        return dtype.newbyteorder("=")
-    if is_string(dtype):
-        return STRING_DTYPE
+def stored_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type that Zarr has for a variable.
+
+    Raises
+    ------
+    SchemaError
+        If it has none.
+    """
+    if isinstance(dtype, np.dtype):  # not one of the extension types of pandas
+        if dtype.char in STORED_TYPES:
+            return dtype.newbyteorder("=")
+        if is_string(dtype):
+            return STRING_DTYPE
     raise SchemaError(
         f"{name!r}: expected numbers, booleans or strings that Zarr holds, got {dtype}; "
         f"convert it or drop it with .drop_vars({name!r})"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from distributed import Client
 from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.blocks import bytes_per_sample, iter_blocks
+from mnist_zarr.dataset.lazy import is_lazy
 from mnist_zarr.dataset.records import (
     ContentHash,
     content_order,
@@ -24,7 +25,15 @@ from mnist_zarr.dataset.records import (
     source_line,
 )
 from mnist_zarr.dataset.scaling import pack, stay_packed
-from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SOURCE_INDEX, SPLIT
+from mnist_zarr.dataset.schema import (
+    IMAGE,
+    LABEL,
+    SAMPLE,
+    SOURCE_INDEX,
+    SPLIT,
+    as_strings,
+    is_string,
+)
 from mnist_zarr.errors import SchemaError, StoreError
 from mnist_zarr.pool import Pool, active_client, open_pool
 from mnist_zarr.stores.keys import PARALLEL_REQUESTS
@@ -45,7 +54,7 @@ from mnist_zarr.writing.plan import (
     factorize_labels,
     plan_label_order,
 )
-from mnist_zarr.writing.template import Template, check_name
+from mnist_zarr.writing.template import Template, check_name, stored_dtype
 
 # What may wait for the pool. In label order the open objects tend to become full at the same
 # time, and reading goes on meanwhile.
@@ -203,6 +212,8 @@ class _StorePlan:
 def _plan_store(ds: xr.Dataset, layout: Layout) -> _StorePlan:
     n_samples = ds.sizes[SAMPLE]
     variables = {check_name(name): variable for name, variable in ds.variables.items()}
+    for name, variable in variables.items():
+        _check_values(name, variable)
     if SOURCE_INDEX not in variables:
         numbers = np.arange(n_samples, dtype=schema.source_index_dtype(n_samples))
         added = schema.make_dataset(None, source_index=numbers)
@@ -232,6 +243,18 @@ def _plan_store(ds: xr.Dataset, layout: Layout) -> _StorePlan:
     )
 
 
+def _check_values(name: str, variable: xr.Variable) -> None:
+    """Check the values of a variable, as far as they are at hand."""
+    if isinstance(variable, xr.IndexVariable) and variable.level_names:
+        raise SchemaError(
+            f"{name!r}: is a MultiIndex, which Zarr cannot hold; use .reset_index({name!r})"
+        )
+    stored_dtype(name, variable.dtype)
+    if variable.dtype.kind in "OU" and variable.chunks is None and not is_lazy(variable):
+        for _, block in iter_blocks(variable) if variable.ndim else [(0, variable.values)]:
+            as_strings(name, block)
+
+
 def _plan_order(
     label: xr.Variable | None, n_samples: int, layout: Layout
 ) -> tuple[SampleOrder, dict[str, Any]]:
@@ -241,7 +264,10 @@ def _plan_order(
         return SourceOrder(n_samples), {}
     if label is None:
         raise SchemaError("order='label' needs a coordinate 'label', which this Dataset lacks")
-    labels, codes = factorize_labels(block for _, block in iter_blocks(label))
+    blocks = (block for _, block in iter_blocks(label))
+    if is_string(label.dtype):
+        blocks = (as_strings(LABEL, block) for block in blocks)
+    labels, codes = factorize_labels(blocks)
     flags = {} if has_flags else flag_attrs(labels)
     if layout.order == "source":
         return SourceOrder(n_samples), flags

@@ -147,6 +147,21 @@ def test_when_all_mirrors_fail_the_error_names_each_with_its_reason(
     assert names_in(cache / "box") == []
 
 
+def test_a_mirror_that_never_ends_is_left_at_the_known_size(server: HTTPServer) -> None:
+    sent = 0
+
+    def flood() -> Iterator[bytes]:
+        nonlocal sent
+        while sent < 1 << 30:
+            sent += 1 << 20
+            yield bytes(1 << 20)
+
+    server.expect_request("/endless/f.gz").respond_with_handler(lambda _: Response(flood()))
+    with pytest.raises(DownloadError, match=r"more than 1,0"):
+        fetch(remote(server.url_for("/endless/f.gz"), size=len(DATA)))
+    assert sent < 1 << 26
+
+
 def test_a_damaged_file_in_the_cache_is_fetched_again(server: HTTPServer, cache: Path) -> None:
     (cache / "box").mkdir(parents=True)
     (cache / "box" / "f.gz").write_bytes(b"damaged")
@@ -292,7 +307,7 @@ def test_a_killed_download_leaves_no_file_and_the_next_one_removes_its_rubbish(
     with server_that_sends_half("time.sleep(60)") as url:
         process = subprocess.Popen([sys.executable, "-c", FETCH, url, SHA256])
         deadline = time.monotonic() + 30
-        while not (cache / "box" / ".f.gz.part").exists():
+        while not list(cache.glob("box/.f.gz.downloading-*/f.gz")):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.kill()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_zarr.dataset.classes import count_samples
+from mnist_zarr.dataset.classes import class_names, count_samples
 from mnist_zarr.dataset.schema import STRING_DTYPE, make_dataset
+from mnist_zarr.errors import SchemaError
 
 SAMPLES = st.lists(st.tuples(st.integers(0, 255), st.sampled_from(["train", "test", "extra"])))
 
@@ -27,3 +30,21 @@ def test_counts_are_those_of_counting_one_by_one(samples: list[tuple[int, str]])
     expected = Counter(samples)
     for label, counts in counted.of_label.items():
         assert counts == tuple(expected[label, split] for split in counted.splits)
+
+
+@pytest.mark.parametrize(
+    ("values", "meanings", "message"),
+    [
+        ([1, 2, 3], "cat dog cat", "flag_meanings has 'cat' more than once"),
+        ([1, 2, 1], "cat dog cow", "flag_values has 1 more than once"),
+        ([[1], [2, 3]], "cat dog cow", "expected a list of numbers"),
+        ({"a": 1}, "cat", "expected a list of numbers"),
+    ],
+)
+def test_classes_that_cannot_be_told_apart_are_refused(
+    values: Any, meanings: str, message: str
+) -> None:
+    ds = make_dataset(None, label=np.array([1, 2, 3]))
+    ds.label.attrs |= {"flag_values": values, "flag_meanings": meanings}
+    with pytest.raises(SchemaError, match=message):
+        class_names(ds)

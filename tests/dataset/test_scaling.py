@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from zarr.storage import MemoryStore
 
 from mnist_zarr.builder import build
 from mnist_zarr.dataset.records import METADATA_SHA256
+from mnist_zarr.dataset.scaling import unpack
 from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.dataset.transform import rescale
 from mnist_zarr.errors import OptionError, SchemaError
 from mnist_zarr.reading.reader import open_store
-from mnist_zarr.stores.keys import is_document
+from mnist_zarr.stores.keys import is_document, keys_of
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.digits import digits, tutorial_scaling
 from tests.support.files import file_contents
@@ -116,3 +118,57 @@ def test_a_rescaled_store_that_is_written_anew_keeps_its_integers(
     assert xr.open_zarr(again).image.attrs == xr.open_zarr(expected).image.attrs
     write_zarr(opened.assign(image=opened.image / 2), tmp_path / "floats.zarr", **options)
     assert xr.open_zarr(tmp_path / "floats.zarr", mask_and_scale=False).image.dtype == np.float64
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "i4", "u8", "i8"])
+@pytest.mark.parametrize(
+    "bounds",
+    [(0, 1), (-1, 1), (0, 1e-300), (1e6, 1e6 + 1), (1e12, 1e12 + 1), (1e16, 1e16 + 2), (0, 5e-324)],
+)
+def test_what_is_packed_comes_back_exactly_or_is_refused(dtype: str, bounds: Any) -> None:
+    info = np.iinfo(dtype)
+    extremes = np.array([info.min, info.min + 1, info.max - 1, info.max], dtype).reshape(4, 1, 1)
+    packed, again = MemoryStore(), MemoryStore()
+    # By hand: what float64 resolves is 2 ** -52 of the larger bound, but 5e-324 at the least.
+    resolved = max(*map(abs, bounds), 1e-307) * 2.0**-52
+    if resolved / (bounds[1] - bounds[0]) * (info.max - info.min) < 5e-4:
+        write_zarr(make_dataset(extremes), packed, rescale=bounds)
+        write_zarr(open_store(packed), again)
+        integers = xr.open_zarr(again, mask_and_scale=False).image.values
+        assert integers.tolist() == extremes.tolist()
+    else:
+        with pytest.raises(OptionError, match="float64 cannot tell the integers from"):
+            write_zarr(make_dataset(extremes), packed, rescale=bounds)
+        assert not keys_of(packed)
+
+
+def test_a_stated_range_lets_wide_integers_be_packed_and_values_beyond_it_are_not_guessed() -> None:
+    for value, is_exact in ((255, True), (2**60 + 1, False)):
+        ds = make_dataset(np.array([0, value], np.uint64).reshape(2, 1, 1))
+        ds.image.attrs["valid_range"] = [0, 255]
+        packed, again = MemoryStore(), MemoryStore()
+        write_zarr(ds, packed, rescale=(0, 1))
+        if is_exact:
+            write_zarr(open_store(packed), again)
+            assert xr.open_zarr(again, mask_and_scale=False).image.values.ravel()[1] == value
+        else:
+            with pytest.raises(SchemaError, match="float64 cannot tell the uint64 of the store"):
+                write_zarr(open_store(packed), again)
+
+
+def test_the_valid_range_of_integers_beyond_int64_is_kept() -> None:
+    variable = xr.Variable("x", np.zeros(1, np.uint64), {"valid_range": [0.0, 2.0**64 - 2048]})
+    variable.attrs |= {"scale_factor": 1.0}
+    assert unpack(variable).attrs["valid_range"] == [0, 2**64 - 2048]
+
+
+def test_bounds_whose_distance_is_not_finite_are_refused() -> None:
+    with pytest.raises(OptionError, match=r"expected two finite numbers"):
+        rescale(np.zeros(3, np.uint8), -1e308, 1e308)
+
+
+def test_a_scale_factor_that_is_no_number_is_refused() -> None:
+    ds = digits()
+    ds.image.attrs["scale_factor"] = "x"
+    with pytest.raises(SchemaError, match=r"expected two numbers, got 'x' and 0\.0"):
+        write_zarr(ds, MemoryStore())

@@ -179,3 +179,11 @@ def test_a_mask_is_not_taken_for_labels_0_and_1(wanted: Any) -> None:
         select(ds, label=wanted)
     flags = ds.assign_coords(is_odd=("sample", [False, True, True]))
     assert select(flags, is_odd=True).label.values.tolist() == [1, 3]
+
+
+def test_a_name_that_several_classes_may_have_is_not_guessed() -> None:
+    ds = clothes()
+    ds.label.attrs |= {"flag_values": [0, 1, 2, 3], "flag_meanings": "Cat CAT dog Dog"}
+    with pytest.raises(SelectionError, match=r"'cat': may be any of 0 \(Cat\), 1 \(CAT\)"):
+        select(ds, label="cat")
+    assert set(labels_of(ds, label="CAT")) == {1}

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 
 from mnist_zarr.errors import TargetExistsError
-from mnist_zarr.files.output import create_file
+from mnist_zarr.files.output import create_file, create_files
 from mnist_zarr.files.sources import open_bytes
-
-if TYPE_CHECKING:
-    pass
 
 
 def test_a_created_file_appears_when_it_is_complete(tmp_path: Path) -> None:
@@ -89,3 +90,64 @@ def test_a_failure_leaves_the_old_object_behind_a_url(
     with create_file(url, overwrite=True) as file:
         file.write(b"new")
     assert open_bytes(url).read(0, 10) == b"new"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mnist_zarr.files.output import create_file, create_files
+kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+place = Path(sys.argv[1])
+with create_files(place, ["a", "b"], overwrite=True) as folder:
+    for name in ("a", "b"):
+        (folder / name).write_bytes(b"new")
+    if sys.argv[2] == "moving":
+        os.link = kill
+    else:
+        with create_file(place / "x", overwrite=True) as file:
+            file.write(b"half")
+            kill()
+"""
+
+
+@pytest.mark.parametrize("when", ["writing", "moving"])
+def test_what_a_killed_process_left_is_put_back_or_removed_by_the_next(
+    tmp_path: Path, when: str
+) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    command = [sys.executable, "-c", KILLED, str(tmp_path), when]
+    assert subprocess.run(command, check=False, timeout=60).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".*"))) == (2 if when == "writing" else 1)
+    (tmp_path / ".x.mine").mkdir()
+    with create_file(tmp_path / "x"), create_files(tmp_path, ["c"]) as folder:
+        (folder / "c").touch()
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "c", "x", ".x.mine"}
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="shows which file is open")
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_files_are_on_the_disk_before_they_have_their_names(
+    overwrite: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+
+    def note(module: Any, name: str, what: Any) -> None:
+        original = getattr(module, name)
+
+        def noted(*args: Any, **options: Any) -> Any:
+            steps.append(what(args))
+            return original(*args, **options)
+
+        monkeypatch.setattr(module, name, noted)
+
+    note(os, "fsync", lambda args: f"fsync {Path(os.readlink(f'/proc/self/fd/{args[0]}')).name}")
+    for move in ("replace", "link"):
+        note(os, move, lambda args: f"name {args[1].name}")
+    with create_file(tmp_path / "x", overwrite=overwrite) as file:
+        file.write(b"x")
+    assert steps == ["fsync new", "name x", f"fsync {tmp_path.name}"]
+    steps.clear()
+    with create_files(tmp_path, ["a"], overwrite=overwrite) as folder:
+        (folder / "a").write_bytes(b"a")
+    assert steps == ["fsync a", "fsync new", "name a", f"fsync {tmp_path.name}"]

@@ -275,3 +275,14 @@ def test_a_source_in_a_bucket_that_refuses_is_reported_in_one_sentence(s3: S3Ser
     s3.fault = lambda method, path: "403" if path.endswith("ubyte") else None
     with pytest.raises(SourceError, match="train-images-idx3-ubyte: cannot be opened: Forbidden"):
         open_idx(url, storage_options=s3.options)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_path_that_is_no_regular_file_is_refused_without_waiting(
+    kind: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "x" if kind == "pipe" else Path("/dev/zero")
+    if kind == "pipe":
+        os.mkfifo(place)
+    with pytest.raises(SourceError, match="expected a file, got a pipe or device"):
+        open_bytes(place)

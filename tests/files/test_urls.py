@@ -9,7 +9,7 @@ import pytest
 
 import mnist_zarr
 from mnist_zarr.errors import MissingExtraError
-from mnist_zarr.files.urls import identity_of, is_url
+from mnist_zarr.files.urls import hide_secrets, identity_of, is_url, shown_url
 from tests.support.object_server import BUCKET, S3Server
 
 
@@ -56,3 +56,21 @@ def test_a_missing_extra_says_how_to_install_it(
     monkeypatch.setattr("fsspec.core.get_filesystem_class", missing)
     with pytest.raises(MissingExtraError, match=rf"pip install 'mnist-zarr\[{extra}\]'"):
         mnist_zarr.open_store(url)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("s3://key:secret@bucket/m.zarr", "s3://bucket/m.zarr"),
+        ("https://host/m.zip?sig=secret@x#secret", "https://host/m.zip"),
+        ("zip://a/b::https://u:secret@host/m.zip?sig=se::cret", "zip://a/b::https://host/m.zip"),
+        ("simplecache::s3://b/x?v=secret::http://h/y", "simplecache::s3://b/x::http://h/y"),
+        ("icechunk+s3://u:secret@bucket/m", "icechunk+s3://bucket/m"),
+        ("abfs://container@account.dfs.core.windows.net/m", None),
+        ("s3://bucket/a@b/c", None),
+        ("folder/what?#is@this", None),
+    ],
+)
+def test_an_address_is_shown_without_secrets(address: str, shown: str | None) -> None:
+    assert shown_url(address) == (shown or address)
+    assert hide_secrets(f"got '{address}' there") == f"got '{shown or address}' there"

@@ -25,6 +25,7 @@ from mnist_zarr.formats import idx_export
 from mnist_zarr.formats.idx import read_idx
 from mnist_zarr.formats.idx_engine import open_idx
 from mnist_zarr.formats.idx_export import write_idx_files
+from mnist_zarr.formats.npz import write_npz
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.commands import run_command
@@ -217,3 +218,22 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
     with pytest.raises(error, match=message):
         write_idx_files(change(three_splits()), folder)
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("splits", [("test", "t10k"), ("train", "Train")])
+def test_splits_whose_files_would_have_one_name_are_refused(
+    tmp_path: Path, splits: tuple[str, str]
+) -> None:
+    with pytest.raises(SchemaError, match=r"split: '\w+' and '\w+' would both be written as"):
+        write_idx_files(digits(splits=splits), tmp_path / "idx")
+    assert not (tmp_path / "idx").exists()
+
+
+@pytest.mark.parametrize("split", [np.arange(60) % 2, np.array(["train", None] * 30, object)])
+def test_splits_that_are_no_strings_are_refused_and_none_is_lost(
+    tmp_path: Path, split: Any
+) -> None:
+    ds = digits().assign_coords(split=("sample", split))
+    for write in (write_idx_files, write_npz):
+        with pytest.raises(SchemaError, match="'split': expected strings"):
+            write(ds, tmp_path / "out")

@@ -142,7 +142,7 @@ IMAGES_AND_LABELS = [
 
 
 @pytest.mark.parametrize(
-    ("images", "labels"), [*IMAGES_AND_LABELS, ("TRAIN-IMAGES-IDX3-UBYTE", "train-labels.idx1")]
+    ("images", "labels"), [*IMAGES_AND_LABELS, ("TRAIN-IMAGES-IDX3-UBYTE", "TRAIN-labels.idx1")]
 )
 def test_the_label_file_beside_is_found_however_it_is_spelt(
     tmp_path: Path, images: str, labels: str
@@ -408,3 +408,33 @@ def test_folders_are_told_from_files(
     assert [is_folder(place) for place in (tmp_path / "file", f"{memory_url}/file", url)] == [
         False
     ] * 3
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-images-idx3-ubyte", "Train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+        ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "TRAIN-labels-idx1-ubyte.gz"),
+        ("train-images-idx3-ubyte", "train-images-idx3-float"),
+        ("train-images-idx3-ubyte", "train-images-idx4-ubyte.gz"),
+        ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "train-labels-idx2-int"),
+    ],
+)
+def test_of_two_data_sets_whose_names_fold_together_none_is_ignored(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    put(tmp_path, *names)
+    with pytest.raises(SourceError, match=r"more than one data set: '.*' and '.*'"):
+        find_pairs(tmp_path)
+
+
+def test_labels_of_another_spelling_are_not_joined_to_images(tmp_path: Path) -> None:
+    put(tmp_path, "train-images-idx3-ubyte", "Train-labels-idx1-ubyte")
+    for find in (find_pairs, lambda folder: find_labels(folder / "train-images-idx3-ubyte")):
+        with pytest.raises(SourceError, match="differ in the case of their letters"):
+            find(tmp_path)
+
+
+def test_copies_in_other_spellings_are_one_data_set(tmp_path: Path) -> None:
+    put(tmp_path, "train-images-idx3-ubyte.gz", "train-images.idx3-ubyte")
+    assert names_of(find_pairs(tmp_path)) == [("train-images.idx3-ubyte", None, "train")]

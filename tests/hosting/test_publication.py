@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from zarr.storage import FsspecStore, LocalStore
 
 import mnist_zarr
 from mnist_zarr.dataset.schema import make_dataset
@@ -204,3 +205,38 @@ def test_memory_holds_a_few_objects(tmp_path: Path) -> None:
     with traced_memory() as peak_bytes:
         publish(tmp_path / "t.zarr", tmp_path / "published.zarr")
         assert peak_bytes() < 3 * 16 * chunk_bytes < 0.4 * chunk_bytes * n_chunks
+
+
+@pytest.mark.parametrize("kind", ["path", "store", "fsspec store"])
+@pytest.mark.parametrize("linked", ["chunk", "folder", "document"])
+def test_a_file_outside_of_the_store_is_not_published(
+    titled_store: Path, tmp_path: Path, memory_url: str, linked: str, kind: str
+) -> None:
+    inside = max(titled_store.glob("label/**/*0")) if linked == "chunk" else titled_store / "label"
+    if linked == "document":
+        inside = next(path for path in inside.iterdir() if path.suffix or path.name == ".zarray")
+    (tmp_path / "secrets").mkdir()
+    inside.rename(tmp_path / "secrets" / "secret")
+    inside.symlink_to(tmp_path / "secrets" / "secret")
+    source: Any = {
+        "path": titled_store,
+        "store": LocalStore(titled_store, read_only=True),
+        "fsspec store": FsspecStore.from_url(f"local://{titled_store}", read_only=True),
+    }[kind]
+    # fsspec itself does not list what is behind a linked folder.
+    is_listed = (linked, kind) != ("folder", "fsspec store")
+    reason = r"label.* is a link to .*secret.*cp -rL" if is_listed else "is not whole"
+    with pytest.raises(StoreError, match=reason):
+        publish(source, f"{memory_url}/t.zarr")
+    assert mnist_zarr.verify(titled_store).is_whole
+
+
+def test_a_store_behind_a_link_and_with_links_inside_of_it_is_published(
+    titled_store: Path, tmp_path: Path, memory_url: str
+) -> None:
+    chunk = max(titled_store.glob("label/**/*0"))
+    chunk.rename(titled_store / "moved")
+    chunk.symlink_to(titled_store / "moved")
+    (tmp_path / "link.zarr").symlink_to(titled_store)
+    published = publish(tmp_path / "link.zarr", f"{memory_url}/t.zarr")
+    assert any(key.startswith("label/") for key in published.objects)

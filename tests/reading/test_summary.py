@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import xarray as xr
 
 from mnist_zarr.dataset.classes import class_attrs
 from mnist_zarr.dataset.schema import STRING_DTYPE, make_dataset
+from mnist_zarr.errors import MnistZarrError, StoreError
 from mnist_zarr.reading.summary import StoreSummary, summarize
 from mnist_zarr.writing.writer import write_zarr
+from tests.support.digits import digits
 from tests.support.object_server import BUCKET, S3Server
 
 
@@ -90,3 +93,33 @@ def test_a_store_in_a_bucket_is_opened_and_listed_once(ds: xr.Dataset, s3: S3Ser
     # Before and after, whether the store is still the same one.
     others = [request for request in s3.requests if request[0] != "GET"]
     assert others == [("HEAD", f"/{BUCKET}/t.zarr/zarr.json")] * 2
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("content", [b"[]", b"null", b"3", b'"x"', b"", b"\xff", b"[" * 100_000])
+def test_metadata_of_another_kind_are_an_error_of_ours(
+    tmp_path: Path, zarr_format: Any, content: bytes
+) -> None:
+    write_zarr(digits(), tmp_path / "d.zarr", zarr_format=zarr_format)
+    root = tmp_path / "d.zarr" / ("zarr.json" if zarr_format == 3 else ".zmetadata")
+    root.write_bytes(content)
+    with pytest.raises(StoreError, match=r"d\.zarr"):
+        summarize(tmp_path / "d.zarr")
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_damaged_byte_of_the_metadata_is_never_a_traceback(
+    tmp_path: Path, zarr_format: Any
+) -> None:
+    write_zarr(digits(), tmp_path / "d.zarr", zarr_format=zarr_format)
+    root = tmp_path / "d.zarr" / ("zarr.json" if zarr_format == 3 else ".zmetadata")
+    whole, rng = root.read_bytes(), np.random.default_rng(0)
+    n_errors = 0
+    for place in rng.integers(0, len(whole), 150).tolist():
+        flipped = bytes([whole[place] ^ 1 << place % 7])
+        root.write_bytes(whole[:place] + flipped + whole[place + 1 :])
+        try:
+            summarize(tmp_path / "d.zarr").to_text()
+        except MnistZarrError:
+            n_errors += 1
+    assert n_errors > 10

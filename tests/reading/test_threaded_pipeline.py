@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,13 +18,19 @@ import zarr
 from packaging.version import Version
 from zarr.codecs import BytesCodec, ZstdCodec
 from zarr.core.codec_pipeline import BatchedCodecPipeline
+from zarr.storage import MemoryStore
 
 from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.errors import StoreError
+from mnist_zarr.formats.idx_export import write_idx_files
+from mnist_zarr.formats.npz import write_npz
+from mnist_zarr.plot import mean_images
 from mnist_zarr.reading.reader import open_store
-from mnist_zarr.reading.threaded_pipeline import pipeline_config
+from mnist_zarr.reading.threaded_pipeline import FUSED_SINCE, pipeline_config
+from mnist_zarr.stores.keys import as_buffer, is_document
 from mnist_zarr.stores.snapshot import LocalSnapshot
 from mnist_zarr.writing.writer import write_zarr
+from tests.support.files import file_contents
 
 LAYOUTS: list[dict[str, Any]] = [
     {},
@@ -146,3 +153,36 @@ def test_a_forked_process_goes_on_reading(layout: dict[str, Any], tmp_path: Path
     store = write_digits(tmp_path / "t.zarr", **layout)
     command = [sys.executable, "-c", READ_IN_A_FORK, str(store)]
     subprocess.run(command, check=True, timeout=60)
+
+
+@pytest.mark.skipif(
+    Version(zarr.__version__) >= FUSED_SINCE, reason="zarr decodes local stores by itself"
+)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("name", ["image", "label"])
+def test_a_chunk_that_cannot_be_decoded_is_an_error_of_ours_in_every_use(
+    tmp_path: Path, layout: dict[str, Any], name: str
+) -> None:
+    store = write_digits(tmp_path / "t.zarr", **layout)
+    chunk = max((path for path in (store / name).rglob("*") if is_chunk(path)), key=os.path.getsize)
+    chunk.write_bytes(chunk.read_bytes()[:-9] + b"\xff" * 9)
+    uses: list[Callable[[], object]] = [
+        lambda: open_store(copied(store)).image.load(),
+        lambda: mean_images(open_store(store)),
+        lambda: write_idx_files(open_store(store), tmp_path / "idx"),
+        lambda: write_npz(open_store(store, chunks=None), tmp_path / "d.npz"),
+        lambda: write_zarr(open_store(store, chunks=None), tmp_path / "new.zarr"),
+    ]
+    for use in uses:
+        with pytest.raises(StoreError, match=f"{name}/.*cannot be decoded"):
+            use()
+    assert os.listdir(tmp_path) == ["t.zarr"]
+
+
+def is_chunk(path: Path) -> bool:
+    return path.is_file() and not is_document(path.name)
+
+
+def copied(store: Path) -> MemoryStore:
+    contents = file_contents(store)
+    return MemoryStore({key: as_buffer(data) for key, data in contents.items()})

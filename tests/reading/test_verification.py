@@ -25,11 +25,12 @@ from mnist_zarr.reading.reader import open_store
 from mnist_zarr.reading.report import Problem
 from mnist_zarr.reading.verification import verify
 from mnist_zarr.stores.bucket import BucketStore
-from mnist_zarr.stores.keys import as_buffer, sync
+from mnist_zarr.stores.keys import as_buffer, read_object, sync
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.digits import mnist_samples
 from tests.support.object_server import BUCKET, S3Server
 from tests.support.partners import partner
+from tests.support.stores import in_memory, put_text
 
 LAYOUTS: list[dict[str, Any]] = [
     {},
@@ -376,3 +377,26 @@ def test_groups_inside_a_store_are_not_called_whole() -> None:
 
 
 # -- the command ------------------------------------------------------------------------
+
+
+def test_a_store_that_promises_billions_of_chunks_is_damaged_at_once() -> None:
+    store = in_memory()
+    document = json.loads(read_object(store, "zarr.json").to_bytes())
+    array = document["consolidated_metadata"]["metadata"]["image"]
+    array["shape"][0], array["chunk_grid"]["configuration"]["chunk_shape"][0] = 1 << 40, 1
+    put_text(store, "zarr.json", json.dumps(document))
+    put_text(store, "image/zarr.json", json.dumps(array))
+    problem = verify(store).problems[-1]
+    assert problem.place == "image/c/1/0/0"
+    assert "is missing, and so are 1,099,511,627,774 more of 1,099,511,627," in problem.what
+
+
+def test_a_small_shard_that_claims_millions_of_chunks_is_damaged_at_once() -> None:
+    store, n_claimed = MemoryStore(), 1 << 26
+    write_zarr(mnist_samples(0, 8), store, chunk_bytes=784, shard_bytes=8 * 784)
+    document = json.loads(read_object(store, "zarr.json").to_bytes())
+    array = document["consolidated_metadata"]["metadata"]["image"]
+    array["shape"][0] = array["chunk_grid"]["configuration"]["chunk_shape"][0] = n_claimed
+    put_text(store, "zarr.json", json.dumps(document))
+    put_text(store, "image/zarr.json", json.dumps(array))
+    assert Problem("image/c/0/0/0", "is cut off") in verify(store).problems

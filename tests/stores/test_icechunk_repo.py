@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,21 @@ def test_a_killed_or_failed_build_leaves_the_last_commit(repository: str, way: s
     xr.testing.assert_identical(open_store(repository).load(), open_store(in_memory()).load())
     write_zarr(TEN_DIGITS.isel(sample=slice(5)), repository, overwrite=True)
     assert open_store(repository).sizes["sample"] == 5
+
+
+def test_a_kill_while_a_repository_was_made_says_what_to_remove(
+    repository: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "repository"
+    icechunk.Repository.create(icechunk.local_filesystem_storage(str(place)))
+    shutil.rmtree(place / "refs")
+    with pytest.raises(StoreError, match=r"if (.*) is all that is there.*: remove it") as caught:
+        write_zarr(TEN_DIGITS, repository)
+    (left,) = (path for path in place.rglob("*") if path.is_file())
+    assert f"if {left.relative_to(place).as_posix()} is all" in str(caught.value)
+    left.unlink()
+    write_zarr(TEN_DIGITS, repository)
+    assert open_store(repository).sizes["sample"] == 10
 
 
 def test_the_second_of_two_builds_into_a_repository_is_not_committed(

@@ -128,6 +128,24 @@ def test_a_store_that_promises_more_than_fits_into_memory_is_looked_at_lazily() 
     inventory = look(store)
     assert inventory.n_promised == 1 << 40
     assert list(itertools.islice(inventory.missing(), 2)) == ["a/c/0", "a/c/1"]
+    for key in ("a/c/0", "a/c/00", "a/c/x", "a/c/0/0", f"a/c/{1 << 40}"):
+        sync(store.set(key, as_buffer(b"there")))
+    sync(store.set("a/c/1", as_buffer(b"")))
+    n_promised, n_missing = 1 << 40, (1 << 40) - 1
+    assert look(store).describe_missing() == (
+        f"{n_missing:,} of {n_promised:,} chunks, such as 'a/c/1'"
+    )
+
+
+def test_a_web_server_is_not_asked_for_every_chunk_that_a_lie_promises(
+    web_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnist_zarr.stores.inventory.MAX_MISSING", 20)
+    group = zarr.create_group(MemoryStore())
+    arrays = [group.create_array("a", shape=(1 << 40,), chunks=(1,), dtype="u1")]
+    server = BucketStore.from_url(f"{web_address}/t.zarr", read_only=True)
+    inventory = take_inventory(arrays, server)
+    assert inventory.n_missing == 1 << 40
 
 
 def test_folders_may_be_links_even_in_circles(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 import xarray as xr
 
@@ -50,3 +52,26 @@ def test_a_missing_chunk_raises_an_error_that_names_it(target: Path) -> None:
     image = open_store(f"{target}.zip").image
     with pytest.raises(StoreError, match=r"\.zip/image/c/3/0/0: this chunk is missing"):
         image.load()
+
+
+@pytest.mark.parametrize("kind", ["local", "remote"])
+def test_metadata_that_inflate_to_more_than_the_memory_are_refused(
+    kind: str, tmp_path: Path, memory_url: str
+) -> None:
+    place = tmp_path / "t.zarr.zip"
+    with (
+        zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("zarr.json", "w") as document,
+    ):
+        for _ in range(65):
+            document.write(b" " * (1 << 20))
+    target = str(place)
+    if kind == "remote":
+        target = f"{memory_url}/t.zarr.zip"
+        fsspec.filesystem("memory").pipe("/box/t.zarr.zip", place.read_bytes())
+    tracemalloc.start()
+    with pytest.raises(StoreError, match=r"zarr\.json: metadata of 68,157,440 bytes"):
+        open_store(target)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30e6

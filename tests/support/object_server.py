@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from email.message import Message
@@ -81,12 +82,22 @@ class S3Server:
         self.requests.clear()
 
     def start(self) -> None:
-        self._server: BaseWSGIServer = make_server(
-            "127.0.0.1", self.port, self._serve, threaded=True, request_handler=_Silent
-        )
+        self._server = self._listen()
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
+
+    def _listen(self) -> BaseWSGIServer:
+        until = time.monotonic() + 30
+        while True:
+            try:
+                return make_server(
+                    "127.0.0.1", self.port, self._serve, threaded=True, request_handler=_Silent
+                )
+            except (OSError, SystemExit):  # somebody uses the port of a server that was stopped
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
 
     def stop(self) -> None:
         self._server.shutdown()

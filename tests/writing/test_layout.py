@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from zarr.storage import MemoryStore
 
 from mnist_zarr.errors import OptionError
 from mnist_zarr.writing.writer import write_zarr
@@ -44,3 +46,36 @@ def test_both_codecs_carry_a_checksum(tmp_path: Path, codec: Any, zarr_format: A
         config = metadata["codecs"][-1]["configuration"]
     assert config["level"] == 5
     assert codec == "gzip" or config["checksum"] is True
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_integers_of_numpy_are_taken_for_pythons(zarr_format: int) -> None:
+    stores = []
+    for integer in (int, np.int64):
+        options: dict[str, Any] = {"level": 3, "chunk_bytes": 300, "zarr_format": zarr_format}
+        if zarr_format == 3:
+            options["shard_bytes"] = 900
+        store = MemoryStore()
+        given: dict[str, Any] = {name: integer(number) for name, number in options.items()}
+        write_zarr(digits(), store, **given)
+        stores.append({key: data.to_bytes() for key, data in store._store_dict.items()})
+    assert stores[0] == stores[1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"level": 3.0},
+        {"level": True},
+        {"codec": []},
+        {"order": []},
+        {"zarr_format": 3.0},
+        {"chunk_bytes": 300.0},
+        {"chunk_bytes": True},
+        {"chunk_bytes": 10, "shard_bytes": 300.0},
+    ],
+    ids=str,
+)
+def test_options_of_another_type_are_refused_by_name(options: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match=list(options)[-1]):
+        write_zarr(digits(), MemoryStore(), **options)

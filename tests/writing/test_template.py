@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pytest
 import xarray as xr
 from zarr.storage import MemoryStore
 
-from mnist_zarr.dataset.schema import make_dataset
+from mnist_zarr.dataset.schema import STRING_DTYPE, make_dataset
+from mnist_zarr.errors import SchemaError
+from mnist_zarr.reading.reader import open_store
+from mnist_zarr.reading.verification import verify
+from mnist_zarr.stores.keys import keys_of
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.digits import digits
 
@@ -38,3 +44,65 @@ def test_metadata_is_written_after_all_chunks_and_the_root_last() -> None:
         ]
         assert is_metadata == sorted(is_metadata)
         assert written[-1] == root
+
+
+ODD_NAMES = [
+    "",
+    ".",
+    "..",
+    "a/b",
+    "a\\b",
+    "a\nb",
+    "\0",
+    "zarr.json",
+    ".zarray",
+    ".unfinished",
+    1,
+    None,
+]
+
+
+@pytest.mark.parametrize("name", [*ODD_NAMES, "index.html", ("a", "b")], ids=repr)
+def test_a_variable_whose_name_no_array_can_have_is_refused(name: Any) -> None:
+    store = MemoryStore()
+    with pytest.raises(SchemaError, match="is no name for an array of Zarr"):
+        write_zarr(digits().assign({name: ("sample", np.arange(60))}), store)
+    assert not keys_of(store)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda ds: ds.assign_coords({"a b": ("sample", np.arange(60))}), "with a blank"),
+        (lambda ds: ds.stack(pair=("row", "col")).transpose("sample", ...), "is a MultiIndex"),
+        (lambda ds: ds.rename(row=7), "name of dimension 7 is no string"),
+        (lambda ds: ds.assign(x=("sample", np.zeros(60, np.longdouble))), "expected numbers"),
+        (lambda ds: ds.assign(x=("sample", np.zeros(60, "M8[ns]"))), "expected numbers"),
+        (lambda ds: ds.assign(x=("sample", pd.Categorical(["a"] * 60))), "expected numbers"),
+        (lambda ds: ds.assign(x=("sample", pd.array([1] * 60, "Int64"))), "expected numbers"),
+        (lambda ds: ds.assign(x=("sample", np.array(["\ud800"] * 60))), "expected strings"),
+        (lambda ds: ds.assign(x=((), np.array(None, object))), "expected strings"),
+        (lambda ds: ds.assign_coords(label=("sample", np.array([1, "a"] * 30, object))), "label"),
+    ],
+)
+@pytest.mark.parametrize("order", ["source", "label"])
+def test_what_would_come_back_as_something_else_is_refused_before_anything_is_written(
+    change: Any, message: str, order: Any
+) -> None:
+    store, ds = MemoryStore(), change(digits())
+    with pytest.raises(SchemaError, match=message):
+        write_zarr(ds, store, order=order)
+    assert not keys_of(store)
+
+
+@pytest.mark.parametrize("dtype", ["U1", object, STRING_DTYPE])
+@pytest.mark.parametrize("layout", [{}, {"zarr_format": 2}, {"order": "label"}], ids=str)
+@pytest.mark.parametrize("columns", [1, 2])
+def test_tables_of_strings_come_back(dtype: Any, layout: dict[str, Any], columns: int) -> None:
+    words = np.resize(np.array(list("abcde")), (60, columns)).astype(dtype)
+    ds, store = digits().assign(words=(("sample", "column"), words)), MemoryStore()
+    ds["image"] = ds.words.astype(STRING_DTYPE)  # an image of strings opens as well
+    write_zarr(ds, store, **layout)
+    back = open_store(store).sortby("source_index")
+    assert back.words.values.tolist() == back.image.values.tolist() == words.tolist()
+    assert verify(store).is_whole
