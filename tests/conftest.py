@@ -1,4 +1,4 @@
-"""Fixtures of several modules: loopback servers, a clean memory:// file system, counters."""
+"""Fixtures of several modules: servers on loopback, targets of every kind, counters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main job: the real 70,000 images, selected with nothing of ours imported."""
+"""The main job: the real 70,000 images, selected by plain xarray; every kind of source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line, through the real entry point; stores are opened again afterwards."""
+"""The command line: what each command does, shows and refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writers of MNIST's digits: with a small made table always, with QMNIST's where they are."""
+"""Writers of MNIST's digits, from a small table made here and from QMNIST's own where it is."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""What a store records of itself: hashes of its content and of its metadata."""
+
 from __future__ import annotations
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Rescaled, standardized, split: exact, lazy, and of bounded memory."""
+"""Rescaled, standardized and split: exactly as the tutorials do it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every source of bytes does with whatever is below it."""
+"""What every source of bytes can do: hash what is stored, and read no more than there is."""
 
 from __future__ import annotations
 

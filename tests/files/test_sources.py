@@ -1,4 +1,4 @@
-"""Bytes of files: every kind of source, gzip at any offset, files that appear whole."""
+"""Files as bytes, wherever they are: the same bytes, few requests, one version."""
 
 from __future__ import annotations
 

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from mnist_zarr.errors import (
-    FileFormatError,
-)
+from mnist_zarr.errors import FileFormatError
 from mnist_zarr.files import zip_source
 from mnist_zarr.files.gzip_source import GzipSource
 from mnist_zarr.files.sources import open_bytes

@@ -1,4 +1,4 @@
-"""IDX files as lazy Datasets: what opens, what is read when, and that values are right."""
+"""IDX files as Datasets: what opens, how it is labelled, and what is refused."""
 
 from __future__ import annotations
 

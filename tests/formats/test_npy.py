@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mnist_zarr.errors import (
-    NpzFormatError,
-)
+from mnist_zarr.errors import NpzFormatError
 from mnist_zarr.formats.npz import open_npz
 from tests.support.archives import IMAGES, archive_of, check_is_refused, npy_bytes, zip_of
 

@@ -1,4 +1,4 @@
-"""Samples of several files as one array: what is read when, every index, dask, memory."""
+"""Samples of several files as one array: every index, what is read when, dask, memory."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,14 +22,11 @@ from mnist_zarr.formats.idx_engine import open_idx
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.writing.plan import Order
 from mnist_zarr.writing.writer import write_zarr
-from tests.support.bucket_stores import (
-    CHUNK_BYTES,
-    N_CHUNKS,
-    URL,
-)
+from tests.support.bucket_stores import CHUNK_BYTES, N_CHUNKS, URL
 from tests.support.clusters import cluster_of_processes
 from tests.support.digits import square_digits
 from tests.support.files import file_contents
+from tests.support.marks import needs_proc
 from tests.support.object_server import S3Server
 from tests.support.partners import partner
 
@@ -95,7 +91,7 @@ def read_by_workers(client: Any) -> int:
     return sum(psutil.Process(pid).io_counters().read_chars for pid in pids)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="counts what /proc tells")
+@needs_proc
 @pytest.mark.parametrize("order", ["source", "label"])
 def test_workers_read_raw_files_themselves_and_gzip_is_decoded_once_and_sent_to_them(
     client: Any, sources: Path, tmp_path: Path, order: Order, decoded: list[int]

@@ -19,7 +19,7 @@ from mnist_zarr.errors import StoreError, StoreNotFoundError
 from mnist_zarr.stores.keys import is_document
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.commands import run_command
-from tests.support.partners import needs_zip_urls
+from tests.support.marks import needs_zip_urls
 from tests.support.servers import free_port, running_server
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")

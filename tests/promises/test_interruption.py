@@ -47,11 +47,7 @@ from mnist_zarr.stores.keys import MARKER
 from mnist_zarr.writing.chunks import ArrayWriter
 from mnist_zarr.writing.plan import Order
 from mnist_zarr.writing.writer import write_zarr
-from tests.support.bucket_stores import (
-    URL,
-    keys_in_bucket,
-    open_plainly,
-)
+from tests.support.bucket_stores import URL, keys_in_bucket, open_plainly
 from tests.support.clusters import cluster_of_processes
 from tests.support.commands import run_command
 from tests.support.digits import mnist_samples

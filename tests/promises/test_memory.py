@@ -19,7 +19,8 @@ from mnist_zarr.formats.idx import read_idx
 from mnist_zarr.formats.npz import write_npz
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.writing.writer import write_zarr
-from tests.support.memory import grown_bytes, needs_proc
+from tests.support.marks import needs_proc
+from tests.support.memory import grown_bytes
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("memory")]
 

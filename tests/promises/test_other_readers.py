@@ -1,4 +1,4 @@
-"""Stores as implementations of Zarr read them that are not zarr-python: pixels compared.
+"""Stores read by implementations of Zarr other than zarr-python: pixels are compared.
 
 What each of them cannot read is in README, section "Other readers".
 """

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from mnist_zarr.errors import StoreError, StoreReplacedError
+from mnist_zarr.errors import StoreReplacedError
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.writing.plan import Order
 from mnist_zarr.writing.writer import write_zarr
@@ -37,21 +37,6 @@ def test_reading_a_store_that_was_replaced_raises_an_error(
         with pytest.raises(StoreReplacedError, match=r"d\.zarr: the store was replaced"):
             opened.image[50:].load()
     assert open_store(target).image.values.any()
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_missing_chunk_raises_an_error_that_names_it(
-    tmp_path: Path, layout: dict[str, Any]
-) -> None:
-    target = tmp_path / "d.zarr"
-    write_zarr(mnist_samples(0, 100), target, chunk_bytes=20_000, **layout)
-    chunk = max(path for path in (target / "image").rglob("*") if path.name[0].isdigit())
-    while chunk.is_dir():
-        chunk = max(chunk.iterdir())
-    ds = open_store(target)
-    chunk.unlink()
-    with pytest.raises(StoreError, match=f"{chunk}: this chunk is missing"):
-        ds.image.load()
 
 
 # -- readers in other processes, while the store is built anew --------------------------

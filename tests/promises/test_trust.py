@@ -10,12 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from mnist_zarr.errors import (
-    SourceNotFoundError,
-    StoreError,
-    StoreReplacedError,
-    TargetBusyError,
-)
+from mnist_zarr.errors import SourceNotFoundError, StoreError, StoreReplacedError, TargetBusyError
 from mnist_zarr.hosting import publication
 from mnist_zarr.hosting.publication import publish
 from mnist_zarr.reading.reader import open_store

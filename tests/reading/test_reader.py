@@ -1,4 +1,4 @@
-"""Opening a store."""
+"""The Dataset that ``open_store`` returns, and what it says when there is none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores in an S3 bucket: complete or unreadable, resumed, and clear about what fails."""
+"""Stores in an S3 bucket: read by anybody, and clear about what fails."""
 
 from __future__ import annotations
 
@@ -10,20 +10,12 @@ import xarray as xr
 from zarr.buffer import default_buffer_prototype
 
 import mnist_zarr
-from mnist_zarr.errors import (
-    StoreError,
-    StoreNotFoundError,
-)
+from mnist_zarr.errors import StoreError, StoreNotFoundError
 from mnist_zarr.stores import bucket
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import MARKER, sync
 from mnist_zarr.writing.writer import write_zarr
-from tests.support.bucket_stores import (
-    URL,
-    keys_in_bucket,
-    open_plainly,
-    write_to_bucket,
-)
+from tests.support.bucket_stores import URL, keys_in_bucket, open_plainly, write_to_bucket
 from tests.support.digits import square_digits
 from tests.support.object_server import BUCKET, S3Server
 

@@ -1,4 +1,4 @@
-"""Where stores live: nothing half-written is ever seen under the target's name."""
+"""What a target names, and what a store promises whose place cannot be swapped."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ import xarray as xr
 from zarr.storage import MemoryStore
 
 import mnist_zarr
-from mnist_zarr.errors import (
-    OptionError,
-    StoreError,
-    TargetExistsError,
-)
+from mnist_zarr.errors import OptionError, StoreError, TargetExistsError
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.stores.keys import copy_objects, keys_of
 from mnist_zarr.stores.targets import parse_target

@@ -14,12 +14,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore, ObjectStore
 
 import mnist_zarr
-from mnist_zarr.errors import (
-    StoreError,
-    StoreNotFoundError,
-    TargetBusyError,
-    TargetExistsError,
-)
+from mnist_zarr.errors import StoreError, StoreNotFoundError, TargetBusyError, TargetExistsError
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.stores import upload as upload_module
 from mnist_zarr.stores.bucket import BucketStore

@@ -12,15 +12,11 @@ import pytest
 import xarray as xr
 from zarr.storage import ZipStore
 
-from mnist_zarr.errors import (
-    StoreError,
-    StoreNotFoundError,
-    TargetExistsError,
-)
+from mnist_zarr.errors import StoreError, StoreNotFoundError, TargetExistsError
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.stores.targets import parse_target
 from mnist_zarr.writing.writer import write_zarr
-from tests.support.partners import needs_zip_urls
+from tests.support.marks import needs_zip_urls
 from tests.support.stores import TEN_DIGITS, in_memory
 
 

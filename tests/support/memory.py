@@ -9,10 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
-needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-
 MEASURED = """
 import sys
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-import fsspec
 import pytest
-from packaging.version import Version
 
 STRICT_OPTION = "--strict-partners"
 _is_strict = False
@@ -28,9 +26,3 @@ def partner(name: str) -> Any:
     if _is_strict:
         return importlib.import_module(name)
     return pytest.importorskip(name, reason=f"needs {name}, which the extra 'test' installs")
-
-
-needs_zip_urls = pytest.mark.skipif(
-    Version(fsspec.__version__) < Version("2026.9"),
-    reason="fsspec lets Zarr read zip files behind a URL since 2026.9",
-)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import xarray as xr
@@ -25,3 +26,10 @@ def in_memory(ds: xr.Dataset = TEN_DIGITS) -> MemoryStore:
 def put_text(store: Any, key: str, text: str) -> None:
     """Store an object of this text."""
     sync(store.set(key, default_buffer_prototype().buffer.from_bytes(text.encode())))
+
+
+def make_text_store(place: Path, text: str = "old") -> Path:
+    """Make a folder that is a store to look at: its root document has this text."""
+    place.mkdir()
+    (place / "zarr.json").write_text(text)
+    return place

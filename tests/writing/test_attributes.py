@@ -1,3 +1,5 @@
+"""Attributes as JSON holds them, flags of labels, and which variables are coordinates."""
+
 from __future__ import annotations
 
 import datetime

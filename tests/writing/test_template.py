@@ -1,4 +1,4 @@
-"""Metadata: what they say of every array, and when they are written."""
+"""The metadata of a store: what they say of every array, and when they are written."""
 
 from __future__ import annotations
 
