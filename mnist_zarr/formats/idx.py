@@ -97,6 +97,11 @@ class IdxHeader:
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
+    def file_bytes(self) -> int:
+        """Length of the whole file."""
+        return self.header_bytes + self.data_bytes
+
+    @property
     def sample_bytes(self) -> int:
         """Length of one sample."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize
@@ -181,8 +186,7 @@ class IdxFile:
     header : IdxHeader
         Type and shape.
     seeks_cheaply : bool
-        Whether samples in any order cost about the same (raw), or reading is
-        sequential in the end (gzip).
+        Whether samples in any order cost about the same; false for gzip.
 
     Raises
     ------
@@ -200,7 +204,7 @@ class IdxFile:
         self.seeks_cheaply = self.bytes.seeks_cheaply
         self.header = parse_header(bytes(self.bytes.read(0, 4 + 4 * MAX_RANK)), self.name)
         self._check_length()
-        self._check_numpy_can_hold_it()
+        _check_numpy_can_hold(self.header, self.name)
 
     def __repr__(self) -> str:
         return f"<IdxFile {self.name!r} {self.header.dtype} {self.header.shape}>"
@@ -215,23 +219,12 @@ class IdxFile:
         """Type of the elements, in native byte order."""
         return self.header.dtype
 
-    @property
-    def identity(self) -> str | None:
-        """What tells this version of the file from any other, as far as that is known."""
-        return self.bytes.identity
-
     def read(self) -> npt.NDArray[Any]:
         """Return the whole array, writable, in native byte order."""
         return self._read_samples(0, self.header.n_samples).reshape(self.shape)
 
     def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """Return the samples ``start`` to ``stop`` (not included); the rank must not be 0.
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape ``(stop - start, *shape[1:])``.
-        """
+        """Return the samples ``start`` to ``stop`` (not included) of a file of rank 1 or more."""
         return self._read_samples(start, stop).reshape(stop - start, *self.shape[1:])
 
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[npt.NDArray[Any]]:
@@ -288,7 +281,7 @@ class IdxFile:
         return data
 
     def _check_length(self) -> None:
-        expected = self.header.header_bytes + self.header.data_bytes
+        expected = self.header.file_bytes
         size, limit = self.bytes.size, self.bytes.size_limit
         if size is not None and size > expected:
             raise self._trailing_bytes(size - expected)
@@ -301,39 +294,38 @@ class IdxFile:
                 "the header is damaged or the file truncated"
             )
 
-    def _check_numpy_can_hold_it(self) -> None:
-        if len(self.shape) > MAX_NUMPY_RANK:
-            raise IdxFormatError(
-                f"{self.name}: byte 3: rank {len(self.shape)}: a NumPy array has at most "
-                f"{MAX_NUMPY_RANK} dimensions, so this file cannot become an array"
-            )
-        # NumPy counts the other dimensions even where one has length zero.
-        if math.prod(size for size in self.shape if size) * self.dtype.itemsize > MAX_NUMPY_BYTES:
-            raise IdxFormatError(
-                f"{self.name}: byte 4: shape {_show(self.shape)} of {self.dtype} is larger than "
-                "any NumPy array"
-            )
-
     def _check_end(self) -> None:
         """Look one byte past the end, which also makes gzip check its checksum."""
-        expected = self.header.header_bytes + self.header.data_bytes
-        if self.bytes.size is None and self.bytes.read(expected, 1):
+        if self.bytes.size is None and self.bytes.read(self.header.file_bytes, 1):
             raise self._trailing_bytes(None)
 
     def _short_data(self, size: int) -> IdxFormatError:
-        expected = self.header.header_bytes + self.header.data_bytes
         return IdxFormatError(
             f"{self.name}: {self.bytes.where(size)}: the data end here; shape "
-            f"{_show(self.shape)} of {self.dtype} needs {expected:,} bytes, got {size:,}; "
-            "the file is truncated: fetch it again"
+            f"{_show(self.shape)} of {self.dtype} needs {self.header.file_bytes:,} bytes, got "
+            f"{size:,}; the file is truncated: fetch it again"
         )
 
     def _trailing_bytes(self, count: int | None) -> IdxFormatError:
-        expected = self.header.header_bytes + self.header.data_bytes
+        place = self.bytes.where(self.header.file_bytes)
         return IdxFormatError(
-            f"{self.name}: {self.bytes.where(expected)}: the data of shape {_show(self.shape)} "
-            f"of {self.dtype} end here, but {'more' if count is None else f'{count:,}'} "
-            "bytes follow; expected the end of the file"
+            f"{self.name}: {place}: the data of shape {_show(self.shape)} of {self.dtype} end "
+            f"here, but {'more' if count is None else f'{count:,}'} bytes follow; expected the "
+            "end of the file"
+        )
+
+
+def _check_numpy_can_hold(header: IdxHeader, name: str) -> None:
+    shape = header.shape
+    if len(shape) > MAX_NUMPY_RANK:
+        raise IdxFormatError(
+            f"{name}: byte 3: rank {len(shape)}: a NumPy array has at most {MAX_NUMPY_RANK} "
+            "dimensions, so this file cannot become an array"
+        )
+    # NumPy counts the other dimensions even where one has length zero.
+    if math.prod(size for size in shape if size) * header.dtype.itemsize > MAX_NUMPY_BYTES:
+        raise IdxFormatError(
+            f"{name}: byte 4: shape {_show(shape)} of {header.dtype} is larger than any NumPy array"
         )
 
 
