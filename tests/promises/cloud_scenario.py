@@ -17,7 +17,13 @@ import xarray as xr
 
 import mnist_zarr
 from mnist_zarr.dataset.schema import make_dataset
-from mnist_zarr.errors import SourceError, StoreError, StoreNotFoundError, TargetExistsError
+from mnist_zarr.errors import (
+    SourceError,
+    StoreError,
+    StoreNotFoundError,
+    StoreReplacedError,
+    TargetExistsError,
+)
 from mnist_zarr.files.urls import identity_of
 from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.stores.bucket import BucketStore
@@ -53,6 +59,10 @@ def play(protocol: str, folder: str, options: dict[str, Any]) -> None:
     xr.testing.assert_equal(xr.open_zarr(url, storage_options=options).load(), local)
 
     expect(TargetExistsError, mnist_zarr.write_zarr, ds, url)
+    # It is never its own sink, and what was opened is of one version.
+    old = mnist_zarr.open_store(url, chunks=None, storage_options=options)
+    with pytest.raises(StoreError, match="the Dataset is read from this very store"):
+        mnist_zarr.write_zarr(old, url, storage_options=options, overwrite=True)
     half = ds.isel(sample=slice(10))
     before = parse_target(url, options).identity()
     assert before is not None
@@ -60,6 +70,8 @@ def play(protocol: str, folder: str, options: dict[str, Any]) -> None:
     mnist_zarr.write_zarr(half, url, chunk_bytes=18, storage_options=options, overwrite=True)
     assert mnist_zarr.open_store(url, storage_options=options).sizes["sample"] == 10
     assert before != parse_target(url, options).identity()
+    with pytest.raises(StoreReplacedError):
+        old.image.load()
     assert parse_target(f"{url}.nothing", options).identity() is None
     assert "image/c/7/0/0" not in keys_of(BucketStore.from_url(url, options))
     published = mnist_zarr.publish(
