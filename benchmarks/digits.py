@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from zlib_ng import gzip_ng
@@ -45,6 +45,6 @@ def write_digits(folder: Path, n_samples: int, *, packed: bool, seed: int = 0) -
 def _create(place: Path) -> Iterator[BinaryIO]:
     with contextlib.ExitStack() as stack:
         if place.suffix == ".gz":
-            yield stack.enter_context(gzip_ng.open(place, "wb", compresslevel=1))
+            yield stack.enter_context(cast(Any, gzip_ng).open(place, "wb", compresslevel=1))
         else:
             yield stack.enter_context(place.open("wb"))

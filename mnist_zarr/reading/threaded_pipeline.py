@@ -32,7 +32,8 @@ from mnist_zarr.stores.snapshot import LocalSnapshot, OneVersion
 ChunkInfo = tuple[Any, ...]
 
 
-# Zarr does not call its pipelines public.
+# Zarr does not call its pipelines public. To do without, it would have to name the damaged chunk in
+# its errors, and to compare the size that a chunk states with its shape before it decodes it.
 class CheckedPipeline(BatchedCodecPipeline):
     """zarr-python's codecs; a damaged chunk, or one larger than its shape, is our error."""
 
