@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mnist_zarr.files.sources import open_bytes
 from tests.support.files import PACKED, CountingSource
 from tests.support.memory import traced_memory
-
-if TYPE_CHECKING:
-    pass
 
 
 def test_the_hash_is_of_the_bytes_as_stored(tmp_path: Path) -> None:

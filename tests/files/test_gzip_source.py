@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from hypothesis import given
@@ -14,9 +13,6 @@ from hypothesis import strategies as st
 from mnist_zarr.files.gzip_source import GzipSource
 from mnist_zarr.files.sources import open_bytes
 from tests.support.files import PACKED, PLAIN, CountingSource, pipe_of
-
-if TYPE_CHECKING:
-    pass
 
 
 def test_gzip_is_told_by_content(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -24,9 +23,6 @@ from tests.support.archives import (
     npy_bytes,
     zip_of,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def two_members(damage: Callable[[bytes], bytes]) -> io.BytesIO:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +13,6 @@ import pytest
 from mnist_zarr.errors import NpzFormatError
 from mnist_zarr.formats.npz import open_npz
 from tests.support.archives import IMAGES, archive_of, check_is_refused, npy_bytes, zip_of
-
-if TYPE_CHECKING:
-    pass
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask
 import fsspec
@@ -26,9 +26,6 @@ from mnist_zarr.formats.idx_engine import open_idx
 from mnist_zarr.formats.stacked import MAX_SPAN_BYTES
 from tests.support.idx_pairs import SUFFIXES, Array, noise, pixels, put_pair
 from tests.support.memory import traced_memory
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass
