@@ -94,6 +94,8 @@ def test_a_kill_while_a_repository_was_made_says_what_to_remove(
 ) -> None:
     place = tmp_path / "repository"
     icechunk.Repository.create(icechunk.local_filesystem_storage(str(place)))
+    if not (place / "refs").exists():
+        pytest.skip("Icechunk 2 makes a repository in one step")
     shutil.rmtree(place / "refs")
     with pytest.raises(StoreError, match=r"if (.*) is all that is there.*: remove it") as caught:
         write_zarr(TEN_DIGITS, repository)
