@@ -118,10 +118,8 @@ def test_plain_xarray_does_not_use_the_threaded_pipeline(tmp_path: Path) -> None
     assert type(array.async_array.codec_pipeline) is BatchedCodecPipeline
 
 
-def test_zarrs_own_pipeline_of_threads_is_used_as_soon_as_it_is_safe_after_a_fork(
-    tmp_path: Path,
-) -> None:
-    """When Zarr decodes so by default, this module can go."""
+def test_zarr_does_not_decode_on_plain_threads_by_default(tmp_path: Path) -> None:
+    """When it does, this module has less to do."""
     store = write_digits(tmp_path / "t.zarr")
     with zarr.config.set(pipeline_config(LocalSnapshot(store))):
         array = zarr.open_group(store, mode="r")["image"]
