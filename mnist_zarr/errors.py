@@ -113,6 +113,13 @@ def already_exists(target: object) -> TargetExistsError:
     )
 
 
+def replaced_while_read(store: object) -> StoreReplacedError:
+    """Return the error for a store of which another version has taken the place."""
+    return StoreReplacedError(
+        f"{store}: the store was replaced while it was being read; open it again"
+    )
+
+
 def missing_extra(need: str, extra: str) -> MissingExtraError:
     """Return the error that says how to install what is missing.
 

@@ -73,12 +73,13 @@ class CheckedPipeline(BatchedCodecPipeline):
         if in_format_2 is not None:
             filters = getattr(self.array_bytes_codec, "filters", None)
             return isinstance(in_format_2, numcodecs.Zstd) and not filters
-        return (
-            isinstance(self.array_bytes_codec, BytesCodec)
-            and not self.array_array_codecs
-            and len(self.bytes_bytes_codecs) == 1
-            and isinstance(self.bytes_bytes_codecs[0], ZstdCodec)
-        )
+        return isinstance(self._only_codec(), ZstdCodec)
+
+    def _only_codec(self) -> object | None:
+        """Return the codec that compresses the plain bytes, if nothing else is done to them."""
+        is_plain = isinstance(self.array_bytes_codec, BytesCodec) and not self.array_array_codecs
+        codecs = self.bytes_bytes_codecs
+        return codecs[0] if is_plain and len(codecs) == 1 else None
 
 
 def _n_bytes(spec: Any) -> int:
@@ -113,18 +114,12 @@ class ThreadedPipeline(CheckedPipeline):
         return [{"status": "present"}] * len(chunks)  # zarr 3.2 and later ask for it
 
     def _is_plain(self, chunks: Sequence[ChunkInfo]) -> bool:
-        return (
-            isinstance(self.array_bytes_codec, BytesCodec)
-            and not self.array_array_codecs
-            and len(self.bytes_bytes_codecs) == 1
-            and isinstance(self.bytes_bytes_codecs[0], ZstdCodec | GzipCodec)
-            and all(
-                isinstance(getattr(chunk, "store", None), LocalSnapshot) for chunk, *_ in chunks
-            )
+        return isinstance(self._only_codec(), ZstdCodec | GzipCodec) and all(
+            isinstance(getattr(chunk, "store", None), LocalSnapshot) for chunk, *_ in chunks
         )
 
     def _read_share(self, chunks: Sequence[ChunkInfo], destination: npt.NDArray[Any]) -> None:
-        is_zstd = isinstance(self.bytes_bytes_codecs[0], ZstdCodec)
+        is_zstd = isinstance(self._only_codec(), ZstdCodec)
         decode = decode_zstd if is_zstd else decode_gzip
         endian = getattr(self.array_bytes_codec, "endian", None)  # an enum, or since 3.2 its value
         byteorder = getattr(endian, "value", endian) or "little"

@@ -1,12 +1,4 @@
-"""Object stores: failures with their address, and uploads that are complete or unreadable.
-
-An object store has no folder to rename. An :class:`Upload` keeps every
-metadata document in memory until all chunks are there, and writes the root's
-last: before that no reader can open the store. While it is under way, the
-object ``.unfinished`` marks the place as ours, so that the same command can be
-run again after an interruption, and a place with other people's objects is
-left alone.
-"""
+"""Stores at fsspec URLs: failures that name the URL, versions and headers of objects."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, Store
 from zarr.storage import LocalStore, WrapperStore
 
-from mnist_zarr.errors import StoreError, StoreReplacedError
+from mnist_zarr.errors import StoreError, replaced_while_read
 from mnist_zarr.stores.keys import OPENING_NAMES, is_document
 
 Identity = tuple[int, int, int]
@@ -79,9 +79,7 @@ class LocalSnapshot(LocalStore):
             If a chunk is missing.
         """
         if root_identity(self.root) != self._identity:
-            raise StoreReplacedError(
-                f"{self.root}: the store was replaced while it was being read; open it again"
-            )
+            raise replaced_while_read(self.root)
         if not is_there and not is_document(key):
             raise StoreError(
                 f"{self.root / key}: this chunk is missing; the store is damaged: build it again"
@@ -90,14 +88,18 @@ class LocalSnapshot(LocalStore):
 
 def root_identity(root: Path) -> Identity | None:
     """Return what tells the root document from that of any other version."""
-    for name in OPENING_NAMES:
-        try:
-            status = os.stat(root / name)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        # Not its device: on a shared disk each machine of a cluster has another number of that.
-        return status.st_ino, status.st_mtime_ns, status.st_size
-    return None
+    identities = (file_identity(root / name) for name in OPENING_NAMES)
+    return next((identity for identity in identities if identity is not None), None)
+
+
+def file_identity(path: Path) -> Identity | None:
+    """Return what tells a file from any that takes its place; None if there is none."""
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    # Not its device: on a shared disk each machine of a cluster has another number of that.
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 class OneVersion(WrapperStore[Store]):
@@ -155,6 +157,4 @@ class OneVersion(WrapperStore[Store]):
 
     def _check(self, identity: Hashable | None) -> None:
         if identity != self._identity:
-            raise StoreReplacedError(
-                f"{self._name}: the store was replaced while it was being read; open it again"
-            )
+            raise replaced_while_read(self._name)

@@ -25,6 +25,7 @@ from mnist_zarr.files.urls import name_failures, protocol_of, shown_url
 from mnist_zarr.stores.bucket import BucketStore, identity_of_object, object_headers
 from mnist_zarr.stores.keys import METADATA_NAMES
 from mnist_zarr.stores.place import Place
+from mnist_zarr.stores.snapshot import file_identity
 from mnist_zarr.stores.staging import LocalPlace, stage
 from mnist_zarr.stores.zip_snapshot import ZipSnapshot
 
@@ -49,11 +50,7 @@ class LocalZip(LocalPlace):
         return ZipSnapshot(self.path)
 
     def identity(self) -> Hashable | None:
-        try:
-            status = self.path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
+        return file_identity(self.path)
 
     def _check_is_store(self, place: Path) -> None:
         if not (place.is_file() and holds_store(place)):

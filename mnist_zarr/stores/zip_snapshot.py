@@ -21,7 +21,7 @@ from zarr.abc.store import (
     SuffixByteRequest,
 )
 
-from mnist_zarr.errors import FileFormatError, SourceError, StoreError, StoreReplacedError
+from mnist_zarr.errors import FileFormatError, SourceError, StoreError, replaced_while_read
 from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.sources import LocalSource
 from mnist_zarr.files.zip_source import zip_members
@@ -83,9 +83,7 @@ class ZipSnapshot(Store):
         try:
             data = await asyncio.to_thread(_read, member, byte_range)
         except SourceError as error:
-            raise StoreReplacedError(
-                f"{self._path}: the store was replaced while it was being read; open it again"
-            ) from error
+            raise replaced_while_read(self._path) from error
         except FileFormatError as error:
             raise StoreError(str(error)) from error
         return prototype.buffer.from_bytes(data)
