@@ -25,7 +25,7 @@ import xarray as xr
 
 from mnist_zarr.errors import SchemaError, SourceError
 
-SAMPLE, ROW, COL = "sample", "row", "col"
+SAMPLE, ROW, COL, BAND = "sample", "row", "col", "band"
 IMAGE, LABEL, SPLIT, SOURCE_INDEX = "image", "label", "split", "source_index"
 CONVENTIONS = "CF-1.11 ACDD-1.3"
 STRING_DTYPE = np.dtypes.StringDType()

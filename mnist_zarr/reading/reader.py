@@ -37,8 +37,7 @@ def open_store(
     ``split`` and the other one-dimensional coordinates are loaded once, so that
     ``groupby("label")`` and ``where`` work, and selecting again does not fetch
     them again. A chunk that is missing is an error, not a stretch of black
-    images, and so is a local store that another version replaces while it is
-    read.
+    images, and so is a store that another version replaces while it is read.
 
     Parameters
     ----------
@@ -61,6 +60,9 @@ def open_store(
     ------
     StoreNotFoundError
         If there is no store at the target.
+    StoreReplacedError
+        If the store is replaced while it is opened; afterwards also from the
+        Dataset, wherever it reads.
     StoreError
         If what is there cannot be opened.
 

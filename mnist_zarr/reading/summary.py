@@ -172,7 +172,7 @@ def summarize(target: Target, *, storage_options: dict[str, Any] | None = None) 
     StoreNotFoundError
         If there is no store at the target.
     StoreReplacedError
-        If a local store is replaced while it is read.
+        If the store is replaced while it is read.
     StoreError
         If what is there cannot be opened.
     SchemaError

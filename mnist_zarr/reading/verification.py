@@ -7,6 +7,7 @@ hashed, and the hashes compared with those that were recorded when the store was
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
-from tqdm import tqdm
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 
@@ -206,8 +206,14 @@ def _check_values(
     has_order = attrs.get(SHA256_ORDER) == SOURCE_INDEX and SOURCE_INDEX in arrays
     source_index = order = None
     hashes: dict[str, str] = {}
-    with sample_bar(sum(map(_length, arrays.values())), progress) as bar:
-        reader = _Reader(missing, report, bar)
+    sample_bytes = {
+        name: array.dtype.itemsize * math.prod(array.shape[1:])
+        for name, array in arrays.items()
+        if dims_of(array)[:1] == (SAMPLE,)
+    }
+    label = f"verifying {report.store}"
+    with sample_bar(label, report.n_samples, sample_bytes, progress) as advance:
+        reader = _Reader(missing, report, advance)
         if has_order:
             source_index, order = reader.read_order(arrays[SOURCE_INDEX])
         for name, array in arrays.items():
@@ -223,17 +229,13 @@ def _check_values(
         _compare_with_catalog(hashes, arrays, source_index, attrs.get(DATASET_ID), report)
 
 
-def _length(array: zarr.Array[Any]) -> int:
-    return array.shape[0] if array.ndim else 1
-
-
 @dataclass(frozen=True)
 class _Reader:
     """Reads whole arrays, and adds what is damaged to the report."""
 
     missing: frozenset[str]
     report: Verification
-    bar: tqdm[None]
+    advance: Callable[[str, int], None]
 
     def read_order(
         self, array: zarr.Array[Any]
@@ -285,7 +287,7 @@ class _Reader:
             try:
                 for block in iter_samples(array, positions):
                     use(block)
-                    self.bar.update(len(block))
+                    self.advance(array.basename, len(block))
             except StoreReplacedError:
                 raise
             except Exception as error:  # every codec and store has kinds of its own

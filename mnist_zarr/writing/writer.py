@@ -177,7 +177,8 @@ def write_zarr(
         ):
             files = ds.encoding.get("source_files", ())
             sources = beside.map(lambda file: source_line(file.sha256(), file.name), files)
-            hashes = _write_chunks(plan, template.bind(store), pool, progress)
+            label = f"writing {place.name}"
+            hashes = _write_chunks(plan, template.bind(store), pool, label, progress)
         records = content_records(plan.content_order, hashes)
         attrs = root_attrs(plan.attrs, order, records, plan.coordinates, list(sources))
         template.write_metadata(store, attrs)
@@ -275,22 +276,25 @@ def _plan_order(
 
 
 def _write_chunks(
-    plan: _StorePlan, arrays: Mapping[str, ArrayWriter], pool: Pool, progress: bool | None
+    plan: _StorePlan,
+    arrays: Mapping[str, ArrayWriter],
+    pool: Pool,
+    label: str,
+    progress: bool | None,
 ) -> dict[str, str]:
     """Write all chunks; return the SHA-256 of the content of each variable that is hashed."""
     # Blocks come in the order of the source. If that cannot be told from the store afterwards, the
     # content is hashed as it is stored.
     hashes_blocks = plan.content_order == SOURCE_INDEX or isinstance(plan.order, SourceOrder)
     digests = {name: ContentHash() for name in plan.hashed if hashes_blocks}
-    n_large = sum(plan.variables[name].ndim > 1 for name in plan.chunkings)
+    sample_bytes = {name: bytes_per_sample(plan.variables[name]) for name in plan.chunkings}
     with (
         open_pool(1, n_threads=1) as hashing,
-        sample_bar(plan.order.n_samples * n_large, progress) as bar,
+        sample_bar(label, plan.order.n_samples, sample_bytes, progress) as advance,
     ):
 
         def on_block(name: str, n_samples: int, block: npt.NDArray[Any] | None) -> None:
-            if plan.variables[name].ndim > 1:
-                bar.update(n_samples)
+            advance(name, n_samples)
             if block is None:
                 digests.pop(name, None)
             elif name in digests:
