@@ -33,7 +33,9 @@ from tests.support.memory import traced_memory
 def sheet(axes: Axes) -> np.ndarray[Any, Any]:
     """The one image that a picture consists of, with NaN where there is nothing."""
     (image,) = axes.images
-    return np.asarray(np.ma.filled(image.get_array(), np.nan))
+    pixels = image.get_array()
+    assert pixels is not None
+    return np.asarray(np.ma.filled(pixels, np.nan))
 
 
 def stretches(is_filled: np.ndarray[Any, Any]) -> list[slice]:
@@ -514,7 +516,7 @@ def test_every_picture_is_drawn_on_axes_of_the_user() -> None:
     ds = digits(n_classes=3)
     figure = Figure(figsize=(12, 3), layout="constrained")
     for draw, axes in zip(EVERY_PICTURE, figure.subplots(1, 5), strict=True):
-        assert draw(ds, ax=axes) is axes  # type: ignore[operator]
+        assert draw(ds, ax=axes) is axes
         assert axes.has_data()
     assert plt.get_fignums() == []
     figure.savefig(io.BytesIO())
