@@ -11,7 +11,7 @@ import xarray as xr
 
 from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.classes import MAX_CLASSES, class_names, count_samples
-from mnist_zarr.dataset.records import SOURCE_SHA256
+from mnist_zarr.dataset.records import SOURCE_SHA256, sha256_name
 from mnist_zarr.dataset.schema import LABEL
 from mnist_zarr.reading.reader import open_place
 from mnist_zarr.stores.inventory import take_inventory
@@ -148,6 +148,11 @@ class StoreSummary:
             yield from (f"  {line}" for line in ([listed] if isinstance(listed, str) else listed))
         elif "source" in self.attrs:
             yield f"source: {self.attrs['source']}"
+        names = (array.name for array in self.arrays if sha256_name(array.name) in self.attrs)
+        hashes = [f"  {self.attrs[sha256_name(name)]}  {name}" for name in names]
+        if hashes:
+            yield "values, with their SHA-256:"
+            yield from hashes
         yield from (f"{name}: {self.attrs[name]}" for name in shown if name in self.attrs)
 
 
