@@ -14,10 +14,7 @@ times as wide as high, or the other way round, are stretched to that ratio.
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,10 +25,12 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
 from mnist_zarr.dataset import schema
-from mnist_zarr.dataset.blocks import BLOCK_BYTES, bytes_per_sample, iter_blocks
+from mnist_zarr.dataset.blocks import iter_blocks
 from mnist_zarr.dataset.classes import MAX_CLASSES, class_names, count_samples
+from mnist_zarr.dataset.scaling import VALID_RANGE, known_range
 from mnist_zarr.dataset.schema import BAND, COL, IMAGE, LABEL, ROW, SAMPLE
 from mnist_zarr.dataset.selection import select
+from mnist_zarr.dataset.sheet import Grid, read_sheet
 from mnist_zarr.errors import OptionError, SchemaError, SelectionError
 from mnist_zarr.files.output import create_file
 from mnist_zarr.terminal import printable
@@ -51,9 +50,6 @@ COLOR_MAP = "gray_r"
 BANDS_OF_COLOR = (3, 4)
 
 # Bounds of a picture, whatever is asked for and however large the images are.
-MAX_IMAGES = 10_000
-MAX_IMAGES_PER_SIDE = 256
-MAX_SHEET_PIXELS = 8_000_000
 MAX_INCHES = 16.0
 MAX_SPLITS = 10  # as many as there are colours
 MAX_NAME_CHARACTERS = 40
@@ -62,18 +58,8 @@ INCHES_PER_IMAGE = 1.2
 INCHES_PER_IMAGE_OF_SHEET = 0.6
 INCHES_PER_BAR = 0.32
 INCHES_PER_CHARACTER = 0.09
-# Of the tiles that images become, in pixels.
-MIN_TILE_SIDE, MAX_TILE_SIDE = 28, 512
-MAX_TILE_RATIO = 8
-# Relative to the longer side of a tile.
-GAP, TITLE = 1 / 14, 1 / 4
-# More titles than these per row or column would be too small to read.
-MAX_TITLES_PER_SIDE = 30
 FONT_POINTS, MIN_FONT_SHRINKAGE = 10.0, 0.7
 POINTS_PER_INCH = 72
-
-# Samples this close together are read in one slice, with what lies between.
-MAX_GAP_BYTES = 250_000
 
 
 def __dir__() -> list[str]:
@@ -118,8 +104,8 @@ def one_per_class(ds: xr.Dataset, *, columns: int = 5, ax: Axes | None = None) -
     _check_at_least_one("columns", columns)
     labels, values = _labels_and_classes(ds, "one_per_class")
     first = np.array([np.argmax(labels == value) for value in values])
-    grid = _Grid.of(ds, _lengths_of_rows(len(first), columns), _names(ds, values))
-    return _draw_grid(grid, _sheet_at(grid, ds, first), ds, ax)
+    grid = Grid.of(ds, _lengths_of_rows(len(first), columns), _names(ds, values))
+    return _draw_grid(grid, read_sheet(grid, ds, first), ds, ax)
 
 
 def samples(
@@ -184,8 +170,8 @@ def samples(
     else:
         shown = _generator(random_state).choice(n_samples, n_shown, replace=False)
     names = _names(ds, chosen[LABEL].values[shown]) if LABEL in chosen.variables else []
-    grid = _Grid.of(ds, row_lengths, names)
-    return _draw_grid(grid, _sheet_at(grid, chosen, shown), ds, ax)
+    grid = Grid.of(ds, row_lengths, names)
+    return _draw_grid(grid, read_sheet(grid, chosen, shown), ds, ax)
 
 
 def class_balance(ds: xr.Dataset, *, ax: Axes | None = None) -> Axes:
@@ -288,7 +274,7 @@ def mean_images(ds: xr.Dataset, *, columns: int = 5, ax: Axes | None = None) -> 
     _check_images(ds)
     _check_at_least_one("columns", columns)
     labels, values = _labels_and_classes(ds, "mean_images")
-    grid = _Grid.of(ds, _lengths_of_rows(len(values), columns), _names(ds, values))
+    grid = Grid.of(ds, _lengths_of_rows(len(values), columns), _names(ds, values))
     sums = np.zeros((len(values), *grid.thinned_shape))
     for start, block in iter_blocks(ds[IMAGE].variable):
         codes = np.searchsorted(values, labels[start : start + len(block)])
@@ -340,8 +326,8 @@ def contact_sheet(ds: xr.Dataset, *, columns: int = 10, ax: Axes | None = None) 
     _check_at_least_one("columns", columns)
     labels, values = _labels_and_classes(ds, "contact_sheet")
     members = [np.flatnonzero(labels == value)[:columns] for value in values]
-    grid = _Grid.of(ds, [len(positions) for positions in members])
-    sheet = _sheet_at(grid, ds, np.concatenate(members))
+    grid = Grid.of(ds, [len(positions) for positions in members])
+    sheet = read_sheet(grid, ds, np.concatenate(members))
     names = _names(ds, values)
     longest = max(names, key=len)
     axes, inches_per_pixel = _axes_for(grid, ax, INCHES_PER_IMAGE_OF_SHEET, row_name=longest)
@@ -464,141 +450,8 @@ def _lengths_of_rows(n_images: int, columns: int) -> list[int]:
     return [columns] * full + [rest] * (rest > 0)
 
 
-# -- many images as one -----------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """Where each image stands on a sheet, and how its pixels become those of a tile.
-
-    Pixels are averaged where the image is larger than it is shown, and repeated where it is so
-    small or narrow that gaps and titles could not be laid out in whole pixels.
-    """
-
-    row_lengths: Sequence[int]
-    image_shape: tuple[int, ...]  # row, col; then band
-    steps: tuple[int, int]  # pixels that are averaged
-    repeats: tuple[int, int]
-    titles: Sequence[str]  # of each image, or of all, or none
-
-    @classmethod
-    def of(cls, ds: xr.Dataset, row_lengths: Sequence[int], names: Sequence[str] = ()) -> _Grid:
-        rows, columns, n_images = len(row_lengths), max(row_lengths), sum(row_lengths)
-        if n_images > MAX_IMAGES or max(rows, columns) > MAX_IMAGES_PER_SIDE:
-            raise OptionError(
-                f"{n_images:,} images in {rows:,} rows and {columns:,} columns are too many for a "
-                f"picture; expected {MAX_IMAGES:,} at most, and {MAX_IMAGES_PER_SIDE} rows and "
-                "columns"
-            )
-        height, width = ds.sizes[ROW], ds.sizes[COL]
-        longest = min(MAX_TILE_SIDE, math.isqrt(MAX_SHEET_PIXELS // n_images))
-        step = -(-max(height, width) // longest)
-        steps = (min(step, height), min(step, width))
-        sides = (-(-height // steps[0]), -(-width // steps[1]))
-        repeat = max(1, MIN_TILE_SIDE // max(sides))
-        shortest = -(-repeat * max(sides) // MAX_TILE_RATIO)
-        repeats = (max(repeat, -(-shortest // sides[0])), max(repeat, -(-shortest // sides[1])))
-        if len(set(names)) == 1:
-            titles = names[:1]
-        else:
-            titles = names if max(rows, columns) <= MAX_TITLES_PER_SIDE else ()
-        return cls(row_lengths, ds[IMAGE].shape[1:], steps, repeats, titles)
-
-    @property
-    def thinned_shape(self) -> tuple[int, ...]:
-        sides = (-(-n // step) for n, step in zip(self.image_shape, self.steps, strict=False))
-        return (*sides, *self.image_shape[2:])
-
-    @property
-    def tile_shape(self) -> tuple[int, int]:
-        height, width = self.thinned_shape[:2]
-        return height * self.repeats[0], width * self.repeats[1]
-
-    @property
-    def gap(self) -> int:
-        return max(1, round(max(self.tile_shape) * GAP))
-
-    @property
-    def title_pixels(self) -> int:
-        """The height of what stands above each image."""
-        return round(max(self.tile_shape) * TITLE) if len(self.titles) > 1 else 0
-
-    @property
-    def pitch(self) -> tuple[int, int]:
-        """From one image to the next, down and to the right."""
-        height, width = self.tile_shape
-        return self.title_pixels + height + self.gap, width + self.gap
-
-    @property
-    def sheet_shape(self) -> tuple[int, int]:
-        rows, columns = len(self.row_lengths), max(self.row_lengths)
-        return rows * self.pitch[0] - self.gap, columns * self.pitch[1] - self.gap
-
-    def corners(self) -> Iterator[tuple[int, int]]:
-        """Yield the upper left pixel of each image."""
-        for row, length in enumerate(self.row_lengths):
-            for column in range(length):
-                yield row * self.pitch[0] + self.title_pixels, column * self.pitch[1]
-
-    def thin(self, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        for axis, step in enumerate(self.steps, start=1):
-            if step > 1:
-                starts = np.arange(0, images.shape[axis], step)
-                sums = np.add.reduceat(images, starts, axis=axis, dtype=np.float64)
-                counts = np.diff(starts, append=images.shape[axis])
-                images = sums / counts.reshape(-1, *(1,) * (images.ndim - axis - 1))
-        return images
-
-    def new_sheet(self, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Return a sheet of NaN, which shows as paper."""
-        shape = (*self.sheet_shape, *self.image_shape[2:])
-        return np.full(shape, np.nan, np.result_type(dtype, np.float32))
-
-    def place(
-        self, sheet: npt.NDArray[Any], numbers: npt.NDArray[np.intp], thinned: npt.NDArray[Any]
-    ) -> None:
-        """Draw the images of these numbers on the sheet."""
-        corners, (height, width) = list(self.corners()), self.tile_shape
-        for number, image in zip(numbers.tolist(), thinned, strict=True):
-            top, left = corners[number]
-            tile = image.repeat(self.repeats[0], axis=0).repeat(self.repeats[1], axis=1)
-            sheet[top : top + height, left : left + width] = tile
-
-
-def _sheet_at(grid: _Grid, ds: xr.Dataset, positions: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
-    """Read the images at these positions, a few megabytes at a time, into one large image."""
-    sheet = grid.new_sheet(ds[IMAGE].dtype)
-    by_position = np.argsort(positions, kind="stable")
-    ascending = positions[by_position]
-    for first, last in _spans(ascending, bytes_per_sample(ds[IMAGE].variable)):
-        start, stop = int(ascending[first]), int(ascending[last - 1]) + 1
-        # dask passes a slice on to the store, but not a list.
-        span = ds[IMAGE].isel({SAMPLE: slice(start, stop)}).values
-        images = span[ascending[first:last] - start]
-        grid.place(sheet, by_position[first:last], grid.thin(images))
-    return sheet
-
-
-def _spans(ascending: npt.NDArray[np.intp], sample_bytes: int) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of positions that are read in one slice.
-
-    Examples
-    --------
-    >>> list(_spans(np.array([0, 2, 3, 900]), sample_bytes=784))
-    [(0, 3), (3, 4)]
-    """
-    first = 0
-    for last, position in enumerate(ascending.tolist()):
-        gap_bytes = (position - ascending[max(0, last - 1)]) * sample_bytes
-        span_bytes = (position + 1 - ascending[first]) * sample_bytes
-        if last > first and (gap_bytes > MAX_GAP_BYTES or span_bytes > BLOCK_BYTES):
-            yield first, last
-            first = last
-    yield first, len(ascending)
-
-
 def _draw_grid(
-    grid: _Grid,
+    grid: Grid,
     sheet: npt.NDArray[Any],
     ds: xr.Dataset,
     ax: Axes | None,
@@ -611,12 +464,12 @@ def _draw_grid(
     axes.set_axis_off()
     if title:
         axes.set_title(title, parse_math=False)
-    elif grid.titles:
+    elif len(grid.titles) > 1:
         _write_titles(axes, grid, inches_per_pixel)
     return axes
 
 
-def _write_titles(axes: Axes, grid: _Grid, inches_per_pixel: float) -> None:
+def _write_titles(axes: Axes, grid: Grid, inches_per_pixel: float) -> None:
     """Write a title above each image, all in one size, none wider than its image."""
     points = min(FONT_POINTS, 0.65 * grid.title_pixels * inches_per_pixel * POINTS_PER_INCH)
     texts = [
@@ -632,17 +485,18 @@ def _write_titles(axes: Axes, grid: _Grid, inches_per_pixel: float) -> None:
         for title, (top, left) in zip(grid.titles, grid.corners(), strict=True)
     ]
     room = 0.95 * grid.pitch[1] * inches_per_pixel * axes.figure.dpi
-    widest = max(text.get_window_extent().width for text in texts)
+    widest = max(1.0, *(text.get_window_extent().width for text in texts))
     shrinkage = max(MIN_FONT_SHRINKAGE, min(1.0, room / widest))
     for text in texts:
         text.set_fontsize(points * shrinkage)
         width = text.get_window_extent().width
         if width > room:
-            text.set_text(_shorten(text.get_text(), int(len(text.get_text()) * room / width)))
+            n_characters = int(len(text.get_text()) * room / width)
+            text.set_text(_shorten(text.get_text(), max(1, n_characters)))
 
 
 def _axes_for(
-    grid: _Grid, ax: Axes | None, inches_per_image: float, *, title: str = "", row_name: str = ""
+    grid: Grid, ax: Axes | None, inches_per_image: float, *, title: str = "", row_name: str = ""
 ) -> tuple[Axes, float]:
     """Return the axes to draw on, and the size that a pixel of the sheet has there."""
     height, width = grid.sheet_shape
@@ -671,19 +525,21 @@ def _new_axes(width: float, height: float) -> Axes:
 def _show(
     axes: Axes, sheet: npt.NDArray[Any], ds: xr.Dataset, *, stretch_contrast: bool = False
 ) -> None:
-    image = ds[IMAGE]
+    image = ds[IMAGE].variable
     has_colors = BAND in image.dims
     low, high = _finite_range(sheet)
-    valid_range = image.attrs.get("valid_range")
-    if image.dtype.kind in "iu" and valid_range is not None and not (stretch_contrast > has_colors):
-        low, high = min(low, valid_range[0]), max(high, valid_range[1])
+    is_stated = VALID_RANGE in image.attrs or VALID_RANGE in image.encoding
+    bounds = known_range(image) if is_stated and (has_colors or not stretch_contrast) else None
+    if bounds:
+        low, high = min(low, bounds[0]), max(high, bounds[1])
     if not has_colors:
         axes.imshow(sheet, cmap=COLOR_MAP, vmin=low, vmax=high)
         return
-    if low >= 0 and high <= 1:
-        low, high = 0, 1
-    colors = (sheet - low) * (255 / (high - low))
-    axes.imshow(np.where(np.isfinite(sheet), colors, 255).round().astype(np.uint8))
+    if bounds is None and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    colors = (sheet - low) * (255 / ((high - low) or 1.0))
+    paper = np.where(np.isfinite(sheet), colors, 255)
+    axes.imshow(paper.clip(0, 255).round().astype(np.uint8))
 
 
 def _finite_range(values: npt.NDArray[Any]) -> tuple[float, float]:

@@ -22,6 +22,8 @@ from mnist_zarr import plot
 from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.dataset.classes import class_attrs
 from mnist_zarr.dataset.schema import STRING_DTYPE, make_dataset
+from mnist_zarr.dataset.sheet import MAX_TILE_PIXELS, MAX_TILE_RATIO
+from mnist_zarr.dataset.transform import rescale
 from mnist_zarr.errors import OptionError, SchemaError, SelectionError, TargetExistsError
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.writing.plan import Order
@@ -126,6 +128,23 @@ def test_black_is_255_even_where_the_shown_pixels_are_pale() -> None:
     ds = make_dataset(np.full((1, 2, 2), 10, np.uint8))
     axes = plot.samples(ds)
     assert axes.images[0].get_clim() == (0, 255)
+
+
+def test_black_is_the_highest_value_of_a_scale_that_is_known() -> None:
+    ds = make_dataset(np.full((2, 2, 2), 10, np.uint8))
+    assert plot.samples(rescale(ds)).images[0].get_clim() == (-1, 1)
+    store = MemoryStore()
+    write_zarr(ds, store, rescale=(-1, 1))
+    assert plot.samples(open_store(store)).images[0].get_clim() == (-1, 1)
+    scaled = ds.assign(image=ds.image / 255.0)  # which keeps the attributes
+    assert plot.samples(scaled).images[0].get_clim() == (10 / 255, 10 / 255)
+
+
+def test_classes_without_a_name_are_drawn_without_a_title() -> None:
+    for names in (["", ""], ["", " "], ["", "a"]):
+        ds = make_dataset(np.zeros((2, 28, 28)), label=np.array(names))
+        for draw in (plot.one_per_class, plot.samples, plot.contact_sheet, plot.class_balance):
+            saved_shape(draw(ds))
 
 
 def test_scaled_images_are_drawn_over_their_own_range() -> None:
@@ -345,19 +364,19 @@ def test_a_picture_has_bounds_whatever_the_shape_of_its_images(
     sides = np.array(saved_shape(axes))
     assert sides.max() <= 1000
     assert sides.min() >= 40
-    assert sheet(axes).size <= plot.MAX_SHEET_PIXELS
+    assert sheet(axes).size <= 1.5 * MAX_TILE_PIXELS
     for image in shown_images(axes):
-        assert max(image.shape) <= plot.MAX_TILE_RATIO * min(image.shape)
+        assert max(image.shape) <= MAX_TILE_RATIO * min(image.shape)
         assert (image == 1).all()
 
 
 @pytest.mark.parametrize(
     ("rows", "columns", "said"),
     [
-        (5000, 5000, "70,000 images in 14 rows and 5,000 columns are too many for a picture"),
-        (1, 257, "expected 10,000 at most, and 256 rows and columns"),
+        (5000, 5000, "a picture of 14 rows and 5,000 columns is too large; expected"),
+        (1, 257, "expected 10,000 images at most, and 256 rows or columns"),
         (257, 1, "257 rows"),
-        (101, 100, "10,100 images"),
+        (101, 100, "101 rows and 100 columns"),
     ],
 )
 def test_more_images_than_a_picture_shows_are_refused(rows: int, columns: int, said: str) -> None:
