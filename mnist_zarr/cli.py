@@ -105,14 +105,15 @@ class _Stopwatch:
 
     def say(self, place: str, *parts: str) -> None:
         if self.is_heard:
+            from mnist_zarr.files.urls import shown_url
             from mnist_zarr.terminal import printable
 
-            line = f"{place}: {', '.join(filter(None, parts))}"
+            line = f"{shown_url(place)}: {', '.join(filter(None, parts))}"
             click.echo(f"{printable(line)} in {time.time() - self.started:.1f} s", err=True)
 
     def written(self, output: str) -> str:
         """Return the size of what has been written since the start, if it is a local file."""
-        path = Path(output)
+        path = Path(output).expanduser()
         paths = list(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
         sizes = [p.stat().st_size for p in paths if p.stat().st_mtime >= self.started]
         count = f"{len(sizes)} files, " if path.is_dir() else ""
@@ -120,9 +121,8 @@ class _Stopwatch:
 
 
 def _size(n_bytes: int) -> str:
-    from tqdm import tqdm
-
-    return f"{tqdm.format_sizeof(n_bytes, divisor=1000)}B"
+    power = min(len(str(n_bytes)) - 1, 11) // 3
+    return f"{n_bytes / 1000**power:.{min(power, 1)}f} {('bytes', 'kB', 'MB', 'GB')[power]}"
 
 
 @click.group(cls=_Commands, epilog=EXAMPLES, context_settings={"max_content_width": 100})

@@ -56,6 +56,7 @@ MAX_NAME_CHARACTERS = 40
 
 INCHES_PER_IMAGE = 1.2
 INCHES_PER_IMAGE_OF_SHEET = 0.6
+MIN_INCHES_PER_SIDE = 0.2  # of narrow images
 INCHES_PER_BAR = 0.32
 INCHES_PER_CHARACTER = 0.09
 FONT_POINTS, MIN_FONT_SHRINKAGE = 10.0, 0.7
@@ -504,7 +505,8 @@ def _axes_for(
         box = ax.get_window_extent()
         return ax, min(box.width / width, box.height / height) / ax.figure.dpi
     inches_per_pixel = min(
-        inches_per_image / max(grid.tile_shape), MAX_INCHES / max(grid.sheet_shape)
+        max(inches_per_image / max(grid.tile_shape), MIN_INCHES_PER_SIDE / min(grid.tile_shape)),
+        MAX_INCHES / max(grid.sheet_shape),
     )
     inches = [width * inches_per_pixel, height * inches_per_pixel]
     if row_name:  # to the left

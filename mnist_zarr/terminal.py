@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from typing import NoReturn
+from typing import Any
 
 from tqdm import tqdm
 
@@ -50,7 +50,7 @@ def align_columns(rows: Sequence[tuple[str, ...]], right: Container[int] = ()) -
         yield "  ".join(cells).rstrip()
 
 
-def progress_bar(label: str, total: int, unit: str, progress: bool | None = None) -> tqdm[NoReturn]:
+def progress_bar(label: str, total: int, unit: str, progress: bool | None = None) -> tqdm[Any]:
     """Return a progress bar on standard error, a context manager; advance it with ``update``.
 
     Parameters
