@@ -21,7 +21,7 @@ from matplotlib.image import imread
 import mnist_zarr
 from mnist_zarr.catalog.download import fetch
 from mnist_zarr.catalog.entries import CATALOG, ArchiveMember
-from mnist_zarr.cli import main
+from mnist_zarr.cli import _Stopwatch, main
 from mnist_zarr.formats.idx import write_idx
 from mnist_zarr.formats.idx_export import write_idx_files
 from mnist_zarr.writing.writer import write_zarr
@@ -233,6 +233,16 @@ def test_on_a_terminal_a_command_ends_with_a_line_of_what_it_has_done(
         assert re.fullmatch(rf"{expected} in [\d.]+ s", said), said
 
 
+def test_the_last_line_hides_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    watch = _Stopwatch()
+    watch.say("s3://me:secret@host/x.zarr", "built")
+    assert capsys.readouterr() == ("", "")
+    watch.is_heard = True
+    watch.say("s3://me:secret@host/x.zarr", "built")
+    assert re.fullmatch(r"s3://host/x.zarr: built in [\d.]+ s\n", capsys.readouterr().err)
+
+
+@pytest.mark.slow
 def test_progress_bars_end_where_their_total_is(tmp_path: Path, store: Path) -> None:
     for args, label, total in [
         (["verify", store], "verifying", "70.0k/70.0k"),

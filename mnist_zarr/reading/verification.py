@@ -355,14 +355,22 @@ def _compare_with_records(
     recorded = {name: attrs.get(sha256_name(name)) for name in hashes if name != SOURCE_INDEX}
     confirmed = sorted(name for name, sha256 in recorded.items() if sha256 == hashes[name])
     unknown = sorted(name for name, sha256 in recorded.items() if sha256 is None)
-    for name in sorted(recorded.keys() - {*confirmed, *unknown}):
+    others = sorted(recorded.keys() - {*confirmed, *unknown})
+    if others and int(attrs.get(SHA256_SAMPLES, 0)) > report.n_samples:
+        report.unchecked.append(f"{', '.join(others)}: the hashes are of more samples")
+        others = []
+    for name in others:
         report.add_problem(name, "its values have changed since the store was built")
-    which = "" if n_recorded == report.n_samples else f" of the first {n_recorded:,} samples"
     if confirmed:
+        which = _which_samples(n_recorded, report)
         names = ", ".join(confirmed)
         report.confirmed.append(f"{names}{which}, as recorded when the store was built")
     if unknown:
         report.unchecked.append(f"{', '.join(unknown)}: no hash is recorded")
+
+
+def _which_samples(n_recorded: int, report: Verification) -> str:
+    return "" if n_recorded == report.n_samples else f" of the first {n_recorded:,} samples"
 
 
 def _compare_with_catalog(
@@ -402,7 +410,8 @@ def _compare_with_catalog(
     if others:
         equal += _equal_to_files(entry, others, arrays, source_index, report, is_claimed)
     if equal:
-        report.confirmed.append(f"{', '.join(equal)}, equal to the data set {entry.name!r}")
+        which = _which_samples(len(source_index), report)
+        report.confirmed.append(f"{', '.join(equal)}{which}, equal to the data set {entry.name!r}")
 
 
 def _equal_to_files(

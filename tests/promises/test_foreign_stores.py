@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from zarr.storage import LocalStore, MemoryStore
 
+from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.errors import StoreError
 from mnist_zarr.formats.npz import write_npz
@@ -126,3 +128,68 @@ def test_a_chunk_of_ours_that_is_missing_is_damage_unless_it_holds_the_fill_valu
     with pytest.raises(StoreError, match="lacks 1 of"):
         publish(target, MemoryStore())
     assert verify(target).problems == [Problem("image/c/2/0/0", "is missing")]
+
+
+def ours(target: Path) -> xr.Dataset:
+    write_zarr(open_dataset("mnist").isel(sample=slice(0, 200)), target, chunk_bytes=40_000)
+    opened: xr.Dataset = xr.open_zarr(target)
+    return opened
+
+
+def test_samples_that_xarray_appended_are_told_from_those_that_are_recorded(tmp_path: Path) -> None:
+    target = tmp_path / "d.zarr"
+    opened = ours(target)
+    opened.isel(sample=slice(0, 10)).load().drop_encoding().to_zarr(target, append_dim="sample")
+    report = verify(target)
+    added = next(problem for problem in report.problems if problem.place == "sample")
+    assert added.what.startswith("10 samples were added after the 200 that are recorded (use")
+    documents = [f"{name}/zarr.json" for name in ("image", "label", "source_index", "split")]
+    changed = [
+        p.place for p in report.problems if p.what == "has changed since the store was built"
+    ]
+    assert changed == documents
+    assert len(report.problems) == 5
+    assert "the values of the 10 samples that were added" in report.unchecked
+    assert report.confirmed == [
+        "image, label, split of the first 200 samples, as recorded when the store was built",
+        "image, label of the first 200 samples, equal to the data set 'mnist'",
+    ]
+
+
+def test_samples_that_were_cut_off_are_counted(tmp_path: Path) -> None:
+    target = tmp_path / "d.zarr"
+    ours(target)
+    group = zarr.open_group(target)
+    for name in list(group.array_keys()):
+        array = group[name]
+        assert isinstance(array, zarr.Array)
+        array.resize((150, *array.shape[1:]))
+    zarr.consolidate_metadata(target)
+    report = verify(target)
+    assert Problem("sample", "50 of 200 samples were removed") in report.problems
+    assert "image, label, split: the hashes are of more samples" in report.unchecked
+    assert report.confirmed == ["image, label, equal to the data set 'mnist'"]
+
+
+def test_a_coordinate_that_xarray_added_with_its_own_attributes_leaves_nothing_to_confirm(
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "d.zarr"
+    ours(target)
+    added = xr.Dataset(coords={"day": ("sample", np.arange(200))})
+    added.to_zarr(target, mode="a")
+    report = verify(target)
+    assert report.confirmed == []
+    assert report.unchecked[0].startswith("metadata: no hashes are recorded; the store was written")
+    assert (
+        report.to_text().splitlines()[0].endswith("complete; nothing is recorded to compare with")
+    )
+
+
+def test_a_variable_that_xarray_added_is_named_and_the_rest_confirmed(tmp_path: Path) -> None:
+    target = tmp_path / "d.zarr"
+    with_predictions_of_xarray(target)
+    report = verify(target)
+    assert report.problems == []
+    assert "prediction: was added after the store was built" in report.unchecked
+    assert "image, label, as recorded when the store was built" in report.confirmed
