@@ -531,6 +531,7 @@ def _show(
     has_colors = BAND in image.dims
     low, high = _finite_range(sheet)
     is_stated = VALID_RANGE in image.attrs or VALID_RANGE in image.encoding
+    is_stated |= has_colors and image.dtype == np.uint8
     bounds = known_range(image) if is_stated and (has_colors or not stretch_contrast) else None
     if bounds:
         low, high = min(low, bounds[0]), max(high, bounds[1])

@@ -472,6 +472,13 @@ def test_colors_are_those_of_the_images(n_bands: int, draw: Callable[..., Axes])
         assert seen == {tuple(color.tolist()), (255,) * n_bands}  # on white paper
 
 
+def test_dark_photos_stay_dark() -> None:
+    dark = np.random.default_rng(0).integers(3, 9, (2, 28, 28, 3)).astype(np.uint8)
+    for ds in (color_dataset(dark), color_dataset(dark / 255.0)):
+        (image,) = plot.samples(ds).images
+        np.testing.assert_array_equal(np.asarray(image.get_array())[7:35, :28], dark[0])
+
+
 def test_pixels_that_are_no_numbers_are_paper() -> None:
     images = np.linspace(-1, 1, 2 * 28 * 28).reshape(2, 28, 28)
     images[0, 0, :3] = [np.nan, np.inf, -np.inf]
