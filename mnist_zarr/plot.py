@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import matplotlib
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
@@ -51,7 +52,6 @@ BANDS_OF_COLOR = (3, 4)
 
 # Bounds of a picture, whatever is asked for and however large the images are.
 MAX_INCHES = 16.0
-MAX_SPLITS = 10  # as many as there are colours
 MAX_NAME_CHARACTERS = 40
 
 INCHES_PER_IMAGE = 1.2
@@ -193,7 +193,7 @@ def class_balance(ds: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     ------
     SchemaError
         If ``ds`` has no labels, or too many distinct ones to be classes, or more
-        than ten splits.
+        than 20 splits.
     SelectionError
         If there are no samples.
 
@@ -207,18 +207,18 @@ def class_balance(ds: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     schema.validate(ds)
     _, values = _labels_and_classes(ds, "class_balance")
     counts = count_samples(ds)
-    if len(counts.splits) > MAX_SPLITS:
-        raise SchemaError(
-            f"class_balance: {len(counts.splits):,} different splits; expected {MAX_SPLITS} at "
-            "most; leave them out with .drop_vars('split')"
-        )
     lengths = np.array(list(counts.of_label.values()))
     starts = np.cumsum(lengths, axis=1) - lengths
     places = np.arange(len(values))
     axes = ax or _new_axes(6.4, 1.2 + len(values) * INCHES_PER_BAR)
-    for column, split in enumerate(counts.splits):
+    colors = matplotlib.color_sequences["tab10" if len(counts.splits) <= 10 else "tab20"]
+    for column, (split, color) in enumerate(zip(counts.splits, colors, strict=False)):
         bars = axes.barh(
-            places, lengths[:, column], left=starts[:, column], label=_as_name(split) or None
+            places,
+            lengths[:, column],
+            left=starts[:, column],
+            label=_as_name(split) or None,
+            color=color,
         )
     axes.bar_label(bars, [f"{total:,}" for total in lengths.sum(axis=1)], padding=4)
     axes.set_yticks(places, _names(ds, values), parse_math=False)
@@ -230,8 +230,9 @@ def class_balance(ds: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     axes.margins(x=0.12)
     axes.spines[["top", "right", "left"]].set_visible(False)
     if len(counts.splits) > 1:
+        n_columns = min(len(counts.splits), 5)
         legend = axes.legend(
-            loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(counts.splits), frameon=False
+            loc="lower center", bbox_to_anchor=(0.5, 1), ncols=n_columns, frameon=False
         )
         for text in legend.get_texts():
             text.set_parse_math(False)

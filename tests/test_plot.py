@@ -521,12 +521,13 @@ def test_names_of_any_length_fit() -> None:
 
 
 def test_splits_that_cannot_be_told_apart_by_color_are_refused() -> None:
-    ds = make_dataset(
-        None, label=np.zeros(20, int), split=np.array([f"fold {n}" for n in range(20)])
-    )
-    with pytest.raises(SchemaError, match="20 different splits; expected 10 at most"):
+    folds = np.array([f"fold {n}" for n in range(21)])
+    ds = make_dataset(None, label=np.zeros(21, int), split=folds)
+    with pytest.raises(SchemaError, match="split: 21 different names are too many for splits"):
         plot.class_balance(ds)
     assert plot.class_balance(ds.drop_vars("split")).get_legend() is None
+    axes = plot.class_balance(ds.isel(sample=slice(20)))
+    assert len({bar.get_facecolor() for bar in axes.patches}) == 20
 
 
 EVERY_PICTURE = (

@@ -142,3 +142,12 @@ def test_the_hashes_of_the_values_are_shown(ds: xr.Dataset, tmp_path: Path) -> N
     assert names == ["image", "label", "split"]
     expected = {f"  {summary.attrs[f'{name}_sha256']}  {name}" for name in names}
     assert set(lines[start + 1 : start + 4]) == expected
+
+
+def test_a_name_for_every_sample_is_no_column_of_the_table(ds: xr.Dataset, tmp_path: Path) -> None:
+    names = np.array([f"sample {number}" for number in range(50)])
+    write_zarr(ds.assign_coords(split=("sample", names)), tmp_path / "t.zarr")
+    summary = summarize(tmp_path / "t.zarr")
+    assert summary.splits == ("",)
+    assert summary.counts == {"Bag": (25,), "Ankle boot": (25,)}
+    assert max(map(len, summary.to_text().splitlines())) < 120
