@@ -61,6 +61,9 @@ def open_store(
     ------
     StoreNotFoundError
         If there is no store at the target.
+    StoreReplacedError
+        If the store is replaced while it is opened; afterwards also from the
+        Dataset, wherever it reads.
     StoreError
         If what is there cannot be opened.
 
