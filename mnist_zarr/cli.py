@@ -1,9 +1,22 @@
-"""The command ``mnist-zarr``: each subcommand is one call of the package."""
+"""The command ``mnist-zarr``: each subcommand is one call of the package.
+
+============== =================================================
+exit code      meaning
+============== =================================================
+0              done; of ``verify``: the store is whole
+1              an error
+2              wrong usage
+3              there is no such store, source or data set
+4              of ``verify``: the store is damaged or changed
+130            interrupted by Ctrl-C; 128 + N: by signal N
+============== =================================================
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import signal
 import sys
@@ -15,7 +28,12 @@ import click
 
 # Public names import their modules on first use, so that --help stays fast.
 import mnist_zarr
-from mnist_zarr.errors import DownloadError, MnistZarrError
+from mnist_zarr.errors import (
+    DownloadError,
+    MnistZarrError,
+    SourceNotFoundError,
+    StoreNotFoundError,
+)
 from mnist_zarr.writing.defaults import CHUNK_BYTES_OF_ORDER
 
 EXAMPLES = """
@@ -25,7 +43,15 @@ Examples:
   mnist-zarr info mnist.zarr
   mnist-zarr plot mnist.zarr --label 7 -o sevens.png
   mnist-zarr publish mnist.zarr s3://bucket/mnist.zarr
+
+\b
+Exit codes:
+  0 done   1 error   2 wrong usage   3 no such store or source
+  4 verify: damaged or changed   130 interrupted
 """
+FAILED, NOT_FOUND, DAMAGED, INTERRUPTED = 1, 3, 4, 128 + signal.SIGINT
+# How messages of the package name a parameter: `overwrite=True`.
+PARAMETER = re.compile(r"`(?P<name>\w+)(?:=(?P<value>[^`]*))?`")
 BYTES_OF_UNIT = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 # For each kind of picture, the options that set how many images it shows.
 GRID_OF_KIND = {
@@ -69,29 +95,78 @@ def _exit_on_signals() -> Iterator[None]:
             signal.signal(signal.Signals[name], handler)
 
 
+class _Command(click.Command):
+    """Reports an error as one sentence on stderr, in the words of its options."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\nAborted!", err=True)
+            ctx.exit(INTERRUPTED)
+        except MnistZarrError as error:
+            is_absent = isinstance(error, StoreNotFoundError | SourceNotFoundError)
+            code = NOT_FOUND if is_absent else FAILED
+            message = _in_options(str(error), self.params)
+            # What is not downloaded has a line for each mirror.
+            lines = message.split("\n") if isinstance(error, DownloadError) else [message]
+            raise _exit_with(lines, code) from error
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise _exit_with([f"{where}{error.strerror or error}"], FAILED) from error
+
+
 class _Commands(click.Group):
-    """Reports an error as one sentence on stderr and exit code 1."""
+    """Commands that clean up upon any signal to end."""
+
+    command_class = _Command
 
     def main(self, *args: Any, **options: Any) -> Any:
         with _exit_on_signals():
             return super().main(*args, **options)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except DownloadError as error:  # has a line for each mirror
-            raise _exit_with(str(error).split("\n")) from error
-        except MnistZarrError as error:
-            raise _exit_with([str(error)]) from error
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            raise _exit_with([f"{where}{error.strerror or error}"]) from error
 
-
-def _exit_with(lines: Iterable[str]) -> click.ClickException:
+def _exit_with(lines: Iterable[str], code: int) -> click.ClickException:
     from mnist_zarr.terminal import printable
 
-    return click.ClickException("\n".join(map(printable, lines)))
+    failure = click.ClickException("\n".join(map(printable, lines)))
+    failure.exit_code = code
+    return failure
+
+
+def _show(text: str) -> None:
+    """Print a text, even if standard output cannot encode all of it, or nobody reads it."""
+    from mnist_zarr.terminal import BLOCK
+
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.replace(BLOCK, "#").encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        click.echo(text)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        # Python flushes standard output once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _in_options(message: str, params: Iterable[click.Parameter]) -> str:
+    """Return a message with options of the command in place of the parameters that it names."""
+    option_of: dict[str, click.Option] = {}
+    for param in params:
+        if isinstance(param, click.Option):
+            spelt = (param.name, param.opts[-1].lstrip("-").replace("-", "_"))
+            option_of |= dict.fromkeys(filter(None, spelt), param)
+
+    def spell(found: re.Match[str]) -> str:
+        option, value = option_of.get(found["name"]), found["value"]
+        if option is None:
+            return found[0]
+        if option.is_flag or value is None:
+            return (option.secondary_opts if value == "False" else option.opts)[-1]
+        return " ".join([option.opts[-1], *re.findall(r"[^\s(),'\"]+", value)])
+
+    return PARAMETER.sub(spell, message)
 
 
 @click.group(cls=_Commands, epilog=EXAMPLES, context_settings={"max_content_width": 100})
@@ -237,7 +312,7 @@ def info(store: str, storage_options: dict[str, Any] | None) -> None:
       mnist-zarr info mnist.zarr
       mnist-zarr info s3://bucket/mnist.zarr --storage-option anon=true
     """
-    click.echo(mnist_zarr.summarize(store, storage_options=storage_options).to_text())
+    _show(mnist_zarr.summarize(store, storage_options=storage_options).to_text())
 
 
 @main.command()
@@ -246,7 +321,7 @@ def info(store: str, storage_options: dict[str, Any] | None) -> None:
 @_storage_options
 @_progress_option
 def verify(store: str, as_json: bool, **options: Any) -> None:
-    """Check every byte of STORE; exit with 0 if it is whole, 1 if not.
+    """Check every byte of STORE; exit with 0 if it is whole, 4 if not.
 
     Lists each object that is damaged or missing. A store of a data set known
     by name is also compared with that data set.
@@ -257,8 +332,8 @@ def verify(store: str, as_json: bool, **options: Any) -> None:
       mnist-zarr verify https://host/mnist.zarr --json
     """
     report = mnist_zarr.verify(store, **options)
-    click.echo(report.to_json() if as_json else report.to_text())
-    click.get_current_context().exit(not report.is_whole)
+    _show(report.to_json() if as_json else report.to_text())
+    click.get_current_context().exit(0 if report.is_whole else DAMAGED)
 
 
 @main.command()
@@ -283,7 +358,7 @@ def publish(store: str, target: str, **options: Any) -> None:
       mnist-zarr publish mnist.zarr s3://bucket/mnist.zarr \\
           --public-url https://bucket.s3.amazonaws.com/mnist.zarr
     """
-    click.echo(mnist_zarr.publish(store, target, **options).to_text())
+    _show(mnist_zarr.publish(store, target, **options).to_text())
 
 
 @main.command()
@@ -296,7 +371,7 @@ def sources() -> None:
     Example:
       mnist-zarr sources
     """
-    click.echo(mnist_zarr.describe_catalog())
+    _show(mnist_zarr.describe_catalog())
 
 
 @main.command()

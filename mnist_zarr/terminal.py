@@ -7,6 +7,8 @@ from collections.abc import Container, Iterator, Sequence
 
 from tqdm import tqdm
 
+BLOCK = "█"  # of which bars in a table are drawn
+
 
 def printable(text: str) -> str:
     r"""Return a text on one line, with escapes for what is not to be seen.

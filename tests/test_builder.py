@@ -173,5 +173,5 @@ def test_source_options_open_a_source_behind_a_url(
 
 @pytest.mark.parametrize("source", ["mnist", xr.Dataset(), MemoryStore()])
 def test_a_source_without_a_url_takes_no_options(tmp_path: Path, source: Any) -> None:
-    with pytest.raises(OptionError, match="takes no source_options, got anon"):
+    with pytest.raises(OptionError, match="takes no `source_options`, got anon"):
         build(tmp_path / "a.zarr", source, source_options={"anon": True})

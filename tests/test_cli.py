@@ -124,25 +124,25 @@ def test_plot_draws_every_kind(options: list[str], store: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("args", "sentence"),
+    ("args", "code", "sentence"),
     [
-        (["info", "nowhere.zarr"], "nowhere.zarr: there is no Zarr store"),
-        (["build", "x.zarr", "--source", "minst"], "no data set of that name"),
-        (["build", "x.zarr", "--level", "99"], "zstd has levels 1 to 22"),
-        (["build", "x.zarr", "--chunk-bytes", "many"], "'many' is not a number of bytes"),
-        (["build", "x.zarr", "--order", "size"], "'size' is not one of"),
-        (["plot", "nowhere.zarr", "-o", "x.png"], "there is no Zarr store"),
-        (["plot", "x", "--kind=balance", "--rows=3", "-o", "x.png"], "balance has no --rows"),
-        (["publish", "nowhere.zarr", "x.zarr"], "nowhere.zarr: there is no Zarr store"),
-        (["info", "s3://x", "--storage-option", "anon"], "'anon' is not of the form KEY=VALUE"),
+        (["info", "nowhere.zarr"], 3, "nowhere.zarr: there is no Zarr store"),
+        (["build", "x.zarr", "--source", "minst"], 3, "no data set of that name"),
+        (["build", "x.zarr", "--level", "99"], 1, "zstd has levels 1 to 22"),
+        (["build", "x.zarr", "--chunk-bytes", "many"], 2, "'many' is not a number of bytes"),
+        (["build", "x.zarr", "--order", "size"], 2, "'size' is not one of"),
+        (["plot", "nowhere.zarr", "-o", "x.png"], 3, "there is no Zarr store"),
+        (["plot", "x", "--kind=balance", "--rows=3", "-o", "x.png"], 2, "balance has no --rows"),
+        (["publish", "nowhere.zarr", "x.zarr"], 3, "nowhere.zarr: there is no Zarr store"),
+        (["info", "s3://x", "--storage-option", "anon"], 2, "'anon' is not of the form KEY=VALUE"),
     ],
 )
 def test_an_error_is_one_sentence_on_stderr_without_a_traceback(
-    args: list[str], sentence: str, tmp_path: Path
+    args: list[str], code: int, sentence: str, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "mnist_zarr", *args]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode in (1, 2)
+    assert done.returncode == code
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
@@ -217,7 +217,7 @@ def test_ctrl_c_leaves_the_old_store_and_no_rubbish(tmp_path: Path) -> None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stderr) == (1, "\nAborted!\n")
+    assert (process.returncode, stderr) == (130, "\nAborted!\n")
     assert os.listdir(tmp_path) == ["t.zarr"]
     assert xr.open_zarr(target).sel(label=7).load().sizes["sample"] == 7293
 
@@ -252,7 +252,7 @@ def test_verify_tells_by_exit_code_and_text(tmp_path: Path) -> None:
     assert whole.stdout.splitlines()[0] == f"{place}: whole"
     (place / "image" / "c" / "1" / "0" / "0").unlink()
     damaged = run_command("verify", place)
-    assert damaged.exit_code == 1
+    assert damaged.exit_code == 4
     assert damaged.stdout.splitlines()[0] == f"{place}: DAMAGED OR CHANGED, 1 problem"
     assert "  image/c/1/0/0: is missing" in damaged.stdout.splitlines()
     assert damaged.stderr == ""
@@ -263,7 +263,7 @@ def test_verify_prints_json(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "d.zarr" / "label" / "c")
     done = run_command("verify", tmp_path / "d.zarr", "--json")
     found = json.loads(done.stdout)
-    assert done.exit_code == 1
+    assert done.exit_code == 4
     assert found["is_whole"] is False
     assert found["problems"] == [{"place": "label/c/0", "what": "is missing"}]
     assert found["n_samples"] == 60
@@ -359,7 +359,7 @@ def test_what_a_store_says_cannot_forge_lines_or_control_the_terminal(tmp_path: 
         run_command("plot", target, "--split", "none", "-o", tmp_path / "x.png"),
         run_command("verify", tmp_path / evil),
     ]
-    assert [result.exit_code for result in said] == [0, 1, 1, 1, 1]
+    assert [result.exit_code for result in said] == [0, 4, 1, 1, 3]
     for line in "".join(result.output for result in said).split("\n"):
         assert line.isprintable()
         assert not line.startswith("mine.zarr")

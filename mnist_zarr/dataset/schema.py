@@ -16,6 +16,7 @@ follow CF 1.11 (section 3.5 for the flags) and ACDD 1.3.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -161,6 +162,25 @@ def _label_variable(label: npt.ArrayLike | Any) -> xr.Variable:
     )
 
 
+def check_is_dataset(given: object) -> None:
+    """Check that an argument is a Dataset.
+
+    Raises
+    ------
+    SchemaError
+        If it is something else; the message says how to get a Dataset from it.
+    """
+    if isinstance(given, xr.DataArray):
+        raise SchemaError(
+            "expected an xarray.Dataset, got a DataArray; use .to_dataset(name='image')"
+        )
+    if not isinstance(given, xr.Dataset):
+        is_path = isinstance(given, str | os.PathLike)
+        remedy = "; open it first: a store with open_store(...), IDX files with open_idx(...)"
+        kind = type(given).__name__
+        raise SchemaError(f"expected an xarray.Dataset, got {kind}{remedy if is_path else ''}")
+
+
 def validate(ds: xr.Dataset) -> None:
     """Check that a Dataset follows the data model.
 
@@ -172,13 +192,7 @@ def validate(ds: xr.Dataset) -> None:
         or ``source_index`` is not one-dimensional, or ``source_index`` does not
         hold integers.
     """
-    given: object = ds
-    if isinstance(given, xr.DataArray):
-        raise SchemaError(
-            "expected an xarray.Dataset, got a DataArray; use .to_dataset(name='image')"
-        )
-    if not isinstance(given, xr.Dataset):
-        raise SchemaError(f"expected an xarray.Dataset, got {type(given).__name__}")
+    check_is_dataset(ds)
     if SAMPLE not in ds.dims:
         raise SchemaError(
             f"expected a Dataset with dimension 'sample', got {tuple(ds.dims)}; "

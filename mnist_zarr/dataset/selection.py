@@ -11,7 +11,15 @@ import numpy.typing as npt
 import xarray as xr
 
 from mnist_zarr.dataset.classes import class_names
-from mnist_zarr.dataset.schema import LABEL, SAMPLE, SOURCE_INDEX, SPLIT, as_strings, split_order
+from mnist_zarr.dataset.schema import (
+    LABEL,
+    SAMPLE,
+    SOURCE_INDEX,
+    SPLIT,
+    as_strings,
+    check_is_dataset,
+    split_order,
+)
 from mnist_zarr.errors import SchemaError, SelectionError
 
 # Nobody reads a message that lists more choices than this.
@@ -52,8 +60,8 @@ def select(
         (the message lists the choices), or several classes have the name; if a
         range has a step or cannot be compared with the values.
     SchemaError
-        If ``flag_values`` and ``flag_meanings`` of a coordinate differ in
-        length, or give two values one name.
+        If ``ds`` is not a Dataset, or ``flag_values`` and ``flag_meanings`` of a
+        coordinate differ in length, or give two values one name.
 
     Examples
     --------
@@ -64,6 +72,7 @@ def select(
     >>> select(ds, label=slice(8, 9)).label.values
     array([9])
     """
+    check_is_dataset(ds)
     wanted = {LABEL: label, "split": split, **coordinates}
     chosen = np.ones(ds.sizes.get(SAMPLE, 0), dtype=bool)
     for name, value in wanted.items():
@@ -133,6 +142,9 @@ def _matches(ds: xr.Dataset, name: str, wanted: Any) -> npt.NDArray[np.bool_]:
         raise SelectionError(
             f"{name}: expected values, got booleans; to select by a mask, use ds.isel(sample=mask)"
         )
+    for item in items:
+        if isinstance(item, complex | xr.Dataset):
+            raise SelectionError(f"{name}: expected values, got {type(item).__name__}")
     if is_range:
         return _between(name, wanted, values, names)
     known = np.unique(values).tolist()
@@ -141,7 +153,7 @@ def _matches(ds: xr.Dataset, name: str, wanted: Any) -> npt.NDArray[np.bool_]:
 
 
 def _as_list(name: str, wanted: Any) -> list[Any]:
-    if isinstance(wanted, str | bytes) or not isinstance(wanted, Iterable):
+    if isinstance(wanted, str | bytes | xr.Dataset) or not isinstance(wanted, Iterable):
         return [wanted]
     if not hasattr(wanted, "__array__"):
         return list(wanted)

@@ -23,7 +23,15 @@ from mnist_zarr.errors import FileFormatError, SourceError, SourceNotFoundError
 from mnist_zarr.files.byte_source import READ_BYTES, ByteSource
 from mnist_zarr.files.gzip_source import GZIP_MAGIC, GzipSource
 from mnist_zarr.files.scratch import scratch_folder
-from mnist_zarr.files.urls import identity_of, is_url, name_failures, shown_url
+from mnist_zarr.files.urls import (
+    check_options,
+    identity_of,
+    is_url,
+    name_failures,
+    path_or_url,
+    says_absence,
+    shown_url,
+)
 
 PathOrFile = str | os.PathLike[str] | BinaryIO
 
@@ -42,7 +50,7 @@ class LocalSource(ByteSource):
     seeks_cheaply = True
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.name = os.fspath(path)
+        self.name = path_or_url(path)
         # Workers of a cluster may run in another folder.
         self._path = os.path.abspath(self.name)
         with self._open("there is no such file") as file:
@@ -103,6 +111,8 @@ class RemoteSource(ByteSource):
                 self._fs, self._path = url_to_fs(url, **(storage_options or {}))
                 info = self._info()
             except FileNotFoundError as error:
+                if not says_absence(error):
+                    raise
                 raise SourceNotFoundError(f"{self.name}: there is no such file") from error
             except ValueError as error:  # unknown protocol
                 raise SourceNotFoundError(f"{self.name}: cannot be opened: {error}") from error
@@ -236,6 +246,7 @@ def open_bytes(source: PathOrFile, *, storage_options: dict[str, Any] | None = N
     MissingExtraError
         If the package that knows the URL is not installed.
     """
+    check_options(storage_options)
     encoded: ByteSource
     if is_url(source):
         encoded = RemoteSource(cast(str, source), storage_options)

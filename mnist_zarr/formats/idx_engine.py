@@ -14,7 +14,7 @@ from xarray.backends import BackendEntrypoint
 
 from mnist_zarr.errors import SourceError
 from mnist_zarr.files.sources import PathOrFile, describe
-from mnist_zarr.files.urls import is_url
+from mnist_zarr.files.urls import is_url, path_or_url
 from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.formats.idx_names import IdxPair, find_labels, find_pairs, is_folder, parse_name
 from mnist_zarr.formats.source import Source
@@ -61,7 +61,7 @@ class IdxBackendEntrypoint(BackendEntrypoint):
         """Whether the name, or a name in the folder, is a usual one of IDX files."""
         if not isinstance(filename_or_obj, str | os.PathLike):
             return False
-        path = os.fspath(filename_or_obj)
+        path = path_or_url(filename_or_obj)
         if not is_url(path) and os.path.isdir(path):
             return any(parse_name(name) is not None for name in os.listdir(path))
         return parse_name(path) is not None
@@ -154,7 +154,7 @@ def _pairs_of(
     """Return image file, label file and split of every pair of files."""
     if isinstance(source, Sequence) and not isinstance(source, str):
         if labels is not None:
-            raise SourceError("labels: cannot be given for several sources; name folders instead")
+            raise SourceError("`labels`: cannot be given for several sources; name folders instead")
         if not source:
             raise SourceError("source: expected one or more files or folders, got an empty list")
         return [pair for part in source for pair in _pairs_of(part, None, storage_options)]

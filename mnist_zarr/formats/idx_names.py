@@ -20,7 +20,7 @@ from fsspec.core import url_to_fs
 
 from mnist_zarr.dataset.schema import split_order
 from mnist_zarr.errors import SourceError, SourceNotFoundError
-from mnist_zarr.files.urls import is_url
+from mnist_zarr.files.urls import check_options, is_url, path_or_url
 
 Role = Literal["images", "labels"]
 IDX_NAME = re.compile(
@@ -98,7 +98,7 @@ def find_labels(
         If there are several label files of that name, or the case of its letters
         differs from that of the image file.
     """
-    path = os.fspath(images)
+    path = path_or_url(images)
     name = parse_name(path)
     if name is None or name.role != "images":
         return None
@@ -134,7 +134,7 @@ def find_pairs(
         If it cannot be listed, holds no IDX image file, or holds two of the
         same split; if names differ in the case of their letters only.
     """
-    place = os.fspath(folder)
+    place = path_or_url(folder)
     place += "" if place.endswith(("/", os.sep)) else "/"
     names = _list_names(place, storage_options)
     found: dict[tuple[str, Role], list[str]] = {}
@@ -166,7 +166,7 @@ def is_folder(
     path: str | os.PathLike[str], *, storage_options: dict[str, Any] | None = None
 ) -> bool:
     """Whether this is a folder. The URL of one on a web server ends with a slash."""
-    place = os.fspath(path)
+    place = path_or_url(path)
     if not is_url(place):
         return os.path.isdir(place)
     fs, inner = _file_system(place, storage_options)
@@ -232,6 +232,7 @@ def _list_names(folder: str, storage_options: dict[str, Any] | None) -> list[str
 
 
 def _file_system(url: str, storage_options: dict[str, Any] | None) -> tuple[Any, str]:
+    check_options(storage_options)
     try:
         fs, path = url_to_fs(url, **(storage_options or {}))
     except ValueError as error:  # unknown protocol

@@ -24,7 +24,7 @@ from mnist_zarr.errors import NpzFormatError, SchemaError, SourceError
 from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.output import create_file
 from mnist_zarr.files.sources import PathOrFile, open_bytes
-from mnist_zarr.files.urls import is_url
+from mnist_zarr.files.urls import is_url, path_or_url
 from mnist_zarr.files.zip_source import ZIP_MAGIC, zip_members
 from mnist_zarr.formats.idx_names import IdxPair
 from mnist_zarr.formats.npy import NpyFile, npy_header
@@ -39,7 +39,7 @@ KNOWN_NAMES = "X_train, y_train, X_test, y_test (or x_train ...), X, y, or arr_0
 
 def is_npz(source: str | os.PathLike[str]) -> bool:
     """Whether the name, or the start of a local file, is that of an .npz archive."""
-    path = os.fspath(source)
+    path = path_or_url(source)
     if path.lower().endswith(".npz"):
         return True
     if is_url(path) or not os.path.isfile(path):
@@ -125,6 +125,11 @@ class _NpzBackendEntrypoint(BackendEntrypoint):
         storage_options: dict[str, Any] | None = None,
     ) -> xr.Dataset:
         if isinstance(filename_or_obj, Sequence) and not isinstance(filename_or_obj, str):
+            if not all(isinstance(pair, IdxPair) for pair in filename_or_obj):
+                raise SourceError(
+                    "expected an archive, or a list of IdxPair; to concatenate archives, open each "
+                    "or give the list to build"
+                )
             images = [_Archive(pair.images, storage_options) for pair in filename_or_obj]
             labels_of = [pair.labels for pair in filename_or_obj if pair.labels]
             tables = [_Archive(path, storage_options) for path in labels_of]
@@ -189,7 +194,7 @@ def _dataset_of(archive: _Archive, label_archive: _Archive | None = None) -> xr.
         images = {None: only}
     if label_archive is not None:
         if labels:
-            raise SourceError(f"labels: the archive {archive.name} has its own")
+            raise SourceError(f"`labels`: the archive {archive.name} has its own")
         labels = label_archive.by_role("y") or {None: label_archive.only_array()}
     if labels and images.keys() != labels.keys():
         raise SourceError(

@@ -234,7 +234,7 @@ def n_samples_of(file: SampleFile) -> int:
 def _transpose(images: LazySamples) -> LazySamples:
     if len(images.shape) != 3:
         raise SourceError(
-            f"transposed: expected images of shape (sample, row, col), got {images.shape}"
+            f"`transposed`: expected images of shape (sample, row, col), got {images.shape}"
         )
     n_samples, n_cols, n_rows = images.shape
     stored = xr.Variable((SAMPLE, COL, ROW), lazy_array(images))

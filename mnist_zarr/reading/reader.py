@@ -13,7 +13,7 @@ from dask.base import tokenize
 from zarr.abc.store import Store
 
 from mnist_zarr.dataset.schema import SAMPLE
-from mnist_zarr.errors import MnistZarrError, StoreError
+from mnist_zarr.errors import MnistZarrError, OptionError, StoreError
 from mnist_zarr.formats.source import Source
 from mnist_zarr.reading.threaded_pipeline import pipeline_config
 from mnist_zarr.stores.place import Place
@@ -63,6 +63,9 @@ def open_store(
         If there is no store at the target.
     StoreError
         If what is there cannot be opened.
+    OptionError
+        If the target is neither a path, a URL nor a store object or takes no
+        ``storage_options``, or ``chunks`` is nothing that xarray understands.
 
     Examples
     --------
@@ -152,10 +155,14 @@ def _open_group(store: Store) -> xr.backends.ZarrStore:
 
 
 def _chunk(array: xr.DataArray, chunks: Any, token: str) -> xr.Variable:
-    if chunks == "auto":
+    if isinstance(chunks, str) and chunks == "auto":
         whole_objects = dict(array.encoding.get("preferred_chunks", {}))
         if SAMPLE in whole_objects:
             object_bytes = max(1, array.nbytes * whole_objects[SAMPLE] // max(1, array.shape[0]))
             whole_objects[SAMPLE] *= max(1, DASK_CHUNK_BYTES // object_bytes)
         chunks = whole_objects
-    return array.variable.chunk(chunks, name=f"{array.name}-{tokenize(token, array.name, chunks)}")
+    name = f"{array.name}-{tokenize(token, array.name, chunks)}"
+    try:
+        return array.variable.chunk(chunks, name=name)
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise OptionError(f"`chunks`: {error}") from error

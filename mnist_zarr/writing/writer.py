@@ -263,7 +263,7 @@ def _plan_order(
     if layout.order == "source" and has_flags:
         return SourceOrder(n_samples), {}
     if label is None:
-        raise SchemaError("order='label' needs a coordinate 'label', which this Dataset lacks")
+        raise SchemaError("`order='label'` needs a coordinate 'label', which this Dataset lacks")
     blocks = (block for _, block in iter_blocks(label))
     if is_string(label.dtype):
         blocks = (as_strings(LABEL, block) for block in blocks)

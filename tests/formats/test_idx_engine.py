@@ -302,7 +302,7 @@ def test_storage_options_reach_the_file_system(httpserver: HTTPServer) -> None:
     ds = xr.open_dataset(url, engine="idx", storage_options=options)
     assert (ds.image.values == images).all()
     assert (ds.label.values == labels).all()
-    with pytest.raises(SourceNotFoundError):
+    with pytest.raises(SourceError, match="500"):
         xr.open_dataset(url, engine="idx")
 
 
