@@ -14,10 +14,12 @@ exit code      meaning
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -164,7 +166,9 @@ def _in_options(message: str, params: Iterable[click.Parameter]) -> str:
             return found[0]
         if option.is_flag or value is None:
             return (option.secondary_opts if value == "False" else option.opts)[-1]
-        return " ".join([option.opts[-1], *re.findall(r"[^\s(),'\"]+", value)])
+        given = ast.literal_eval(value)
+        words = given if isinstance(given, tuple) else [given]
+        return shlex.join([option.opts[-1], *map(str, words)])
 
     return PARAMETER.sub(spell, message)
 

@@ -23,6 +23,7 @@ from mnist_zarr.dataset.schema import COL, IMAGE, LABEL, ROW, SAMPLE
 from mnist_zarr.dataset.selection import select
 from mnist_zarr.errors import OptionError, SchemaError, SelectionError
 from mnist_zarr.files.output import create_file
+from mnist_zarr.files.urls import path_or_url
 
 INCHES_PER_IMAGE = 1.2
 INCHES_PER_IMAGE_OF_SHEET = 0.6
@@ -288,12 +289,12 @@ def save_figure(figure: Figure, target: str | os.PathLike[str], *, overwrite: bo
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_figure(class_balance(open_dataset("mnist")), f"{folder}/balance.png")
     """
-    name = os.fspath(target)
+    name = path_or_url(target)
     image_format = os.path.splitext(name)[1].removeprefix(".").lower()
     known = sorted(figure.canvas.get_supported_filetypes())
     if image_format not in known:
         raise OptionError(f"{name}: expected a name that ends in one of .{', .'.join(known)}")
-    with create_file(target, overwrite=overwrite) as file:
+    with create_file(name, overwrite=overwrite) as file:
         figure.savefig(file, format=image_format, dpi=DOTS_PER_INCH)
 
 

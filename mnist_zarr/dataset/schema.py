@@ -29,6 +29,14 @@ from mnist_zarr.errors import SchemaError, SourceError
 SAMPLE, ROW, COL = "sample", "row", "col"
 IMAGE, LABEL, SPLIT, SOURCE_INDEX = "image", "label", "split", "source_index"
 CONVENTIONS = "CF-1.11 ACDD-1.3"
+# How splits are spelt in the names of files and arrays.
+SPLIT_OF_WORD = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing", "t10k"), "test"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+}
+# Of a label table, so many samples tell whether it is a one-hot encoding.
+INDICATOR_SAMPLES = 1024
 STRING_DTYPE = np.dtypes.StringDType()
 
 
@@ -123,7 +131,8 @@ def make_dataset(
     Raises
     ------
     SourceError
-        If the arrays differ in length, or ``label`` has another shape.
+        If the arrays differ in length, or ``label`` has another shape or is a
+        one-hot encoding.
     """
     data_vars: dict[str, xr.Variable] = {}
     coords: dict[str, xr.Variable] = {}
@@ -156,10 +165,27 @@ def _label_variable(label: npt.ArrayLike | Any) -> xr.Variable:
     if rank == 1:
         return xr.Variable((SAMPLE,), label)
     if rank == 2 and np.shape(label)[1] > 0:
-        return xr.Variable((SAMPLE, "column"), label).isel(column=0)
+        table = xr.Variable((SAMPLE, "column"), label)
+        _check_is_no_indicator(table)
+        return table.isel(column=0)
     raise SourceError(
         f"labels: expected shape (sample,) or (sample, column), got {np.shape(label)}"
     )
+
+
+def _check_is_no_indicator(table: xr.Variable) -> None:
+    """Check that a label table is no one-hot encoding, of which column 0 would be no label."""
+    n_columns = table.shape[1]
+    if n_columns == 1 or not len(table):
+        return
+    # One read of a file; a table of classes has others among so many.
+    head = table[:INDICATOR_SAMPLES].values
+    if np.isin(head, (0, 1)).all():
+        raise SourceError(
+            "labels: expected the number of a class for each sample, got a table of "
+            f"{n_columns} columns of zeros and ones, as in a one-hot encoding; convert it with "
+            ".argmax(axis=1)"
+        )
 
 
 def check_is_dataset(given: object) -> None:

@@ -24,6 +24,8 @@ from mnist_zarr.errors import SchemaError, SelectionError
 
 # Nobody reads a message that lists more choices than this.
 MAX_CHOICES_SHOWN = 70
+# What the names of files may begin with, as exports name them by splits: nothing hidden, no path.
+FILE_NAME_WORD = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")
 
 
 def select(
@@ -114,7 +116,7 @@ def splits_in_source_order(ds: xr.Dataset) -> list[tuple[str | None, npt.NDArray
         values = as_strings(SPLIT, ds[SPLIT].values)
         names = sorted(map(str, np.unique(values)), key=split_order)
         for name in names:
-            if not re.fullmatch(r"[\w.-]+", name):
+            if not FILE_NAME_WORD.fullmatch(name):
                 raise SchemaError(f"split: {name!r} cannot be part of a file name; rename it")
         splits = {name: np.flatnonzero(values == name) for name in names}
     else:
@@ -176,7 +178,7 @@ def _between(
             inside &= values >= _by_name(wanted.start, names)
         if wanted.stop is not None:
             inside &= values <= _by_name(wanted.stop, names)
-    except (TypeError, np.exceptions.DTypePromotionError) as error:
+    except (TypeError, ValueError, np.exceptions.DTypePromotionError) as error:
         raise SelectionError(
             f"{name}: cannot compare {wanted} with values such as {values[:1].tolist()}"
         ) from error

@@ -50,7 +50,7 @@ class LocalSource(ByteSource):
     seeks_cheaply = True
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.name = path_or_url(path)
+        self.name = os.fspath(path)
         # Workers of a cluster may run in another folder.
         self._path = os.path.abspath(self.name)
         with self._open("there is no such file") as file:
@@ -248,12 +248,12 @@ def open_bytes(source: PathOrFile, *, storage_options: dict[str, Any] | None = N
     """
     check_options(storage_options)
     encoded: ByteSource
-    if is_url(source):
-        encoded = RemoteSource(cast(str, source), storage_options)
-    elif isinstance(source, str | os.PathLike):
-        encoded = LocalSource(source)
-    else:
+    if not isinstance(source, str | os.PathLike):
         encoded = FileObjectSource(source)
+    elif is_url(name := path_or_url(source)):
+        encoded = RemoteSource(name, storage_options)
+    else:
+        encoded = LocalSource(name)
     if encoded.read(0, 2) != GZIP_MAGIC:
         return encoded
     decoded = GzipSource(encoded)

@@ -18,7 +18,12 @@ from mnist_zarr.files.urls import is_url, path_or_url
 from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.formats.idx_names import IdxPair, find_labels, find_pairs, is_folder, parse_name
 from mnist_zarr.formats.source import Source
-from mnist_zarr.formats.stacked import as_opened, dataset_of_files, dataset_of_labels
+from mnist_zarr.formats.stacked import (
+    as_opened,
+    dataset_of_files,
+    dataset_of_labels,
+    refuse_unknown_options,
+)
 
 Files = PathOrFile | Sequence[str | os.PathLike[str] | IdxPair]
 
@@ -47,8 +52,10 @@ class IdxBackendEntrypoint(BackendEntrypoint):
         labels: PathOrFile | None = None,
         transposed: bool = False,
         storage_options: dict[str, Any] | None = None,
+        **decoders: Any,
     ) -> xr.Dataset:
         """Open IDX files as a lazy Dataset; see :func:`open_idx`."""
+        refuse_unknown_options(decoders, self.open_dataset_parameters)
         if _is_label_file(filename_or_obj) and labels is None:
             file = IdxFile(cast(PathOrFile, filename_or_obj), storage_options=storage_options)
             ds, files = dataset_of_labels(file), [file]
@@ -187,7 +194,10 @@ def _open_pairs(
     ]
     if labels and len(labels) < len(images):
         alone = next(describe(image) for image, label, _ in pairs if label is None)
-        raise SourceError(f"{alone}: has no label file beside it, unlike other sources")
+        raise SourceError(
+            f"{alone}: has no label file beside it, unlike other sources; add it, or name the "
+            "image files to build from"
+        )
     splits = [split for _, _, split in pairs]
     return dataset_of_files(images, labels, splits, transposed=transposed), images + labels
 

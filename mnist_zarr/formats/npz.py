@@ -18,7 +18,7 @@ from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.blocks import block_bounds, bytes_per_sample, iter_blocks_at
 from mnist_zarr.dataset.lazy import map_values
 from mnist_zarr.dataset.scaling import scaling_of, unpack
-from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, split_order
+from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SPLIT_OF_WORD, split_order
 from mnist_zarr.dataset.selection import splits_in_source_order
 from mnist_zarr.errors import NpzFormatError, SchemaError, SourceError
 from mnist_zarr.files.byte_source import ByteSource
@@ -29,7 +29,12 @@ from mnist_zarr.files.zip_source import ZIP_MAGIC, zip_members
 from mnist_zarr.formats.idx_names import IdxPair
 from mnist_zarr.formats.npy import NpyFile, npy_header
 from mnist_zarr.formats.source import Source
-from mnist_zarr.formats.stacked import as_opened, dataset_of_files, dataset_of_labels
+from mnist_zarr.formats.stacked import (
+    as_opened,
+    dataset_of_files,
+    dataset_of_labels,
+    refuse_unknown_options,
+)
 from mnist_zarr.terminal import sample_bar
 
 # X_train of scikit-learn's users, x_train of Keras; X and y without a split.
@@ -123,7 +128,9 @@ class _NpzBackendEntrypoint(BackendEntrypoint):
         drop_variables: str | Iterable[str] | None = None,
         labels: PathOrFile | None = None,
         storage_options: dict[str, Any] | None = None,
+        **decoders: Any,
     ) -> xr.Dataset:
+        refuse_unknown_options(decoders, self.open_dataset_parameters)
         if isinstance(filename_or_obj, Sequence) and not isinstance(filename_or_obj, str):
             if not all(isinstance(pair, IdxPair) for pair in filename_or_obj):
                 raise SourceError(
@@ -165,11 +172,12 @@ class _Archive:
         for name, member in self._members.items():
             match = ARRAY_NAME.fullmatch(name)
             if match and match["role"].lower() == role:
-                split = match["split"]
+                word = match["split"]
+                split = word and SPLIT_OF_WORD.get(word.lower(), word)
                 if split in found:
                     raise NpzFormatError(
-                        f"{member.name}: differs from {found[split].name!r} in the case of its "
-                        "letters only; expected one of them"
+                        f"{member.name}: is of the same role and split as {found[split].name!r}; "
+                        "expected one of them"
                     )
                 found[split] = NpyFile(member)
         return found

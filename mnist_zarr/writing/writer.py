@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from distributed import Client
 from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.blocks import bytes_per_sample, iter_blocks
+from mnist_zarr.dataset.classes import flag_names
 from mnist_zarr.dataset.lazy import is_lazy
 from mnist_zarr.dataset.records import (
     ContentHash,
@@ -213,6 +214,8 @@ def _plan_store(ds: xr.Dataset, layout: Layout) -> _StorePlan:
     n_samples = ds.sizes[SAMPLE]
     variables = {check_name(name): variable for name, variable in ds.variables.items()}
     for name, variable in variables.items():
+        if variable.dims == (SAMPLE,):
+            flag_names(name, variable.attrs)  # else no reader could use it
         _check_values(name, variable)
     if SOURCE_INDEX not in variables:
         numbers = np.arange(n_samples, dtype=schema.source_index_dtype(n_samples))
