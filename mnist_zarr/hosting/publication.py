@@ -36,6 +36,7 @@ from mnist_zarr.stores.keys import (
     run_on_objects,
     sync,
 )
+from mnist_zarr.stores.place import Place
 from mnist_zarr.stores.targets import Target, parse_target
 from mnist_zarr.terminal import printable
 
@@ -169,11 +170,10 @@ def publish(
                     f"{origin.name}: the store was replaced while it was being copied; publish it "
                     "again"
                 )
-        reader = place.open()
+        public = parse_target(public_url) if public_url else place
         if public_url:
-            reader = parse_target(public_url).open()
-            _check_is_public_url(reader, url, place.name, objects)
-        _compare(reader, url, objects, bar)
+            _check_is_public_url(public, url, place.name, objects)
+        _compare(public.open(), url, objects, bar)
     return Publication(url, dict(sorted(objects.items())), cors_rule(place.name))
 
 
@@ -213,12 +213,14 @@ def _send(
 
 
 def _check_is_public_url(
-    reader: Store, url: str, target: str, sent: Mapping[str, StoredObject]
+    public: Place, url: str, target: str, sent: Mapping[str, StoredObject]
 ) -> None:
     """Check that the root document that was sent is at the URL that readers use."""
     try:
-        root = read_root(reader)
+        root = read_root(public.open())
         reason = "another store is there" if root else "there is no Zarr store"
+    except StoreNotFoundError:
+        root, reason = {}, "there is no Zarr store"
     except StoreError as error:
         root, reason = {}, str(error)
     if not root or any(_summarize(root[key].to_bytes()) != sent.get(key) for key in root):

@@ -24,6 +24,7 @@ from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarr.registry import register_pipeline
 
 from mnist_zarr.errors import MnistZarrError, StoreError
+from mnist_zarr.files.urls import hide_secrets
 from mnist_zarr.reading.decoded_size import check_zstd, decode_gzip, decode_zstd
 from mnist_zarr.stores.snapshot import LocalSnapshot, OneVersion
 
@@ -129,7 +130,7 @@ class ThreadedPipeline(CheckedPipeline):
             try:
                 values = np.frombuffer(decode(encoded, _n_bytes(spec)), dtype).reshape(spec.shape)
             except StoreError as error:
-                raise StoreError(f"{chunk.path}: cannot be decoded: {error}") from error
+                raise StoreError(f"{_place_of(chunk)}: cannot be decoded: {error}") from error
             except Exception as error:
                 raise _undecodable([(chunk,)], error) from error
             destination[place] = values[wanted]
@@ -159,16 +160,23 @@ class OneVersionPipeline(CheckedPipeline):
 
 def _undecodable(chunks: Sequence[ChunkInfo], error: Exception) -> Exception:
     """Return the error for chunks of which one cannot be decoded."""
-    paths = [chunk.path for chunk, *_ in chunks if hasattr(chunk, "path")]
+    places = [_place_of(chunk) for chunk, *_ in chunks if hasattr(chunk, "path")]
     is_of_the_file_system = isinstance(error, OSError) and not isinstance(error, BadGzipFile)
     # The chunks in a shard have no path; an error of theirs is one of the shard.
-    if isinstance(error, MnistZarrError) or is_of_the_file_system or not paths:
+    if isinstance(error, MnistZarrError) or is_of_the_file_system or not places:
         return error
-    more = f" or one of {len(paths) - 1} other chunks" if paths[1:] else ""
+    more = f" or one of {len(places) - 1} other chunks" if places[1:] else ""
     return StoreError(
-        f"{paths[0]}{more}: cannot be decoded: {error}; build the store anew, or find the damage "
+        f"{places[0]}{more}: cannot be decoded: {error}; build the store anew, or find the damage "
         "with mnist-zarr verify"
     )
+
+
+def _place_of(chunk: Any) -> str:
+    """Return the name of an object with that of its store."""
+    store: Store = chunk.store
+    name = store.name if isinstance(store, OneVersion) else hide_secrets(str(store))
+    return f"{store.root if isinstance(store, LocalSnapshot) else name}/{chunk.path}"
 
 
 register_pipeline(CheckedPipeline)

@@ -120,7 +120,7 @@ class OneVersion(WrapperStore[Store]):
 
     def __init__(self, store: Store, name: str, identify: Callable[[], Hashable | None]) -> None:
         super().__init__(store)
-        self._name = name
+        self.name = name
         self._identify = identify
         self._identity = identify()
         self._pinned: set[bool] = set()  # shared with the copies that Zarr makes
@@ -157,4 +157,4 @@ class OneVersion(WrapperStore[Store]):
 
     def _check(self, identity: Hashable | None) -> None:
         if identity != self._identity:
-            raise replaced_while_read(self._name)
+            raise replaced_while_read(self.name)

@@ -103,6 +103,5 @@ def _refuse_options(name: str, kind: str, options: dict[str, Any] | None, option
     if options:
         raise OptionError(
             f"{name}: is {kind}, which takes no `{option_name}`, got "
-            f"{', '.join(map(str, options))}; is the 's3://' missing? What the source needs is "
-            "given as `source_options`, what the store needs as `storage_options`"
+            f"{', '.join(map(str, options))}; is the 's3://' missing?"
         )
