@@ -51,7 +51,7 @@ Exit codes:
   0 done   1 error   2 wrong usage   3 no such store or source
   4 verify: damaged or changed   130 interrupted
 """
-FAILED, NOT_FOUND, DAMAGED, INTERRUPTED = 1, 3, 4, 128 + signal.SIGINT
+NOT_FOUND, DAMAGED, INTERRUPTED = 3, 4, 128 + signal.SIGINT
 # How messages of the package name a parameter: `overwrite=True`.
 PARAMETER = re.compile(r"`(?P<name>\w+)(?:=(?P<value>[^`]*))?`")
 BYTES_OF_UNIT = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -108,14 +108,13 @@ class _Command(click.Command):
             ctx.exit(INTERRUPTED)
         except MnistZarrError as error:
             is_absent = isinstance(error, StoreNotFoundError | SourceNotFoundError)
-            code = NOT_FOUND if is_absent else FAILED
             message = _in_options(str(error), self.params)
             # What is not downloaded has a line for each mirror.
             lines = message.split("\n") if isinstance(error, DownloadError) else [message]
-            raise _exit_with(lines, code) from error
+            raise _failure(lines, _NotFound if is_absent else click.ClickException) from error
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            raise _exit_with([f"{where}{error.strerror or error}"], FAILED) from error
+            raise _failure([f"{where}{error.strerror or error}"]) from error
 
 
 class _Commands(click.Group):
@@ -128,12 +127,16 @@ class _Commands(click.Group):
             return super().main(*args, **options)
 
 
-def _exit_with(lines: Iterable[str], code: int) -> click.ClickException:
+class _NotFound(click.ClickException):
+    exit_code = NOT_FOUND
+
+
+def _failure(
+    lines: Iterable[str], kind: type[click.ClickException] = click.ClickException
+) -> click.ClickException:
     from mnist_zarr.terminal import printable
 
-    failure = click.ClickException("\n".join(map(printable, lines)))
-    failure.exit_code = code
-    return failure
+    return kind("\n".join(map(printable, lines)))
 
 
 def _show(text: str) -> None:

@@ -22,7 +22,7 @@ from mnist_zarr.catalog.download import fetch
 from mnist_zarr.catalog.entries import CATALOG, ArchiveMember
 from mnist_zarr.cli import main
 from mnist_zarr.formats.idx import write_idx
-from mnist_zarr.stores import targets
+from mnist_zarr.stores.local import LocalFolder
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.bucket_stores import URL
 from tests.support.commands import run_command, shown_on_terminal
@@ -432,7 +432,7 @@ def test_ctrl_c_has_the_same_exit_code_in_every_command(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(targets.LocalFolder, "open", interrupt)
+    monkeypatch.setattr(LocalFolder, "open", interrupt)
     for args in (["verify", "x.zarr"], ["info", "x.zarr"], ["plot", "x.zarr", "-o", "x.png"]):
         done = run_command(*args)
         assert (done.exit_code, done.stderr) == (130, "\nAborted!\n")
@@ -495,3 +495,16 @@ def test_a_folder_of_a_web_server_without_its_slash_is_told_from_a_failed_downlo
     done = run_command("build", target, "--source", f"{web_address}/files")
     assert "the URL of a folder ends with a slash" in done.stderr
     assert run_command("build", target, "--source", f"{web_address}/files/").exit_code == 0
+
+
+def test_build_takes_sources_of_several_kinds(tmp_path: Path) -> None:
+    mnist_zarr.write_idx_files(digits(9), tmp_path / "files")
+    write_zarr(digits(9), tmp_path / "d.zarr")
+    mnist_zarr.write_npz(digits(9), tmp_path / "d.npz", scaled=False, flat=False)
+    sources = [f"--source={tmp_path / name}" for name in ("files", "d.zarr", "d.npz")]
+    done = run_command("build", tmp_path / "t.zarr", *sources)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert xr.open_zarr(tmp_path / "t.zarr").sizes["sample"] == 27
+    refused = run_command("build", tmp_path / "x.zarr", "--source=mnist", *sources)
+    assert refused.exit_code == 1
+    assert "'image' is uint8 (row 28, col 28) in mnist, uint8 (row 4, col 3)" in refused.stderr

@@ -203,11 +203,12 @@ def _open_pairs(
 
 
 class IdxSource(Source):
-    """An IDX image file, a folder of them, or a list of either."""
+    """An IDX image file, a pair of files, or a folder of them."""
 
     @classmethod
     def recognizes(cls, given: object) -> bool:
         return True
 
     def open(self) -> xr.Dataset:
-        return open_idx(self.given, labels=self.labels, storage_options=self.options)
+        files = [self.given] if isinstance(self.given, IdxPair) else self.given
+        return open_idx(files, labels=self.labels, storage_options=self.options)

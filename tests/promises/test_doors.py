@@ -294,12 +294,10 @@ def texts_raised(node: ast.AST) -> list[str]:
     is_error = isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error")
     if not is_error:
         return []
-    return [
-        "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in argument.values)
-        for argument in ast.walk(node)
-        if isinstance(argument, ast.JoinedStr)
-    ] + [
-        argument.value
-        for argument in ast.iter_child_nodes(node)
-        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    formatted = [
+        "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in text.values)
+        for text in ast.walk(node)
+        if isinstance(text, ast.JoinedStr)
     ]
+    plain = [text.value for text in ast.iter_child_nodes(node) if isinstance(text, ast.Constant)]
+    return formatted + [text for text in plain if isinstance(text, str)]
