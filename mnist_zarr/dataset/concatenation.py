@@ -247,7 +247,8 @@ def _concat(
     attrs = _common([variable.attrs for variable in variables])
     if first.ndim > 1 and any(variable.chunks is not None for variable in variables):
         # A task per chunk, which block by block would be computed again and again.
-        data = dask.array.concatenate([_as_dask(variable).data for variable in variables])
+        concatenate = cast(Any, dask.array.concatenate)
+        data = concatenate([_as_dask(variable).data for variable in variables])
         return xr.Variable(first.dims, data, attrs)
     reader = _Concatenated(variables, dtype, converts)
     shape = (sum(map(len, variables)), *first.shape[1:])
