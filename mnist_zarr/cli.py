@@ -245,7 +245,7 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     multiple=True,
     metavar="NAME|FOLDER|FILE",
     help="A data set by name, a folder of IDX files, an IDX image file, an .npz archive, or a Zarr "
-    "store; can be repeated.  [default: mnist]",
+    "store; can be repeated, to concatenate several.  [default: mnist]",
 )
 @click.option("--labels", metavar="FILE", help="The label file of a single image file.")
 @click.option(
@@ -302,6 +302,7 @@ def build(target: str, sources: tuple[str, ...], zarr_format: str, **options: An
     Examples:
       mnist-zarr build mnist.zarr
       mnist-zarr build mine.zarr --source ./folder-of-idx-files --order label
+      mnist-zarr build all.zarr --source mnist --source more.zarr
       mnist-zarr build scaled.zarr --rescale -1 1
     """
     source = sources[0] if len(sources) == 1 else list(sources) or "mnist"

@@ -26,7 +26,7 @@ def class_attrs(values: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
     Raises
     ------
     SchemaError
-        If CF cannot hold the names: one per value, none empty, all different.
+        If the names are not one per value, none empty and all different.
 
     Examples
     --------

@@ -72,10 +72,12 @@ def create_file(target: str | os.PathLike[str], *, overwrite: bool = False) -> I
 
     Raises
     ------
+    OptionError
+        If the target is no path or URL.
     TargetExistsError
         If the file exists and ``overwrite`` is false.
     OutputError
-        If it cannot be written.
+        If it cannot be written, or its folder does not exist.
     MissingExtraError
         If the package that knows the URL is not installed.
     """

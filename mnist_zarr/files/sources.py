@@ -243,6 +243,8 @@ def open_bytes(source: PathOrFile, *, storage_options: dict[str, Any] | None = N
         If it cannot be read.
     FileFormatError
         If it is gzip inside gzip, or the first gzip data are damaged.
+    OptionError
+        If it is no path or URL, or ``storage_options`` is no dictionary.
     MissingExtraError
         If the package that knows the URL is not installed.
     """

@@ -384,6 +384,8 @@ def read_idx(
         If there is no such file.
     SourceError
         If the file cannot be read, or changes while it is read.
+    OptionError
+        If the source is no path or URL, or ``storage_options`` is no dictionary.
     MissingExtraError
         If the package that knows the URL is not installed.
 

@@ -124,10 +124,13 @@ def open_idx(
         If gzip data are damaged; also when values are read.
     SourceError
         If images and labels differ in number, the files do not fit together, a
-        folder holds no IDX files or more than one data set, or a file cannot be
-        read or changes while it is read.
+        folder holds no IDX files, more than one data set, or labels without their
+        images, the labels are one-hot, or a file cannot be read or changes while
+        it is read.
     SourceNotFoundError
         If there is no such file or folder.
+    OptionError
+        If a path or URL is none, or ``storage_options`` is no dictionary.
     MissingExtraError
         If the package that knows the URL is not installed.
 

@@ -73,7 +73,7 @@ def write_idx_files(
     IdxTypeError
         If IDX cannot hold the type or shape of the images or labels.
     OptionError
-        If ``folder`` is a URL.
+        If ``folder`` is a URL, or no path.
     TargetExistsError
         If one of the files exists and ``overwrite`` is false.
     OutputError

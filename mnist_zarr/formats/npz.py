@@ -97,6 +97,8 @@ def open_npz(
         changes while it is read.
     SourceNotFoundError
         If there is no such file.
+    OptionError
+        If the source is no path or URL, or ``storage_options`` is no dictionary.
     MissingExtraError
         If the package that knows the URL is not installed.
 
@@ -299,6 +301,8 @@ def write_npz(
         If ``ds`` is not of the data model, has no image or labels that are not
         integers; if a split has a name that no file can have; if the range of
         the pixels is not known, or values of a rescaled store were changed.
+    OptionError
+        If ``path`` is no path or URL.
     TargetExistsError
         If the file exists and ``overwrite`` is false.
     OutputError
