@@ -163,7 +163,12 @@ class SeveralSources(Source):
         sources = self._sources()
         if len(sources) == 1:
             return sources[0].open()
-        return concat_samples([Part(_name(each), each.open()) for each in sources])
+        return concat_samples(
+            [
+                Part(_name(each), each.open(), not isinstance(each, DatasetSource))
+                for each in sources
+            ]
+        )
 
     def identity(self) -> Hashable:
         return tuple(source.identity() for source in self._sources())

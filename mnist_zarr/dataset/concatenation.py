@@ -26,7 +26,15 @@ from mnist_zarr.dataset.lazy import (
     SampleReader,
     lazy_array,
 )
-from mnist_zarr.dataset.records import DATASET_ID, SOURCE_SHA256, is_recorded_hash
+from mnist_zarr.dataset.records import (
+    DATASET_ID,
+    DERIVED_FROM,
+    SHA256_ORDER,
+    SOURCE_FILES,
+    SOURCE_SAMPLES,
+    SOURCE_SHA256,
+    is_record,
+)
 from mnist_zarr.dataset.scaling import PACKING, VALID_RANGE, known_range, state_range, unpack
 from mnist_zarr.dataset.schema import (
     IMAGE,
@@ -49,10 +57,45 @@ Values = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Part:
-    """A Dataset to concatenate, and what messages call it."""
+    """A Dataset to concatenate.
+
+    Attributes
+    ----------
+    name : str
+        What messages call it.
+    ds : xarray.Dataset
+        The Dataset.
+    is_as_opened : bool
+        Whether its samples are known to be those that its attributes speak of.
+    """
 
     name: str
     ds: xr.Dataset
+    is_as_opened: bool = False
+
+    @property
+    def attrs(self) -> dict[Any, Any]:
+        """What the Dataset says of itself and is true of its samples."""
+        attrs = dict(self.ds.attrs)
+        if self.is_as_opened or SHA256_ORDER not in attrs:
+            return attrs
+        # Of a data set or store that was opened, and who knows what was selected or changed.
+        title = attrs.pop("title", None)
+        if title is not None:
+            attrs["source"] = f"made, at least in part, from: {title}"
+        return {name: attrs[name] for name in attrs if name not in ("license", SOURCE_SHA256)}
+
+    @property
+    def source_files(self) -> tuple[Any, ...]:
+        """The source files of all its samples, or those that a store records; else none."""
+        encoding = self.ds.encoding
+        files: tuple[Any, ...] = encoding.get(SOURCE_FILES, ())
+        if files and self.ds.sizes[SAMPLE] <= encoding.get(SOURCE_SAMPLES, np.inf):
+            return files
+        recorded = self.attrs.get(SOURCE_SHA256, [])
+        lines = [recorded] if isinstance(recorded, str) else recorded
+        pairs = [str(line).partition("  ") for line in lines]
+        return tuple(RecordedFile(name, digest) for digest, _, name in pairs)
 
 
 @dataclass(frozen=True)
@@ -114,11 +157,11 @@ def concat_samples(parts: Sequence[Part]) -> xr.Dataset:
     ds = xr.Dataset(
         {name: variable for name, variable in variables.items() if name not in coords},
         {name: variable for name, variable in variables.items() if name in coords},
-        _merge_root_attrs([part.ds.attrs for part in parts]),
+        _merge_root_attrs([part.attrs for part in parts]),
     )
-    files = [_source_files(part.ds) for part in parts]
-    if all(files):
-        ds.encoding["source_files"] = tuple(file for of_part in files for file in of_part)
+    if all(part.source_files for part in parts):
+        ds.encoding[SOURCE_FILES] = tuple(file for part in parts for file in part.source_files)
+        ds.encoding[SOURCE_SAMPLES] = ds.sizes[SAMPLE]
     return ds
 
 
@@ -338,7 +381,7 @@ def _merge_root_attrs(attrs_of_parts: Sequence[Mapping[Any, Any]]) -> dict[Any, 
     merged = {
         name: value
         for name, value in _common(attrs_of_parts).items()
-        if name not in (DATASET_ID, SOURCE_SHA256) and not is_recorded_hash(name)
+        if name not in (DATASET_ID, DERIVED_FROM, SOURCE_SHA256) and not is_record(name)
     }
     for name, separator in SEPARATORS.items():
         merged.pop(name, None)
@@ -347,13 +390,3 @@ def _merge_root_attrs(attrs_of_parts: Sequence[Mapping[Any, Any]]) -> dict[Any, 
             # Two parts of one data set are not that data set: its title is there twice.
             merged[name] = separator.join(said if name == "title" else dict.fromkeys(said))
     return merged
-
-
-def _source_files(ds: xr.Dataset) -> tuple[Any, ...]:
-    """Return the source files of a part, of a store as it records them."""
-    if files := ds.encoding.get("source_files"):
-        return cast(tuple[Any, ...], files)
-    recorded = ds.attrs.get(SOURCE_SHA256, [])
-    lines = [recorded] if isinstance(recorded, str) else recorded
-    pairs = [str(line).partition("  ") for line in lines]
-    return tuple(RecordedFile(name, digest) for digest, _, name in pairs)

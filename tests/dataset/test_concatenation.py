@@ -23,7 +23,9 @@ FIRST, SECOND = digits(60), digits(30, seed=1)
 
 
 def concat(*parts: xr.Dataset) -> xr.Dataset:
-    return concat_samples([Part(f"part {number}", ds) for number, ds in enumerate(parts)])
+    return concat_samples(
+        [Part(f"part {number}", ds, is_as_opened=True) for number, ds in enumerate(parts)]
+    )
 
 
 def expected(*parts: xr.Dataset) -> xr.Dataset:
@@ -100,6 +102,8 @@ def test_what_identifies_a_data_set_does_not_outlive_it() -> None:
         title="One",
         license="MIT",
         references="A",
+        derived_from="zero",
+        sha256_order="source_index",
         metadata_sha256="x",
         image_sha256="x",
         origin="here",
@@ -118,6 +122,12 @@ def test_what_identifies_a_data_set_does_not_outlive_it() -> None:
     assert (recorded.name, recorded.sha256()) == ("a.gz", "aa")
     assert given is other.encoding["source_files"][0]
     assert concat(one, one).attrs["title"] == "One + One"
+    changed = concat_samples([Part("a", one), Part("b", other)])
+    assert changed.attrs == {
+        "Conventions": FIRST.attrs["Conventions"],
+        "references": "A; B",
+        "source": ", ".join(f"made, at least in part, from: {title}" for title in ("One", "Two")),
+    }
     unnamed = concat(one, SECOND)
     assert unnamed.attrs == {"Conventions": FIRST.attrs["Conventions"]}
     assert "source_files" not in unnamed.encoding

@@ -52,6 +52,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "open_store zip": lambda at: mnist_zarr.open_store(at("a.zarr.zip")),
     "summarize": lambda at: mnist_zarr.summarize(at("a.zarr")),
     "verify": lambda at: mnist_zarr.verify(at("a.zarr")),
+    "update": lambda at: mnist_zarr.update(at("a.zarr"), lambda ds: ds),
     "publish from": lambda at: mnist_zarr.publish(at("a.zarr"), MemoryStore()),
     "read_idx": lambda at: mnist_zarr.read_idx(at(IMAGE_FILE)),
     "open_idx": lambda at: mnist_zarr.open_idx(at(IMAGE_FILE)),
@@ -220,6 +221,9 @@ DOORS: dict[str, Callable[[Any], Any]] = {
     ),
     "summarize target": lambda wrong: mnist_zarr.summarize(wrong),
     "verify target": lambda wrong: mnist_zarr.verify(wrong),
+    "update target": lambda wrong: mnist_zarr.update(wrong, lambda ds: ds),
+    "update change": lambda wrong: mnist_zarr.update("../home/a.zarr", wrong),
+    "update Dataset": lambda wrong: mnist_zarr.update("../home/a.zarr", lambda _: wrong),
     "write_zarr ds": lambda wrong: mnist_zarr.write_zarr(wrong, MemoryStore()),
     "write_zarr target": lambda wrong: mnist_zarr.write_zarr(DIGITS, wrong),
     **{
