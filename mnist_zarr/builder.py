@@ -157,7 +157,7 @@ class SeveralSources(Source):
         return isinstance(given, Sequence) and not isinstance(given, str | bytes)
 
     def open(self) -> xr.Dataset:
-        self._refuse_labels("are of a single image file; name folders, or open each with open_idx")
+        self._refuse_labels("belong to a single image file; of several sources, name folders")
         if not self.given:
             raise SourceError("source: expected one or more, got an empty list")
         sources = self._sources()

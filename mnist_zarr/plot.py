@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -274,7 +274,7 @@ def save_figure(figure: Figure, target: str | os.PathLike[str], *, overwrite: bo
     Raises
     ------
     OptionError
-        If matplotlib does not support the format.
+        If this is no figure, or matplotlib does not support the format.
     TargetExistsError
         If the file exists and ``overwrite`` is false.
     OutputError
@@ -290,11 +290,13 @@ def save_figure(figure: Figure, target: str | os.PathLike[str], *, overwrite: bo
     ...     save_figure(class_balance(open_dataset("mnist")), f"{folder}/balance.png")
     """
     name = path_or_url(target)
+    if not hasattr(cast(object, figure), "canvas"):
+        raise OptionError(f"expected a figure, got {type(figure).__name__}")
     image_format = os.path.splitext(name)[1].removeprefix(".").lower()
     known = sorted(figure.canvas.get_supported_filetypes())
     if image_format not in known:
         raise OptionError(f"{name}: expected a name that ends in one of .{', .'.join(known)}")
-    with create_file(name, overwrite=overwrite) as file:
+    with create_file(target, overwrite=overwrite) as file:
         figure.savefig(file, format=image_format, dpi=DOTS_PER_INCH)
 
 
@@ -323,8 +325,8 @@ def _check_images(ds: xr.Dataset) -> None:
 
 
 def _check_at_least_one(name: str, number: int) -> None:
-    if number < 1:
-        raise OptionError(f"{name}: expected 1 or more, got {number}")
+    if not isinstance(cast(object, number), int | np.integer) or number < 1:
+        raise OptionError(f"{name}: expected 1 or more, got {number!r}")
 
 
 def _labels_and_classes(ds: xr.Dataset, caller: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

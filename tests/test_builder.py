@@ -217,7 +217,7 @@ def test_a_list_of_one_source_is_that_source(tmp_path: Path) -> None:
     assert parse_source(["mnist"]).open().attrs["id"] == "mnist"
     with pytest.raises(OptionError, match="a list without a URL, which takes no"):
         build(tmp_path / "t.zarr", ["mnist", "mnist"], source_options={"anon": True})
-    with pytest.raises(SourceError, match="`labels`: are of a single image file"):
+    with pytest.raises(SourceError, match="`labels`: belong to a single image file"):
         build(tmp_path / "t.zarr", ["mnist", "mnist"], labels="x")
 
 

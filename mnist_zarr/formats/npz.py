@@ -136,8 +136,8 @@ class _NpzBackendEntrypoint(BackendEntrypoint):
         if isinstance(filename_or_obj, Sequence) and not isinstance(filename_or_obj, str):
             if not all(isinstance(pair, IdxPair) for pair in filename_or_obj):
                 raise SourceError(
-                    "expected an archive, or a list of IdxPair; to concatenate archives, open each "
-                    "or give the list to build"
+                    "expected an archive, or a list of IdxPair; build(target, [...]) concatenates "
+                    "archives"
                 )
             images = [_Archive(pair.images, storage_options) for pair in filename_or_obj]
             labels_of = [pair.labels for pair in filename_or_obj if pair.labels]
