@@ -164,13 +164,14 @@ def _in_options(message: str, params: Iterable[click.Parameter]) -> str:
             option_of |= dict.fromkeys(filter(None, spelt), param)
 
     def spell(found: re.Match[str]) -> str:
-        option, value = option_of.get(found["name"]), found["value"]
-        if option is None:
+        option = option_of.get(found["name"])
+        try:
+            value = ast.literal_eval(found["value"] or "True")
+        except (ValueError, SyntaxError):  # part of a name of the caller's
             return found[0]
-        if option.is_flag or value is None:
-            return (option.secondary_opts if value == "False" else option.opts)[-1]
-        given = ast.literal_eval(value)
-        words = given if isinstance(given, tuple) else [given]
+        if option is None or value is False:
+            return found[0]
+        words = [] if value is True else value if isinstance(value, tuple) else [value]
         return shlex.join([option.opts[-1], *map(str, words)])
 
     return PARAMETER.sub(spell, message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -228,3 +229,10 @@ def test_the_versions_of_several_sources_are_told_apart(tmp_path: Path, folder: 
     assert parse_source(sources).identity() == before
     build(tmp_path / "a.zarr", folder, overwrite=True)
     assert parse_source(sources).identity() != before
+
+
+def test_several_files_travel_to_other_processes(folder: Path) -> None:
+    ds = parse_source([folder, folder / "train-images-idx3-ubyte"]).open()
+    assert ds.image.encoding["seeks_cheaply"]
+    back = pickle.loads(pickle.dumps(ds.variables["image"]))
+    np.testing.assert_array_equal(back[35:45].values, ds.image[35:45].values)

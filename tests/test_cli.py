@@ -391,6 +391,7 @@ def test_what_a_store_says_cannot_forge_lines_or_control_the_terminal(tmp_path: 
         ),
         (["publish", "d.zarr", "p.zarr", "--public-url=x"], "is this --public-url the URL of"),
     ],
+    ids=str,
 )
 def test_errors_name_the_options_of_the_command(
     args: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -406,6 +407,11 @@ def test_errors_name_the_options_of_the_command(
     assert done.exit_code in (1, 3)
     assert said in done.stderr
     assert "`" not in done.stderr
+
+
+def test_names_of_the_caller_are_shown_as_they_are() -> None:
+    for name in ("`storage_options=x y`", "overwrite=True", "`no_option=1`"):
+        assert name in run_command("info", name).stderr
 
 
 IMAGES = np.zeros((4, 2, 2), np.uint8)
