@@ -16,6 +16,7 @@ follow CF 1.11 (section 3.5 for the flags) and ACDD 1.3.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,6 +44,14 @@ __all__ = [
 SAMPLE, ROW, COL, BAND = "sample", "row", "col", "band"
 IMAGE, LABEL, SPLIT, SOURCE_INDEX = "image", "label", "split", "source_index"
 CONVENTIONS = "CF-1.11 ACDD-1.3"
+# How splits are spelt in the names of files and arrays.
+SPLIT_OF_WORD = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing", "t10k"), "test"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+}
+# Of a label table, so many samples tell whether it is a one-hot encoding.
+INDICATOR_SAMPLES = 1024
 STRING_DTYPE = np.dtypes.StringDType()
 
 
@@ -144,7 +153,8 @@ def make_dataset(
     Raises
     ------
     SourceError
-        If the arrays differ in length, or ``label`` has another shape.
+        If the arrays differ in length, or ``label`` has another shape or is a
+        one-hot encoding.
 
     Notes
     -----
@@ -196,10 +206,46 @@ def _label_variable(label: npt.ArrayLike | Any) -> xr.Variable:
     if rank == 1:
         return xr.Variable((SAMPLE,), label)
     if rank == 2 and np.shape(label)[1] > 0:
-        return xr.Variable((SAMPLE, "column"), label).isel(column=0)
+        table = xr.Variable((SAMPLE, "column"), label)
+        _check_is_no_indicator(table)
+        return table.isel(column=0)
     raise SourceError(
         f"labels: expected shape (sample,) or (sample, column), got {np.shape(label)}"
     )
+
+
+def _check_is_no_indicator(table: xr.Variable) -> None:
+    """Check that a label table is no one-hot encoding, of which column 0 would be no label."""
+    n_columns = table.shape[1]
+    if n_columns == 1 or not len(table):
+        return
+    # One read of a file; a table of classes has others among so many.
+    head = table[:INDICATOR_SAMPLES].values
+    if np.isin(head, (0, 1)).all():
+        raise SourceError(
+            "labels: expected the number of a class for each sample, got a table of "
+            f"{n_columns} columns of zeros and ones, as in a one-hot encoding; convert it with "
+            ".argmax(axis=1)"
+        )
+
+
+def check_is_dataset(given: object) -> None:
+    """Check that an argument is a Dataset.
+
+    Raises
+    ------
+    SchemaError
+        If it is something else; the message says how to get a Dataset from it.
+    """
+    if isinstance(given, xr.DataArray):
+        raise SchemaError(
+            "expected an xarray.Dataset, got a DataArray; use .to_dataset(name='image')"
+        )
+    if not isinstance(given, xr.Dataset):
+        is_path = isinstance(given, str | os.PathLike)
+        remedy = "; open it first: a store with open_store(...), IDX files with open_idx(...)"
+        kind = type(given).__name__
+        raise SchemaError(f"expected an xarray.Dataset, got {kind}{remedy if is_path else ''}")
 
 
 def validate(ds: xr.Dataset) -> None:
@@ -213,13 +259,7 @@ def validate(ds: xr.Dataset) -> None:
         or ``source_index`` is not one-dimensional, or ``source_index`` does not
         hold integers.
     """
-    given: object = ds
-    if isinstance(given, xr.DataArray):
-        raise SchemaError(
-            "expected an xarray.Dataset, got a DataArray; use .to_dataset(name='image')"
-        )
-    if not isinstance(given, xr.Dataset):
-        raise SchemaError(f"expected an xarray.Dataset, got {type(given).__name__}")
+    check_is_dataset(ds)
     if SAMPLE not in ds.dims:
         raise SchemaError(
             f"expected a Dataset with dimension 'sample', got {tuple(ds.dims)}; "

@@ -19,10 +19,9 @@ from mnist_zarr.dataset.selection import splits_in_source_order
 from mnist_zarr.errors import SchemaError
 from mnist_zarr.files.output import create_files
 from mnist_zarr.formats.idx import IdxHeader, header_of, write_blocks
-from mnist_zarr.formats.idx_names import SPLIT_OF_WORD
 from mnist_zarr.terminal import sample_bar
 
-WORD_OF_SPLIT = {split: word for word, split in SPLIT_OF_WORD.items()}
+WORD_OF_SPLIT = {"test": "t10k"}
 WORD_OF_DTYPE = {
     "uint8": "ubyte",
     "int8": "byte",
@@ -74,7 +73,7 @@ def write_idx_files(
     IdxTypeError
         If IDX cannot hold the type or shape of the images or labels.
     OptionError
-        If ``folder`` is a URL.
+        If ``folder`` is a URL, or no path.
     TargetExistsError
         If one of the files exists and ``overwrite`` is false.
     OutputError
