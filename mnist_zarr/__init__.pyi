@@ -20,6 +20,7 @@ from .formats.idx_engine import open_idx as open_idx
 from .formats.idx_export import write_idx_files as write_idx_files
 from .formats.npz import open_npz as open_npz
 from .formats.npz import write_npz as write_npz
+from .formats.pictures import open_pictures as open_pictures
 from .hosting.publication import publish as publish
 from .reading.reader import open_store as open_store
 from .reading.summary import summarize as summarize

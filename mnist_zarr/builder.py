@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
 from mnist_zarr.catalog.entries import CATALOG
 from mnist_zarr.catalog.opening import CatalogSource
 from mnist_zarr.dataset.concatenation import Part, concat_samples
-from mnist_zarr.errors import SourceError, SourceNotFoundError
+from mnist_zarr.errors import OptionError, SourceError, SourceNotFoundError
 from mnist_zarr.files.sources import PathOrFile, describe
 from mnist_zarr.files.urls import is_url, path_or_url
 from mnist_zarr.formats.idx_engine import IdxSource
 from mnist_zarr.formats.idx_names import IdxPair, parse_name
 from mnist_zarr.formats.npz import NpzSource
+from mnist_zarr.formats.pictures import AS_THEY_ARE, Fit, Form, Mode, PicturesSource
 from mnist_zarr.formats.source import Source
 from mnist_zarr.reading.reader import StoreSource
 from mnist_zarr.stores.targets import Target
@@ -35,6 +37,9 @@ def build(
     source: AnySource | Sequence[AnySource] = "mnist",
     *,
     labels: PathOrFile | None = None,
+    size: tuple[int, int] | None = None,
+    mode: Mode | None = None,
+    fit: Fit = "crop",
     order: Order = "source",
     chunk_bytes: int | None = None,
     shard_bytes: int | None = None,
@@ -60,13 +65,18 @@ def build(
     source : optional
         The name of a data set of the catalog (``"mnist"``, the default, is
         bundled; the others are downloaded, see :func:`open_dataset`); an IDX
-        image file; a folder with one pair of IDX files per split; an .npz
-        archive; a Zarr store; or a Dataset. Of a list of these, in any mixture,
+        image file; a folder with one pair of IDX files per split; a folder of
+        pictures, see :func:`open_pictures`; an .npz archive; a Zarr store; or a
+        Dataset. Of a list of these, in any mixture,
         the samples are concatenated; ``source_index`` continues from each to the
         next, and what identifies only one of them (``id``, recorded hashes) is
         left out. Write ``"./mnist"`` for a folder that has the name of a data set.
     labels : path, URL or open binary file, optional
-        The label file of a single image file, if its name does not match.
+        The label file of a single image file, if its name does not match; or a CSV
+        file for a folder of pictures.
+    size, mode, fit : optional
+        How pictures become samples of one shape, see :func:`open_pictures`: width
+        and height; ``"L"``, ``"RGB"`` or ``"RGBA"``; ``"crop"`` or ``"pad"``.
     order, chunk_bytes, shard_bytes, codec, level, zarr_format
         The layout of the store; see :func:`write_zarr`.
     rescale : (low, high), optional
@@ -81,7 +91,7 @@ def build(
     Raises
     ------
     FileFormatError
-        If a source file is not a complete IDX file or .npz archive.
+        If a source file is not a complete IDX file, .npz archive or picture.
     SourceError
         If the source cannot be read or takes no ``labels``, or its files or
         several sources do not fit together.
@@ -119,7 +129,7 @@ def build(
     {'sample': 7293, 'row': 28, 'col': 28}
     """
     write_zarr(
-        parse_source(source, labels, source_options).open(),
+        parse_source(source, labels, source_options, Form(size, mode, fit)).open(),
         target,
         order=order,
         chunk_bytes=chunk_bytes,
@@ -149,8 +159,11 @@ class DatasetSource(Source):
         return ds
 
 
+@dataclass(frozen=True)
 class SeveralSources(Source):
     """A list of sources, which are concatenated in the order given."""
+
+    form: Form = AS_THEY_ARE
 
     @classmethod
     def recognizes(cls, given: object) -> bool:
@@ -165,7 +178,7 @@ class SeveralSources(Source):
             return sources[0].open()
         return concat_samples(
             [
-                Part(_name(each), each.open(), not isinstance(each, DatasetSource))
+                Part(_name_of(each.given), each.open(), not isinstance(each, DatasetSource))
                 for each in sources
             ]
         )
@@ -176,14 +189,20 @@ class SeveralSources(Source):
     def _sources(self) -> list[Source]:
         if not any(map(is_url, self.given)):
             self._refuse_options("a list without a URL")
+        are_pictures = list(map(PicturesSource.recognizes, self.given))
+        if not any(are_pictures):
+            _refuse_form(self.form, "none of the sources is a folder of pictures")
         return [
-            parse_source(part, source_options=self.options if is_url(part) else None)
-            for part in self.given
+            parse_source(
+                part,
+                source_options=self.options if is_url(part) else None,
+                form=self.form if is_picture else AS_THEY_ARE,
+            )
+            for part, is_picture in zip(self.given, are_pictures, strict=True)
         ]
 
 
-def _name(source: Source) -> str:
-    given = source.given
+def _name_of(given: object) -> str:
     return describe(given) if isinstance(given, str | os.PathLike) else type(given).__name__
 
 
@@ -194,6 +213,7 @@ KINDS: tuple[type[Source], ...] = (
     CatalogSource,
     StoreSource,
     NpzSource,
+    PicturesSource,
     IdxSource,
 )
 
@@ -202,11 +222,14 @@ def parse_source(
     given: AnySource | Sequence[AnySource],
     labels: PathOrFile | None = None,
     source_options: dict[str, Any] | None = None,
+    form: Form = AS_THEY_ARE,
 ) -> Source:
     """Return the argument of :func:`build` as a source.
 
     Raises
     ------
+    OptionError
+        If it is no folder of pictures, which ``form`` is for.
     SourceNotFoundError
         If it names no data set, file or folder.
 
@@ -216,9 +239,18 @@ def parse_source(
     'CatalogSource'
     """
     kind = next(kind for kind in KINDS if kind.recognizes(given))
+    if kind in (PicturesSource, SeveralSources):
+        return kind(given, labels, source_options, form)
     if kind is IdxSource:
         _check_names_something(given)
+    _refuse_form(form, f"{_name_of(given)} is no folder of pictures")
     return kind(given, labels, source_options)
+
+
+def _refuse_form(form: Form, reason: str) -> None:
+    for name, value in vars(form).items():
+        if value != getattr(AS_THEY_ARE, name):
+            raise OptionError(f"`{name}`: {reason}")
 
 
 def _check_names_something(part: Any) -> None:

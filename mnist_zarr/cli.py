@@ -82,6 +82,21 @@ class ByteSize(click.ParamType[int]):
         return int(float(match[1]) * BYTES_OF_UNIT[match[2]])
 
 
+class PictureSize(click.ParamType[tuple[int, int]]):
+    """``WIDTHxHEIGHT`` in pixels."""
+
+    name = "WIDTHxHEIGHT"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Return width and height."""
+        match = re.fullmatch(r"(\d+)x(\d+)", str(value).strip().lower())
+        if match is None:
+            self.fail(f"{value!r} is not a size in pixels such as 64x64", param, ctx)
+        return int(match[1]), int(match[2])
+
+
 @contextlib.contextmanager
 def _exit_on_signals() -> Iterator[None]:
     """Exit on termination signals as on Ctrl-C, so that everything is cleaned up."""
@@ -175,6 +190,8 @@ def _in_options(message: str, params: Iterable[click.Parameter]) -> str:
         if option is None or value is False:
             return found[0]
         words = [] if value is True else value if isinstance(value, tuple) else [value]
+        if isinstance(option.type, PictureSize):
+            words = ["x".join(map(str, words))]
         return shlex.join([option.opts[-1], *map(str, words)])
 
     return PARAMETER.sub(spell, message)
@@ -277,10 +294,31 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     "sources",
     multiple=True,
     metavar="NAME|FOLDER|FILE",
-    help="A data set by name, a folder of IDX files, an IDX image file, an .npz archive, or a Zarr "
-    "store; can be repeated, to concatenate several.  [default: mnist]",
+    help="A data set by name, a folder of IDX files, an IDX image file, a folder of pictures, an "
+    ".npz archive, or a Zarr store; can be repeated, to concatenate several.  [default: mnist]",
 )
-@click.option("--labels", metavar="FILE", help="The label file of a single image file.")
+@click.option(
+    "--labels",
+    metavar="FILE",
+    help="The label file of a single image file; or a CSV file with the names and labels of "
+    "pictures.",
+)
+@click.option(
+    "--size", type=PictureSize(), help="Resize all pictures.  [default: they are of one size]"
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["L", "RGB", "RGBA"]),
+    help="Convert all pictures to gray, colour, or colour with transparency.  [default: the first "
+    "of these that holds all of them]",
+)
+@click.option(
+    "--fit",
+    type=click.Choice(["crop", "pad"]),
+    default="crop",
+    show_default=True,
+    help="What is done to pictures that do not have the proportions of --size.",
+)
 @click.option(
     "--order",
     type=click.Choice(["source", "label"]),
@@ -335,6 +373,7 @@ def build(target: str, sources: tuple[str, ...], zarr_format: str, **options: An
     Examples:
       mnist-zarr build mnist.zarr
       mnist-zarr build mine.zarr --source ./folder-of-idx-files --order label
+      mnist-zarr build photos.zarr --source ./folder-of-pictures --size 64x64
       mnist-zarr build all.zarr --source mnist --source more.zarr
       mnist-zarr build scaled.zarr --rescale -1 1
     """

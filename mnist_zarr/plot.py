@@ -29,7 +29,7 @@ from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.blocks import iter_blocks
 from mnist_zarr.dataset.classes import MAX_CLASSES, class_names, count_samples
 from mnist_zarr.dataset.scaling import VALID_RANGE, known_range
-from mnist_zarr.dataset.schema import BAND, COL, IMAGE, LABEL, ROW, SAMPLE
+from mnist_zarr.dataset.schema import BAND, BANDS_OF_COLOR, COL, IMAGE, LABEL, ROW, SAMPLE
 from mnist_zarr.dataset.selection import select
 from mnist_zarr.dataset.sheet import Grid, read_sheet
 from mnist_zarr.errors import OptionError, SchemaError, SelectionError
@@ -49,7 +49,6 @@ __all__ = [
 DOTS_PER_INCH = 150
 # Ink on paper: 0 is white, as in all data sets of this family.
 COLOR_MAP = "gray_r"
-BANDS_OF_COLOR = (3, 4)
 
 # Bounds of a picture, whatever is asked for and however large the images are.
 MAX_INCHES = 16.0

@@ -231,6 +231,7 @@ def _concat_images(parts: Sequence[Part]) -> xr.Variable:
         as_python = int if result.dtype.kind in "iu" and not stays_packed else float
         state_range(result, [as_python(bound) for bound in ranges[0]])
     result.encoding["seeks_cheaply"] = all(v.encoding.get("seeks_cheaply") for v in images)
+    result.encoding["reads_cheaply"] = all(v.encoding.get("reads_cheaply", True) for v in images)
     return result
 
 

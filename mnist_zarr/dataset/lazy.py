@@ -201,7 +201,7 @@ PIECE_VALUES = 1 << 17
 # numpy makes a position of eight bytes of every index: so many stay in the cache.
 LOOKED_UP_VALUES = 1 << 15
 # What says how a variable is best read, and stays true when its values change.
-KEPT_ENCODING = ("preferred_chunks", "seeks_cheaply")
+KEPT_ENCODING = ("preferred_chunks", "seeks_cheaply", "reads_cheaply")
 
 
 def map_values(variable: xr.Variable, formula: Formula, dtype: np.dtype[Any]) -> xr.Variable:

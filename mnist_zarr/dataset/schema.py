@@ -3,7 +3,7 @@
 ============== ================== ========= ==========================================
 variable       dimensions         type      meaning
 ============== ================== ========= ==========================================
-image          sample, row, col   as source the pixels
+image          sample, row, col   as source the pixels; in colour sample, row, col, band
 label          sample             as source class number, CF flag_values/flag_meanings
 split          sample             string    "train", "test"
 source_index   sample             uint32    position in the source files, concatenated
@@ -11,13 +11,15 @@ source_index   sample             uint32    position in the source files, concat
 
 ``label``, ``split`` and ``source_index`` are coordinates without an index, so
 that opening a store loads no array that grows with the data. The attributes
-follow CF 1.11 (section 3.5 for the flags) and ACDD 1.3.
+follow CF 1.11 (section 3.5 for the flags) and ACDD 1.3. ``band`` is what GDAL, rioxarray and
+STAC call the dimension of red, green, blue and alpha; it comes last, as in arrays of
+Pillow, matplotlib and scikit-image.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,6 +46,7 @@ __all__ = [
 SAMPLE, ROW, COL, BAND = "sample", "row", "col", "band"
 IMAGE, LABEL, SPLIT, SOURCE_INDEX = "image", "label", "split", "source_index"
 CONVENTIONS = "CF-1.11 ACDD-1.3"
+BANDS_OF_COLOR = (3, 4)  # RGB, RGBA
 # How splits are spelt in the names of files and arrays.
 SPLIT_OF_WORD = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -96,16 +99,25 @@ def as_strings(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         ) from error
 
 
-def image_dims(rank: int) -> tuple[str, ...]:
+def image_dims(shape: Sequence[int]) -> tuple[str, ...]:
     """Return the names of the dimensions of an image array.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        ``(sample, row, col)``, or ``(sample, row, col, band)`` with the three bands of
+        RGB or the four of RGBA. Dimensions of other shapes have numbers.
 
     Examples
     --------
-    >>> image_dims(3), image_dims(2)
-    (('sample', 'row', 'col'), ('sample', 'dim_1'))
+    >>> image_dims((60000, 28, 28)), image_dims((50000, 32, 32, 3))
+    (('sample', 'row', 'col'), ('sample', 'row', 'col', 'band'))
+    >>> image_dims((100, 784)), image_dims((100, 16, 16, 16))
+    (('sample', 'dim_1'), ('sample', 'dim_1', 'dim_2', 'dim_3'))
     """
-    if rank == 3:
-        return (SAMPLE, ROW, COL)
+    rank = len(shape)
+    if rank == 3 or (rank == 4 and shape[3] in BANDS_OF_COLOR):
+        return (SAMPLE, ROW, COL, BAND)[:rank]
     return (SAMPLE, *(f"dim_{axis}" for axis in range(1, rank)))[:rank]
 
 
@@ -139,8 +151,8 @@ def make_dataset(
     Parameters
     ----------
     image : array or None
-        Shape ``(sample, row, col)``; another rank gets dimensions
-        ``sample, dim_1, ...``.
+        Shape ``(sample, row, col)``, or ``(sample, row, col, band)`` with the 3 bands
+        of RGB or the 4 of RGBA; another shape gets dimensions ``sample, dim_1, ...``.
     label : array, optional
         Shape ``(sample,)``, or ``(sample, column)``, of which column 0 is used.
     split, source_index : array, optional
@@ -174,7 +186,7 @@ def make_dataset(
     data_vars: dict[str, xr.Variable] = {}
     coords: dict[str, xr.Variable] = {}
     if image is not None:
-        variable = xr.Variable(image_dims(np.ndim(image)), image)
+        variable = xr.Variable(image_dims(np.shape(image)), image)
         variable.attrs = image_attrs(variable.dtype)
         data_vars[IMAGE] = variable
     if label is not None:

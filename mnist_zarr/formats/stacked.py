@@ -34,7 +34,6 @@ from mnist_zarr.dataset.schema import (
     source_index_dtype,
 )
 from mnist_zarr.errors import OptionError, SourceError
-from mnist_zarr.files.byte_source import ByteSource
 
 # What dask reads at once: large against the cost of a task, small against memory.
 DASK_CHUNK_BYTES = 16 << 20
@@ -80,6 +79,21 @@ class SampleFile(Protocol):
 
     def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Return the samples ``start`` to ``stop`` (not included)."""
+
+
+class SourceFile(Protocol):
+    """A file that a Dataset is read from, or a folder of them."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def identity(self) -> str | None:
+        """What tells this version from any other, if known."""
+
+    def sha256(self) -> str:
+        """Return its hash, in hexadecimal digits."""
 
 
 class StackedFiles:
@@ -196,12 +210,17 @@ def dataset_of_files(
     )
     if transposed:
         ds[IMAGE].attrs["source_dims"] = f"{SAMPLE} {COL} {ROW}"
-    for variable in ds.variables.values():
-        suggested = SuggestedChunks(_dask_chunks(ds[IMAGE], variable.dims))
-        variable.encoding["preferred_chunks"] = suggested
+    suggest_chunks(ds)
     # A worker of a cluster can read its own samples of a raw file, but not of a gzip file.
     ds[IMAGE].encoding["seeks_cheaply"] = all(image.seeks_cheaply for image in images)
     return ds
+
+
+def suggest_chunks(ds: xr.Dataset) -> None:
+    """Say how dask reads the samples of a Dataset of files best, for ``chunks={}``."""
+    for variable in ds.variables.values():
+        suggested = SuggestedChunks(_dask_chunks(ds[IMAGE], variable.dims))
+        variable.encoding["preferred_chunks"] = suggested
 
 
 def dataset_of_labels(file: SampleFile) -> xr.Dataset:
@@ -223,7 +242,7 @@ def refuse_unknown_options(given: Iterable[str], known: Iterable[str]) -> None:
 
 
 def as_opened(
-    ds: xr.Dataset, files: Sequence[ByteSource], drop_variables: str | Iterable[str] | None
+    ds: xr.Dataset, files: Sequence[SourceFile], drop_variables: str | Iterable[str] | None
 ) -> xr.Dataset:
     """Return a Dataset as an engine of xarray does, and with the names of its files.
 
@@ -231,7 +250,7 @@ def as_opened(
     ----------
     ds : xarray.Dataset
         Made from the files.
-    files : sequence of ByteSource
+    files : sequence of SourceFile
         ``source`` names them; ``encoding["source_files"]`` has them, to be
         hashed when the Dataset is written if it has no more samples than they.
     drop_variables : str or iterable of str, optional

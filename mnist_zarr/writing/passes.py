@@ -99,13 +99,15 @@ def scattered(transfer: Transfer, pool: Pool, on_block: OnBlock) -> None:
 def by_workers(transfer: Transfer, pool: Pool, on_block: OnBlock) -> None:
     """Let the workers of a cluster read the samples of each object and write it."""
     is_dask = transfer.variable.chunks is not None
+    is_cheap = not is_dask and transfer.variable.encoding.get("reads_cheaply", True)
     for start, stop in transfer.chunking.objects():
         samples = transfer.stored_samples(start, stop)
         if is_dask:  # only the part of the graph that makes these samples travels
             samples = samples.copy(data=cast(Any, optimize)(samples.data)[0])
         pool.submit(_copy_object, transfer.array, start, samples)
-        # A file is read here as well, for its hash; a graph is not computed twice.
-        on_block(stop - start, None if is_dask else transfer.variable[start:stop].values)
+        # A file is read here as well, for its hash; but no graph is computed twice, and no
+        # picture decoded.
+        on_block(stop - start, transfer.variable[start:stop].values if is_cheap else None)
 
 
 def stored_blocks(

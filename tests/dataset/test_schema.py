@@ -25,18 +25,23 @@ def images(count: int = 3) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 @pytest.mark.parametrize(
-    ("rank", "dims"),
+    ("shape", "dims"),
     [
-        (0, ()),
-        (1, ("sample",)),
-        (2, ("sample", "dim_1")),
-        (3, ("sample", "row", "col")),
-        (4, ("sample", "dim_1", "dim_2", "dim_3")),
+        ((), ()),
+        ((2,), ("sample",)),
+        ((2, 2), ("sample", "dim_1")),
+        ((2, 2, 3), ("sample", "row", "col")),
+        ((2, 2, 2, 3), ("sample", "row", "col", "band")),
+        ((2, 2, 2, 4), ("sample", "row", "col", "band")),
+        ((2, 3, 2, 2), ("sample", "dim_1", "dim_2", "dim_3")),
+        ((2, 2, 2, 2, 3), ("sample", "dim_1", "dim_2", "dim_3", "dim_4")),
     ],
 )
-def test_the_rank_decides_the_names_of_the_dimensions(rank: int, dims: tuple[str, ...]) -> None:
-    assert image_dims(rank) == dims
-    assert make_dataset(np.zeros((2,) * rank, np.uint8)).image.dims == dims
+def test_the_shape_decides_the_names_of_the_dimensions(
+    shape: tuple[int, ...], dims: tuple[str, ...]
+) -> None:
+    assert image_dims(shape) == dims
+    assert make_dataset(np.zeros(shape, np.uint8)).image.dims == dims
 
 
 @pytest.mark.parametrize(
