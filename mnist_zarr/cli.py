@@ -190,7 +190,7 @@ def _in_options(message: str, params: Iterable[click.Parameter]) -> str:
         if option is None or value is False:
             return found[0]
         words = [] if value is True else value if isinstance(value, tuple) else [value]
-        if isinstance(option.type, PictureSize):
+        if words and isinstance(option.type, PictureSize):
             words = ["x".join(map(str, words))]
         return shlex.join([option.opts[-1], *map(str, words)])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from mnist_zarr.formats.npz import write_npz
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.reading.verification import verify
 from tests.support.object_server import BUCKET, S3Server
+from tests.support.pictures import folder_of, noise, save
 
 PLAIN_XARRAY = """
 import json, sys
@@ -72,6 +74,54 @@ def folder(tmp_path: Path) -> Path:
         labels = rng.integers(0, 3, n_samples).astype(np.uint8)
         write_idx(labels, tmp_path / "source" / f"{split}-labels-idx1-ubyte.gz")
     return tmp_path / "source"
+
+
+def test_a_folder_of_pictures_is_a_source(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "photos", "train/cat/1.png", "train/dog/1.png", "val/cat/1.png")
+    build(tmp_path / "photos.zarr", folder)
+    ds = xr.open_zarr(tmp_path / "photos.zarr")
+    np.testing.assert_array_equal(ds.image.values, [noise(0), noise(1), noise(2)])
+    assert ds.sel(split="train").label.values.tolist() == [0, 1]
+    assert ds.label.attrs["flag_meanings"] == "cat dog"
+    assert verify(tmp_path / "photos.zarr").is_whole
+    build(tmp_path / "small.zarr", os.fspath(folder), size=(5, 4), mode="RGB", fit="pad")
+    assert xr.open_zarr(tmp_path / "small.zarr").image.shape == (3, 4, 5, 3)
+
+
+def test_pictures_join_other_sources(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "mine", "3/1.png", "7/1.png")
+    build(tmp_path / "t.zarr", ["mnist", folder], size=(28, 28), mode="L", level=1)
+    ds = open_store(tmp_path / "t.zarr")
+    assert ds.sizes["sample"] == 70_002
+    assert ds.label[-2:].values.tolist() == [3, 7]
+    np.testing.assert_array_equal(ds.image[:5].values, open_dataset("mnist").image[:5].values)
+    assert ds.attrs["source_sha256"][-1].endswith("  mine")
+
+
+def test_a_folder_that_holds_idx_files_stays_one_of_idx(folder: Path) -> None:
+    save(folder / "preview.png")
+    assert type(parse_source(folder)).__name__ == "IdxSource"
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "words"),
+    [
+        ("mnist", {"size": (5, 5)}, "`size`: mnist is no folder of pictures"),
+        (["mnist", "mnist"], {"mode": "L"}, "`mode`: none of the sources is a folder of pictures"),
+        ("mnist", {"fit": "pad"}, "`fit`: mnist is no folder of pictures"),
+    ],
+)
+def test_other_sources_take_no_options_of_pictures(
+    source: Any, options: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(OptionError, match=words):
+        build(tmp_path / "t.zarr", source, **options)
+
+
+def test_a_folder_of_pictures_takes_no_options_of_a_file_system(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "photos", "1.png")
+    with pytest.raises(OptionError, match="is a local folder, which takes no `source_options`"):
+        build(tmp_path / "t.zarr", folder, source_options={"anon": True})
 
 
 def test_a_folder_a_pair_several_sources_and_a_dataset_are_sources(folder: Path) -> None:

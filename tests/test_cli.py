@@ -30,6 +30,7 @@ from tests.support.bucket_stores import URL
 from tests.support.commands import run_command, shown_on_terminal
 from tests.support.digits import digits, tutorial_scaling
 from tests.support.object_server import S3Server
+from tests.support.pictures import folder_of, noise, save
 from tests.support.small_copy import SmallCopy, offline
 
 
@@ -69,6 +70,47 @@ def test_build_takes_several_sources(tmp_path: Path) -> None:
     assert run_command("build", tmp_path / "t.zarr", *sources, "--zarr-format", "2").exit_code == 0
     assert xr.open_zarr(tmp_path / "t.zarr").sizes["sample"] == 8
     assert (tmp_path / "t.zarr" / ".zmetadata").exists()
+
+
+def test_build_takes_a_folder_of_pictures(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "photos", "cat/1.png", "dog/1.png")
+    options = [f"--source={folder}", "--size", "12x10", "--mode=RGBA", "--fit=pad"]
+    result = run_command("build", tmp_path / "t.zarr", *options)
+    assert (result.exit_code, result.output) == (0, "")
+    assert xr.open_zarr(tmp_path / "t.zarr").image.shape == (2, 10, 12, 4)
+    shown = run_command("info", tmp_path / "t.zarr").output
+    assert "cat" in shown
+    assert "  photos\n" in shown
+    assert run_command("plot", tmp_path / "t.zarr", "-o", tmp_path / "t.png").exit_code == 0
+
+
+def test_sizes_that_differ_name_the_option(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "photos", "cat/1.png")
+    save(folder / "dog" / "1.png", noise(shape=(9, 9)))
+    refused = run_command("build", tmp_path / "t.zarr", f"--source={folder}")
+    assert refused.exit_code == 1
+    assert "'cat/1.png' has 8 x 6 pixels, 'dog/1.png' has 9 x 9" in refused.output
+    assert refused.output.endswith("resize all, such as with --size 8x6\n")
+    assert (
+        run_command("build", tmp_path / "t.zarr", f"--source={folder}", "--size=8x6").exit_code == 0
+    )
+
+
+@pytest.mark.parametrize("size", ["64", "64 64", "64x", "-1x5", "axb"])
+def test_a_size_that_is_none_is_wrong_usage(size: str, tmp_path: Path) -> None:
+    refused = run_command("build", tmp_path / "t.zarr", "--size", size)
+    assert refused.exit_code == 2
+    assert f"{size!r} is not a size in pixels such as 64x64" in refused.output
+    refused = run_command("build", tmp_path / "t.zarr", "--size", "5x5")
+    assert refused.output == "Error: --size: mnist is no folder of pictures\n"
+
+
+def test_a_csv_file_of_labels_is_named_by_the_option(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "photos", "1.png", "2.png")
+    (tmp_path / "classes.csv").write_text("2,cat\n1,dog\n")
+    options = [f"--source={folder}", f"--labels={tmp_path / 'classes.csv'}"]
+    assert run_command("build", tmp_path / "t.zarr", *options).exit_code == 0
+    assert xr.open_zarr(tmp_path / "t.zarr").label.values.tolist() == [1, 0]
 
 
 def test_an_existing_store_raises_an_error_unless_overwriting(tmp_path: Path, store: Path) -> None:

@@ -495,7 +495,7 @@ def test_pixels_that_are_no_numbers_are_paper() -> None:
         (np.zeros((2, 3, 3), complex), "image: expected real numbers, got complex128"),
         (np.full((2, 3, 3), "a"), "image: expected real numbers, got <U1"),
         (np.zeros((2, 3)), r"with dimensions \('sample', 'row', 'col'\)"),
-        (np.zeros((2, 3, 3, 3)), "with 3 or 4 bands, got {'sample': 2, 'dim_1': 3"),
+        (np.zeros((2, 3, 3, 5)), "with 3 or 4 bands, got {'sample': 2, 'dim_1': 3"),
     ],
 )
 def test_what_is_no_picture_is_refused(image: np.ndarray[Any, Any], message: str) -> None:

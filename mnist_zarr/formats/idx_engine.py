@@ -110,10 +110,10 @@ def open_idx(
     Returns
     -------
     xarray.Dataset
-        ``image`` (sample, row, col) in the file's type, with the coordinates
-        ``label`` (if there are labels), ``split`` (if the names tell it) and
-        ``source_index``. A file of another rank than 3 has the dimensions
-        ``sample, dim_1, ...``. Column 0 of a label table of rank 2 (as in
+        ``image`` (sample, row, col) in the file's type, or (sample, row, col, band)
+        with 3 or 4 bands, with the coordinates ``label`` (if there are labels),
+        ``split`` (if the names tell it) and ``source_index``. A file of another shape
+        has the dimensions ``sample, dim_1, ...``. Column 0 of a label table of rank 2 (as in
         QMNIST) is ``label``.
 
     Raises

@@ -174,7 +174,9 @@ def test_a_label_file_alone_opens_as_labels(tmp_path: Path, chunks: Any) -> None
     [
         ((5,), ("sample",)),
         ((5, 3), ("sample", "dim_1")),
-        ((5, 3, 2, 4), ("sample", "dim_1", "dim_2", "dim_3")),
+        ((5, 3, 2, 2), ("sample", "dim_1", "dim_2", "dim_3")),
+        ((5, 6, 2, 3), ("sample", "row", "col", "band")),
+        ((5, 6, 2, 4), ("sample", "row", "col", "band")),
         ((0, 4, 3), ("sample", "row", "col")),
         ((5, 0, 3), ("sample", "row", "col")),
     ],

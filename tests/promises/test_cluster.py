@@ -17,6 +17,7 @@ from zarr.storage import MemoryStore
 
 from mnist_zarr.builder import build
 from mnist_zarr.dataset.transform import rescale
+from mnist_zarr.formats import pictures
 from mnist_zarr.formats.idx import write_idx
 from mnist_zarr.formats.idx_engine import open_idx
 from mnist_zarr.reading.reader import open_store
@@ -29,6 +30,7 @@ from tests.support.files import file_contents
 from tests.support.marks import needs_proc
 from tests.support.object_server import S3Server
 from tests.support.partners import partner
+from tests.support.pictures import folder_of
 
 psutil = partner("psutil")  # which distributed needs
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
@@ -107,6 +109,19 @@ def test_workers_read_raw_files_themselves_and_gzip_is_decoded_once_and_sent_to_
     assert read["raw"] > image_bytes > read["gz"]
     headers = 2 * 16
     assert sum(decoded) == image_bytes + headers
+
+
+@needs_proc
+@pytest.mark.parametrize("order", ["source", "label"])
+def test_workers_decode_pictures_and_the_client_decodes_none(
+    client: Any, tmp_path: Path, order: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(tmp_path / "p", *(f"{n % 3}/{n}.png" for n in range(60)))
+    build(tmp_path / "local.zarr", folder, order=order, chunk_bytes=500)
+    monkeypatch.setattr(pictures, "_decode", None)  # in this process only
+    build(tmp_path / "remote.zarr", folder, order=order, chunk_bytes=500, client=client)
+    local, remote = file_contents(tmp_path / "local.zarr"), file_contents(tmp_path / "remote.zarr")
+    assert local == remote
 
 
 def test_the_active_client_is_used(client: Any, sources: Path, tmp_path: Path) -> None:

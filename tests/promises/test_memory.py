@@ -21,6 +21,7 @@ from mnist_zarr.reading.reader import open_store
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.marks import needs_proc
 from tests.support.memory import grown_bytes
+from tests.support.pictures import save
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("memory")]
 
@@ -118,6 +119,17 @@ def test_half_a_gigabyte_of_floats_is_made_in_bounded_memory(
     }[what.split()[0]]
     grown = grown_bytes(OPEN, work, what, half_a_gigabyte, tmp_path / "t.zarr")
     assert grown < most_bytes, f"{grown / 1e6:.0f} MB"
+
+
+@needs_proc
+@pytest.mark.parametrize("options", ["", ", size=(500, 400), order='label'"])
+def test_pictures_are_decoded_in_bounded_memory(options: str, tmp_path: Path) -> None:
+    for number in range(100):  # 300 MB of pixels
+        pixels = np.full((1000, 1000, 3), number, np.uint8)
+        save(tmp_path / "p" / str(number % 3) / f"{number}.png", pixels)
+    work = f"build(target, source, level=1{options})"
+    grown = grown_bytes(IMPORT, work, "build", tmp_path / "p", tmp_path / "t.zarr")
+    assert grown < 100e6, f"{grown / 1e6:.0f} MB"
 
 
 @pytest.fixture(scope="module")
