@@ -118,7 +118,11 @@ def test_workers_decode_pictures_and_the_client_decodes_none(
 ) -> None:
     folder = folder_of(tmp_path / "p", *(f"{n % 3}/{n}.png" for n in range(60)))
     build(tmp_path / "local.zarr", folder, order=order, chunk_bytes=500)
-    monkeypatch.setattr(pictures, "_decode", None)  # in this process only
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("decoded by the client")
+
+    monkeypatch.setattr(pictures, "_decode", refuse)
     build(tmp_path / "remote.zarr", folder, order=order, chunk_bytes=500, client=client)
     local, remote = file_contents(tmp_path / "local.zarr"), file_contents(tmp_path / "remote.zarr")
     assert local == remote
