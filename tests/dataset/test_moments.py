@@ -40,9 +40,7 @@ def test_the_moments_of_pieces_add_up_to_those_of_the_whole(
             patch.setattr(moments, "PIECE_VALUES", piece)
             patch.setattr(blocks, "BLOCK_BYTES", block)
             if not exact.std(axis).any():
-                with pytest.raises(
-                    SchemaError, match=r"all values are \d+, so the standard deviation is 0"
-                ):
+                with pytest.raises(SchemaError, match=r"all values are \d+, so the"):
                     mean_and_std(variable, per_pixel=per_pixel)
                 continue
             mean, std = mean_and_std(variable, per_pixel=per_pixel)
