@@ -190,6 +190,14 @@ DOORS: dict[str, Callable[[Any], Any]] = {
         MemoryStore(), "memory://x", source_options=wrong
     ),
     "open_dataset name": mnist_zarr.open_dataset,
+    **{
+        f"make_dataset {argument}": lambda wrong, argument=argument: mnist_zarr.make_dataset(  # type: ignore[misc]
+            **{"image": None, argument: wrong}
+        )
+        for argument in ("image", "label", "split", "source_index")
+    },
+    "class_attrs values": lambda wrong: mnist_zarr.class_attrs(wrong, ["a", "b"]),
+    "class_attrs names": lambda wrong: mnist_zarr.class_attrs([0, 1], wrong),
     "select ds": lambda wrong: mnist_zarr.select(wrong, label=1),
     "select label": lambda wrong: mnist_zarr.select(DIGITS, label=wrong),
     "select range": lambda wrong: mnist_zarr.select(DIGITS, label=slice(0, wrong)),
@@ -254,8 +262,8 @@ DOORS: dict[str, Callable[[Any], Any]] = {
         )
     },
 }
-# One without arguments, and one that asks a server.
-OTHERS = {"describe_catalog", "open_openml"}
+# One without arguments, one that asks a server, and modules.
+OTHERS = {"describe_catalog", "open_openml", "errors", "schema"}
 
 
 def test_every_public_function_is_given_wrong_things() -> None:
