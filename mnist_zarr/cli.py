@@ -507,7 +507,7 @@ def plot(
         if name not in GRID_OF_KIND[kind]:
             raise click.UsageError(f"--kind {kind} has no --{name}")
     watch = _Stopwatch()
-    ds = mnist_zarr.open_store(store, storage_options=storage_options)
+    ds = mnist_zarr.open_store(store, chunks=None, storage_options=storage_options)
     ds = mnist_zarr.select(ds, label=list(labels) or None, split=split)
     draws_samples = bool(labels) or "rows" in given
     draw = {
