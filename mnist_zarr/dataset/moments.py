@@ -47,9 +47,9 @@ def mean_and_std(
         if moments.count and not per_pixel:
             moments = moments.together()
     if not moments.count:
-        raise SchemaError("image: no values to compute mean and std of; give both")
+        raise SchemaError("image: no values to compute `mean` and `std` of; give both")
     if not np.isfinite(moments.squares).all():
-        raise SchemaError("image: the values are not all finite numbers; give mean and std")
+        raise SchemaError("image: the values are not all finite numbers; give `mean` and `std`")
     if not np.any(moments.squares):
         raise SchemaError(
             f"image: all values are {np.ravel(moments.mean)[0]:g}, so the standard deviation is 0"

@@ -13,7 +13,7 @@ from zarr.abc.store import Store
 
 from mnist_zarr.dataset.lazy import kept
 from mnist_zarr.dataset.schema import SAMPLE
-from mnist_zarr.errors import MnistZarrError, StoreError
+from mnist_zarr.errors import MnistZarrError, OptionError, StoreError
 from mnist_zarr.formats.source import Source
 from mnist_zarr.reading.threaded_pipeline import CheckedStore, pipeline_config
 from mnist_zarr.stores.inventory import Promises, read_root
@@ -65,6 +65,9 @@ def open_store(
         Dataset, wherever it reads.
     StoreError
         If what is there cannot be opened.
+    OptionError
+        If the target is neither a path, a URL nor a store object or takes no
+        ``storage_options``, or ``chunks`` is nothing that xarray understands.
 
     Examples
     --------
@@ -160,7 +163,7 @@ def _keep(coord: xr.DataArray) -> xr.Variable:
 def _chunk(array: xr.DataArray, chunks: Any, place: str, group: zarr.Group) -> xr.Variable:
     from dask.base import tokenize  # a third of a second, which whoever needs no dask is spared
 
-    if chunks == "auto":
+    if isinstance(chunks, str) and chunks == "auto":
         whole_objects = dict(array.encoding.get("preferred_chunks", {}))
         if SAMPLE in whole_objects:
             object_bytes = max(1, array.nbytes * whole_objects[SAMPLE] // max(1, array.shape[0]))
@@ -168,4 +171,7 @@ def _chunk(array: xr.DataArray, chunks: Any, place: str, group: zarr.Group) -> x
         chunks = whole_objects
     # dask would name an array by a pickle of its store, for which it opens a remote one again.
     token = tokenize(place, str(group.store), group.attrs.asdict(), array.name, chunks)
-    return array.variable.chunk(chunks, name=f"{array.name}-{token}")
+    try:
+        return array.variable.chunk(chunks, name=f"{array.name}-{token}")
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise OptionError(f"`chunks`: {error}") from error

@@ -116,7 +116,7 @@ def with_stated_range(image: xr.DataArray, bounds: list[float]) -> xr.DataArray:
             r"valid_range: expected two finite numbers, the lower first, got \[3, 3\]",
         ),
         (lambda: standardize(BYTES, mean=3), OptionError, "give both, or neither"),
-        (lambda: standardize(BYTES, 3, 0), OptionError, "std above 0, got 3 and 0"),
+        (lambda: standardize(BYTES, 3, 0), OptionError, "`std` above 0, got 3 and 0"),
         (lambda: standardize(BYTES, np.nan, 1), OptionError, "expected finite numbers"),
         (lambda: standardize(BYTES * 0), SchemaError, "all values are 0.* deviation is 0"),
         (lambda: standardize(BYTES[:0]), SchemaError, "no values"),
@@ -127,7 +127,7 @@ def with_stated_range(image: xr.DataArray, bounds: list[float]) -> xr.DataArray:
         (
             lambda: standardize(digits().isel(sample=digits().split.values == "test")),
             SchemaError,
-            "no sample is of split 'train'; give mean and std",
+            "no sample is of split 'train'; give `mean` and `std`",
         ),
     ],
 )
@@ -199,11 +199,11 @@ def test_mnist_is_split_as_the_tutorial_splits_it_and_no_image_is_read(
     ("change", "options", "error", "message"),
     [
         (lambda ds: ds.drop_vars("label"), {}, SchemaError, "needs a coordinate 'label'"),
-        (lambda ds: ds, {"test_size": 60}, OptionError, "test_size 60 of 60 samples"),
-        (lambda ds: ds, {"test_size": 1.5}, OptionError, r"test_size 1\.5 of 60 samples"),
-        (lambda ds: ds, {"test_size": 0}, OptionError, "test_size 0 of 60 samples"),
+        (lambda ds: ds, {"test_size": 60}, OptionError, "`test_size=60` of 60 samples"),
+        (lambda ds: ds, {"test_size": 1.5}, OptionError, r"`test_size=1\.5` of 60 samples"),
+        (lambda ds: ds, {"test_size": 0}, OptionError, "`test_size=0` of 60 samples"),
         (lambda ds: ds, {"test_size": 2}, OptionError, "number of classes = 3"),
-        (lambda ds: ds, {"random_state": "x"}, OptionError, "random_state 'x'"),
+        (lambda ds: ds, {"random_state": "x"}, OptionError, "`random_state='x'`"),
         (
             lambda ds: ds.isel(sample=np.sort(np.unique(ds.label.values, return_index=True)[1])),
             {"test_size": 1},
@@ -230,10 +230,10 @@ def test_without_scikit_learn_the_error_gives_the_pip_command(
 @pytest.mark.parametrize(
     ("call", "options", "message"),
     [
-        (rescale, {"low": "a"}, "low, high: expected two finite numbers"),
-        (rescale, {"low": None}, "low, high: expected two finite numbers"),
-        (rescale, {"dtype": "nix"}, "dtype: expected float32, .* got 'nix'"),
-        (standardize, {"mean": "a", "std": "b"}, "mean, std: expected finite numbers"),
+        (rescale, {"low": "a"}, "expected two finite numbers"),
+        (rescale, {"low": None}, "expected two finite numbers"),
+        (rescale, {"dtype": "nix"}, "`dtype`: expected float32, .* got 'nix'"),
+        (standardize, {"mean": "a", "std": "b"}, "`mean`, `std`: expected finite numbers"),
         (write_zarr, {"rescale": 5}, r"expected \(low, high\), got 5"),
         (write_zarr, {"rescale": ("a", "b")}, "two finite numbers"),
         (write_zarr, {"chunk_bytes": "2M"}, "a whole number of 1 or more, got '2M'"),
