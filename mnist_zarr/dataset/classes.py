@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,22 +24,42 @@ def class_attrs(values: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
     ``flag_meanings`` is a list of words separated by spaces, so that spaces
     inside a name become underscores (CF 1.11, section 3.5).
 
+    Parameters
+    ----------
+    values : sequence of int
+        The labels, all different.
+    names : sequence of str
+        The name of each class.
+
+    Returns
+    -------
+    dict
+        ``flag_values`` and ``flag_meanings``, for ``ds.label.attrs``.
+
     Raises
     ------
     SchemaError
-        If the names are not one per value, none empty and all different.
+        If the values are no integers, or the names are not one per value, none
+        empty and all different.
 
     Examples
     --------
     >>> class_attrs([0, 1], ["Ankle boot", "Bag"])
     {'flag_values': [0, 1], 'flag_meanings': 'Ankle_boot Bag'}
     """
-    if isinstance(names, str) or len(names) != len(values):
-        raise SchemaError(f"expected a name for each of {len(values)} classes, got {names!r}")
+    try:
+        numbers, words = [operator.index(value) for value in values], list(names)
+    except TypeError as error:
+        raise SchemaError(
+            f"expected integers and the name of each, got {type(values).__name__} and "
+            f"{type(names).__name__}"
+        ) from error
+    if isinstance(names, str) or len(words) != len(numbers):
+        raise SchemaError(f"expected a name for each of {len(numbers)} classes, got {names!r}")
     words = ["_".join(str(name).split()) for name in names]
     if not all(words):
-        raise SchemaError(f"class {values[words.index('')]}: the name is empty; CF needs a word")
-    attrs = {"flag_values": [int(value) for value in values], "flag_meanings": " ".join(words)}
+        raise SchemaError(f"class {numbers[words.index('')]}: the name is empty; CF needs a word")
+    attrs = {"flag_values": numbers, "flag_meanings": " ".join(words)}
     flag_names(LABEL, attrs)
     return attrs
 

@@ -165,8 +165,8 @@ def make_dataset(
     Raises
     ------
     SourceError
-        If the arrays differ in length, or ``label`` has another shape or is a
-        one-hot encoding.
+        If the arrays differ in length, one is no array or of another shape, or
+        ``label`` is a one-hot encoding.
 
     Notes
     -----
@@ -186,7 +186,7 @@ def make_dataset(
     data_vars: dict[str, xr.Variable] = {}
     coords: dict[str, xr.Variable] = {}
     if image is not None:
-        variable = xr.Variable(image_dims(np.shape(image)), image)
+        variable = xr.Variable(image_dims(_shape_of("image", image)), image)
         variable.attrs = image_attrs(variable.dtype)
         data_vars[IMAGE] = variable
     if label is not None:
@@ -194,10 +194,12 @@ def make_dataset(
         coords[LABEL].attrs = {"long_name": "class of the sample", **(label_attrs or {})}
     if split is not None:
         long_name = "part of the data set that the sample belongs to"
-        coords[SPLIT] = _with_strings(xr.Variable((SAMPLE,), split, {"long_name": long_name}))
+        coords[SPLIT] = _with_strings(_along_sample(SPLIT, split))
+        coords[SPLIT].attrs = {"long_name": long_name}
     if source_index is not None:
         long_name = "position of the sample in the source files, concatenated"
-        coords[SOURCE_INDEX] = xr.Variable((SAMPLE,), source_index, {"long_name": long_name})
+        coords[SOURCE_INDEX] = _along_sample(SOURCE_INDEX, source_index)
+        coords[SOURCE_INDEX].attrs = {"long_name": long_name}
     lengths = {
         name: variable.sizes[SAMPLE]
         for name, variable in (data_vars | coords).items()
@@ -213,8 +215,24 @@ def _with_strings(variable: xr.Variable) -> xr.Variable:
     return variable.astype(STRING_DTYPE) if variable.dtype.kind == "U" else variable
 
 
+def _shape_of(name: str, array: npt.ArrayLike | Any) -> tuple[int, ...]:
+    try:
+        shape = np.shape(array)
+    except (TypeError, ValueError) as error:  # lists of different lengths, a Dataset
+        raise SourceError(f"{name}: expected an array, got {type(array).__name__}") from error
+    if not shape and not hasattr(array, "dtype"):
+        raise SourceError(f"{name}: expected an array, got {type(array).__name__}")
+    return shape
+
+
+def _along_sample(name: str, array: npt.ArrayLike | Any) -> xr.Variable:
+    if len(shape := _shape_of(name, array)) != 1:
+        raise SourceError(f"{name}: expected shape (sample,), got {shape}")
+    return xr.Variable((SAMPLE,), array)
+
+
 def _label_variable(label: npt.ArrayLike | Any) -> xr.Variable:
-    rank = np.ndim(label)
+    rank = len(_shape_of("labels", label))
     if rank == 1:
         return xr.Variable((SAMPLE,), label)
     if rank == 2 and np.shape(label)[1] > 0:

@@ -10,11 +10,9 @@ import dask.array
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from dask.base import compute
-from dask.delayed import delayed
 
-from mnist_zarr.dataset.blocks import iter_blocks
-from mnist_zarr.dataset.lazy import PIECE_VALUES, map_values
+from mnist_zarr.dataset.lazy import map_values
+from mnist_zarr.dataset.moments import mean_and_std
 from mnist_zarr.dataset.scaling import (
     VALID_RANGE,
     is_finite,
@@ -141,7 +139,9 @@ def standardize(
     """
     float_dtype = _float_dtype(dtype)
     if mean is None and std is None:
-        mean, std = _mean_and_std(_training_values(ds_or_array))
+        values = _training_values(ds_or_array)
+        _check_numbers(values)
+        mean, std = map(float, mean_and_std(values))
     if mean is None or std is None:
         raise OptionError("`mean`, `std`: give both, or neither to have them computed")
     if not (is_finite(mean) and is_finite(std) and std > 0):
@@ -287,62 +287,6 @@ def _training_values(ds_or_array: Any) -> xr.Variable:
             raise SchemaError("split: no sample is of split 'train'; give `mean` and `std`")
         ds = select(ds, split="train")
     return ds[IMAGE].variable
-
-
-def _mean_and_std(variable: xr.Variable) -> tuple[float, float]:
-    _check_numbers(variable)
-    if variable.chunks is None:
-        parts = [_Moments.of(block) for _, block in iter_blocks(variable)]
-    else:
-        moments_of = cast(Any, delayed)(_Moments.of)
-        chunks = variable.data.to_delayed().flat
-        parts = list(cast(Any, compute)(*(moments_of(chunk) for chunk in chunks)))
-    moments = sum(parts, start=_Moments())
-    if not moments.count:
-        raise SchemaError("image: no values to compute `mean` and `std` of; give both")
-    if not np.isfinite(moments.squares):
-        raise SchemaError("image: the values are not all finite numbers; give `mean` and `std`")
-    if not moments.squares:
-        raise SchemaError(f"image: all values are {moments.mean:g}, so the standard deviation is 0")
-    return moments.mean, float(np.sqrt(moments.squares / moments.count))
-
-
-@dataclass(frozen=True)
-class _Moments:
-    """Count and sum of some values, and the sum of their squared differences from their mean."""
-
-    count: int = 0
-    total: float = 0.0
-    squares: float = 0.0
-
-    @property
-    def mean(self) -> float:
-        return self.total / self.count
-
-    @classmethod
-    def of(cls, values: npt.NDArray[Any]) -> _Moments:
-        """Return the moments of an array, of which a piece at a time becomes float64."""
-        flat = values.reshape(-1)
-        pieces = (flat[start : start + PIECE_VALUES] for start in range(0, flat.size, PIECE_VALUES))
-        with np.errstate(invalid="ignore", over="ignore"):  # of what is not finite: see squares
-            return sum(map(cls._of_piece, pieces), start=cls())
-
-    @classmethod
-    def _of_piece(cls, piece: npt.NDArray[Any]) -> _Moments:
-        values = piece.astype(np.float64)
-        total = float(values.sum())
-        values -= total / values.size
-        return cls(values.size, total, float(np.square(values, out=values).sum()))
-
-    def __add__(self, other: _Moments) -> _Moments:
-        # T. F. Chan, G. H. Golub, R. J. LeVeque: Updating formulae and a pairwise algorithm for
-        # computing sample variances. Stanford STAN-CS-79-773, 1979, equation 2.1.
-        if not (self.count and other.count):
-            return self if self.count else other
-        count = self.count + other.count
-        difference = other.mean - self.mean
-        between = difference * difference * (self.count / count) * other.count
-        return _Moments(count, self.total + other.total, self.squares + other.squares + between)
 
 
 @dataclass(frozen=True)

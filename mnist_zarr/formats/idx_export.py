@@ -18,6 +18,7 @@ from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE
 from mnist_zarr.dataset.selection import splits_in_source_order
 from mnist_zarr.errors import SchemaError
 from mnist_zarr.files.output import create_files
+from mnist_zarr.files.urls import path_or_url
 from mnist_zarr.formats.idx import IdxHeader, header_of, write_blocks
 from mnist_zarr.terminal import sample_bar
 
@@ -113,7 +114,7 @@ def write_idx_files(
     with (
         create_files(folder, list(by_name), overwrite=overwrite) as place,
         sample_bar(
-            f"writing {os.fspath(folder)}", ds.sizes[SAMPLE], sample_bytes, progress
+            f"writing {path_or_url(folder)}", ds.sizes[SAMPLE], sample_bytes, progress
         ) as advance,
     ):
         for name, content in by_name.items():

@@ -339,7 +339,7 @@ def write_npz(
             return np.asarray(map_values(variable, scaling, dtype).values)
 
     sample_shape = (math.prod(image.shape[1:]),) if flat else image.shape[1:]
-    label_of_bar = f"writing {shown_url(os.fspath(path))}"
+    label_of_bar = f"writing {shown_url(path_or_url(path))}"
     with (
         create_file(path, overwrite=overwrite) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,

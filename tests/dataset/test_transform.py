@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mnist_zarr.catalog.opening import open_dataset
-from mnist_zarr.dataset import transform
 from mnist_zarr.dataset.schema import STRING_DTYPE
 from mnist_zarr.dataset.transform import rescale, standardize, stratified_split
 from mnist_zarr.errors import MissingExtraError, OptionError, SchemaError
@@ -155,23 +154,6 @@ def test_mean_and_deviation_are_of_the_training_split_or_else_of_all(tmp_path: P
     whole = standardize(digits().drop_vars("split")).image.attrs
     assert whole["standardized_mean"] == pytest.approx(digits().image.values.mean())
     assert "valid_range" in whole
-
-
-@given(
-    values=st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=100).map(np.array),
-    chunk=st.integers(1, 40),
-    piece=st.integers(1, 20),
-)
-def test_the_moments_of_pieces_add_up_to_those_of_the_whole(
-    values: npt.NDArray[Any], chunk: int, piece: int
-) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transform, "PIECE_VALUES", piece)
-        parts = [transform._Moments.of(values[i : i + chunk]) for i in range(0, 100, chunk)]
-        whole = sum(parts, start=transform._Moments())
-    assert whole.count == len(values)
-    assert whole.mean == pytest.approx(values.mean(), rel=1e-9, abs=1e-9)
-    assert whole.squares / whole.count == pytest.approx(values.var(), rel=1e-9, abs=1e-9)
 
 
 @pytest.fixture

@@ -61,6 +61,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "summarize": lambda at: mnist_zarr.summarize(at("a.zarr")),
     "verify": lambda at: mnist_zarr.verify(at("a.zarr")),
     "update": lambda at: mnist_zarr.update(at("a.zarr"), lambda ds: ds),
+    "append": lambda at: mnist_zarr.append(at("a.zarr"), DIGITS),
     "publish from": lambda at: mnist_zarr.publish(at("a.zarr"), MemoryStore()),
     "read_idx": lambda at: mnist_zarr.read_idx(at(IMAGE_FILE)),
     "open_idx": lambda at: mnist_zarr.open_idx(at(IMAGE_FILE)),
@@ -190,6 +191,14 @@ DOORS: dict[str, Callable[[Any], Any]] = {
         MemoryStore(), "memory://x", source_options=wrong
     ),
     "open_dataset name": mnist_zarr.open_dataset,
+    **{
+        f"make_dataset {argument}": lambda wrong, argument=argument: mnist_zarr.make_dataset(  # type: ignore[misc]
+            **{"image": None, argument: wrong}
+        )
+        for argument in ("image", "label", "split", "source_index")
+    },
+    "class_attrs values": lambda wrong: mnist_zarr.class_attrs(wrong, ["a", "b"]),
+    "class_attrs names": lambda wrong: mnist_zarr.class_attrs([0, 1], wrong),
     "select ds": lambda wrong: mnist_zarr.select(wrong, label=1),
     "select label": lambda wrong: mnist_zarr.select(DIGITS, label=wrong),
     "select range": lambda wrong: mnist_zarr.select(DIGITS, label=slice(0, wrong)),
@@ -242,6 +251,8 @@ DOORS: dict[str, Callable[[Any], Any]] = {
     "update target": lambda wrong: mnist_zarr.update(wrong, lambda ds: ds),
     "update change": lambda wrong: mnist_zarr.update("../home/a.zarr", wrong),
     "update Dataset": lambda wrong: mnist_zarr.update("../home/a.zarr", lambda _: wrong),
+    "append target": lambda wrong: mnist_zarr.append(wrong, DIGITS),
+    "append ds": lambda wrong: mnist_zarr.append("../home/a.zarr", wrong),
     "write_zarr ds": lambda wrong: mnist_zarr.write_zarr(wrong, MemoryStore()),
     "write_zarr target": lambda wrong: mnist_zarr.write_zarr(DIGITS, wrong),
     **{
@@ -254,8 +265,8 @@ DOORS: dict[str, Callable[[Any], Any]] = {
         )
     },
 }
-# One without arguments, and one that asks a server.
-OTHERS = {"describe_catalog", "open_openml"}
+# One without arguments, one that asks a server, and modules.
+OTHERS = {"describe_catalog", "open_openml", "errors", "schema"}
 
 
 def test_every_public_function_is_given_wrong_things() -> None:
