@@ -50,6 +50,7 @@ MAX_RANK = 255
 MAX_NUMPY_RANK = 64
 MAX_NUMPY_BYTES = np.iinfo(np.intp).max
 MAX_DIM_SIZE = 2**32 - 1
+PICTURE_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")  # PNG, JPEG, GIF
 # What is found on disk under the name of an IDX file, by its first bytes.
 OTHER_FORMATS = (
     (b"<", "an HTML or XML page; {page}"),
@@ -61,6 +62,7 @@ OTHER_FORMATS = (
     (b"\x89HDF", "an HDF5 file"),
     (b"version https://git-lfs", "a Git LFS pointer; fetch the file with 'git lfs pull'"),
     (b"{", "JSON text"),
+    *((start, "a picture; name the folder that it is in") for start in PICTURE_MAGIC),
 )
 # Where a page came from instead of a file.
 PAGE_ON_DISK = "the download failed and the error page was saved"

@@ -24,6 +24,7 @@ from mnist_zarr.dataset.schema import SPLIT_OF_WORD, split_order
 from mnist_zarr.errors import MnistZarrError, SourceError, SourceNotFoundError
 from mnist_zarr.files.urls import check_options, is_url, path_or_url
 from mnist_zarr.formats.idx import IdxFile
+from mnist_zarr.formats.picture_folders import holds_pictures
 
 Role = Literal["images", "labels"]
 IDX_NAME = re.compile(
@@ -196,7 +197,8 @@ def _describe_contents(place: str, names: list[str]) -> str:
         with contextlib.suppress(MnistZarrError):
             files[place + name] = IdxFile(place + name)
     if not files:
-        return ""
+        has_pictures = not is_url(place) and holds_pictures(place)
+        return "; it holds pictures, which open_pictures and build read" if has_pictures else ""
     listed = ", ".join(f"{_base_name(path)!r} {file.shape}" for path, file in files.items())
     use = ""
     if images := next((path for path, file in files.items() if len(file.shape) > 1), None):

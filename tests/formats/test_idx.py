@@ -255,6 +255,9 @@ GOOD = raw_idx(0x08, (2, 3), b"abcdef")
         (b"version https://git-lfs.github.com/spec/v1", r"got a Git LFS pointer"),
         (b"\x93NUMPY\1\0", r"got a NumPy \.npy file"),
         (b"\x89HDF\r\n", r"got an HDF5 file"),
+        (b"\x89PNG\r\n", r"got a picture; name the folder that it is in"),
+        (b"\xff\xd8\xff\xe0", r"got a picture; name the folder"),
+        (b"GIF89a", r"got a picture; name the folder"),
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])

@@ -340,6 +340,13 @@ def test_idx_files_of_other_names_are_listed_with_the_way_to_use_them(tmp_path: 
         assert part in str(caught.value)
 
 
+def test_a_folder_of_pictures_says_what_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    put(tmp_path / "cat", "1.png")
+    with pytest.raises(SourceError, match="it holds pictures, which open_pictures and build read"):
+        find_pairs(tmp_path)
+
+
 def test_a_raw_file_is_preferred_to_a_gzip_file_of_the_same_name(tmp_path: Path) -> None:
     put(
         tmp_path,
