@@ -21,7 +21,8 @@ from mnist_zarr.files.urls import is_url, path_or_url
 from mnist_zarr.formats.idx_engine import IdxSource
 from mnist_zarr.formats.idx_names import IdxPair, parse_name
 from mnist_zarr.formats.npz import NpzSource
-from mnist_zarr.formats.pictures import AS_THEY_ARE, Fit, Form, Mode, PicturesSource
+from mnist_zarr.formats.picture_files import AS_THEY_ARE, Fit, Form, Mode
+from mnist_zarr.formats.pictures import PicturesSource
 from mnist_zarr.formats.source import Source
 from mnist_zarr.reading.reader import StoreSource
 from mnist_zarr.stores.targets import Target

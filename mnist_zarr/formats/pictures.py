@@ -8,87 +8,45 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
-import io
-import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from xarray.backends import BackendEntrypoint
 
 from mnist_zarr.dataset.lazy import LazySamples, lazy_array
 from mnist_zarr.dataset.schema import IMAGE, STRING_DTYPE, make_dataset, source_index_dtype
-from mnist_zarr.errors import FileFormatError, MnistZarrError, OptionError, SourceError
+from mnist_zarr.errors import OptionError, SourceError
 from mnist_zarr.files.sources import LocalSource
 from mnist_zarr.files.urls import is_url, path_or_url, shown_url
 from mnist_zarr.formats.idx_names import parse_name
+from mnist_zarr.formats.picture_files import (
+    AS_THEY_ARE,
+    BANDS_OF_MODE,
+    DTYPE_OF_MODE,
+    Fit,
+    Form,
+    Mode,
+    PictureFiles,
+    decode,
+    read_all,
+    read_header,
+)
 from mnist_zarr.formats.picture_folders import PictureList, holds_pictures, list_pictures
 from mnist_zarr.formats.source import Source
-from mnist_zarr.formats.stacked import SourceFile, as_opened, refuse_unknown_options, suggest_chunks
+from mnist_zarr.formats.stacked import (
+    SourceFile,
+    as_opened,
+    refuse_unknown_options,
+    suggest_chunks,
+)
 
-Mode = Literal["L", "RGB", "RGBA"]
-Fit = Literal["crop", "pad"]
-# From each mode of Pillow to the one that holds its pixels without loss.
-WHOLE_MODE = {
-    **dict.fromkeys(("1", "L"), "L"),
-    **dict.fromkeys(("P", "RGB", "CMYK", "YCbCr"), "RGB"),
-    **dict.fromkeys(("LA", "PA", "RGBA"), "RGBA"),
-    **dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N"), "I;16"),
-    **{mode: mode for mode in ("I", "F")},
-}
-DTYPE_OF_MODE = {"I;16": np.uint16, "I": np.int32, "F": np.float32}
-BANDS_OF_MODE: dict[str, tuple[int, ...]] = {"RGB": (3,), "RGBA": (4,)}
 # Each of these modes holds those before it without loss.
 MODES_OF_BYTES = get_args(Mode)
-ORIENTATIONS_ON_THE_SIDE = (5, 6, 7, 8)
-# A JPEG file is decoded at a fraction of its size, if that is still so many times the size asked
-# for: Pillow's advice for a result that looks like that of the whole picture.
-REDUCING_GAP = 3
-# So many pictures are handed to threads at a time.
-BATCH = 256
-
-R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Form:
-    """How pictures become samples of one shape; see :func:`open_pictures`.
-
-    Raises
-    ------
-    OptionError
-        If one is none of the choices.
-    """
-
-    size: tuple[int, int] | None = None
-    mode: Mode | None = None
-    fit: Fit = "crop"
-
-    def __post_init__(self) -> None:
-        for name, choices in (("mode", (None, *get_args(Mode))), ("fit", get_args(Fit))):
-            if getattr(self, name) not in choices:
-                listed = ", ".join(repr(choice) for choice in choices if choice)
-                raise OptionError(
-                    f"`{name}`: expected one of {listed}, got {getattr(self, name)!r}"
-                )
-        sides: Any = () if self.size is None else self.size
-        is_pair = isinstance(sides, Sequence) and len(sides) == 2
-        if self.size is not None and not (
-            is_pair and all(isinstance(side, int) and side > 0 for side in sides)
-        ):
-            raise OptionError(
-                f"`size`: expected width and height in pixels, such as (64, 64), got {self.size!r}"
-            )
-
-
-AS_THEY_ARE = Form()
 
 
 def open_pictures(
@@ -151,6 +109,7 @@ def open_pictures(
     Examples
     --------
     >>> import tempfile
+    >>> from PIL import Image
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for name in ("cat", "dog"):
     ...         os.mkdir(f"{folder}/{name}")
@@ -205,9 +164,9 @@ def _dataset_of(pictures: PictureList, files: PictureFiles, form: Form) -> xr.Da
     n_samples = len(pictures.names)
     size, mode = form.size, cast("str | None", form.mode)
     if size is None or mode is None:
-        read = functools.partial(_read_header, mode=mode)
-        check = functools.partial(_decode, form=form, mode=mode)
-        headers = list(_read_all(files, range(n_samples), read, check))
+        read = functools.partial(read_header, mode=mode)
+        check = functools.partial(decode, form=form, mode=mode)
+        headers = list(read_all(files, range(n_samples), read, check))
         size = size or _common_size(files, headers)
         mode = mode or _common_mode(files, headers)
     shape = (size[1], size[0], *BANDS_OF_MODE.get(mode, ()))
@@ -224,79 +183,6 @@ def _dataset_of(pictures: PictureList, files: PictureFiles, form: Form) -> xr.Da
     # Any picture can be decoded by itself, but that takes longer than to read samples of a store.
     ds[IMAGE].encoding |= {"seeks_cheaply": True, "reads_cheaply": False}
     return ds
-
-
-@dataclass(frozen=True)
-class PictureFiles:
-    """The pictures of a folder, as files of one version each.
-
-    Attributes
-    ----------
-    folder : str
-        The absolute path of the folder.
-    names : tuple of str
-        The path of each picture in it, with ``/``.
-    identities : tuple of str or None
-        What tells the version of each from any other; None of one that cannot be opened.
-    """
-
-    folder: str
-    names: tuple[str, ...]
-    identities: tuple[str | None, ...]
-
-    @classmethod
-    def of(cls, folder: str, names: Sequence[str]) -> PictureFiles:
-        """Take the files as they are now."""
-        place = os.path.abspath(folder)
-        return cls(place, tuple(names), tuple(_identity(place, name) for name in names))
-
-    @property
-    def name(self) -> str:
-        """What messages call the folder."""
-        return self.folder
-
-    @property
-    def identity(self) -> str:
-        """What tells this version of all pictures from any other."""
-        versions = zip(self.names, self.identities, strict=True)
-        return hashlib.sha256(repr(list(versions)).encode("utf-8", "surrogatepass")).hexdigest()
-
-    def sha256(self) -> str:
-        """Return one hash of all pictures, in hexadecimal digits.
-
-        A line for each picture would make the metadata, which every reader of a store
-        fetches first, as large as small pictures themselves: 70,000 lines are 6 MB. So this
-        is the hash of these lines: what ``sha256sum`` prints for the pictures, sorted by
-        their paths in the folder. ::
-
-            cd photos && LC_ALL=C sha256sum */* | sha256sum
-        """
-        digest = hashlib.sha256()
-        for name, at in sorted((os.fsencode(name), at) for at, name in enumerate(self.names)):
-            digest.update(b"%s  %s\n" % (self.source(at).sha256().encode(), name))
-        return digest.hexdigest()
-
-    def source(self, at: int) -> LocalSource:
-        """Return the bytes of one picture.
-
-        Raises
-        ------
-        SourceError
-            If the file was changed, or cannot be opened.
-        SourceNotFoundError
-            If there is no such file any more.
-        """
-        source = LocalSource(os.path.join(self.folder, self.names[at]))
-        if self.identities[at] not in (None, source.identity):
-            raise SourceError("was changed since the folder was opened; open it again")
-        return source
-
-
-def _identity(folder: str, name: str) -> str | None:
-    try:
-        return LocalSource(os.path.join(folder, name)).identity
-    except SourceError:  # said when it is read, together with all others that cannot be
-        return None
 
 
 class DecodedPictures:
@@ -316,140 +202,16 @@ class DecodedPictures:
     def take_samples(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Return the samples at these positions, in any order and with repeats."""
         samples = np.empty((len(positions), *self._shape), self.dtype)
-        decoded = _read_all(self._files, positions.tolist(), self._decode)
+        decoded = read_all(self._files, positions.tolist(), self._decode)
         for sample, picture in zip(samples, decoded, strict=True):
             sample[...] = picture
         return samples
 
     def _decode(self, files: PictureFiles, at: int) -> npt.NDArray[Any]:
-        picture = _decode(files, at, self._form, self._mode)
+        picture = decode(files, at, self._form, self._mode)
         if picture.shape != self._shape:  # an orientation that comes after the pixels
             raise ValueError(f"is of shape {picture.shape}, but its header said {self._shape}")
         return picture
-
-
-def _read_all(
-    files: PictureFiles,
-    positions: Iterable[int],
-    read: Callable[[PictureFiles, int], R],
-    check: Callable[[PictureFiles, int], object] | None = None,
-) -> Iterator[R]:
-    """Read pictures on threads; if one cannot be read, check all, and raise an error that says so.
-
-    Parameters
-    ----------
-    files : PictureFiles
-        The pictures.
-    positions : iterable of int
-        Those to read.
-    read : callable
-        Reads one.
-    check : callable, optional
-        Reads one as far as ``read`` does, or further.
-    """
-    for at, outcome in _attempts(files, positions, read):
-        if isinstance(outcome, Exception):
-            everything = _attempts(files, range(len(files.names)), check or read)
-            errors = {other: error for other, error in everything if isinstance(error, Exception)}
-            raise _unreadable(files, {at: outcome} | errors)
-        yield outcome
-
-
-def _attempts(
-    files: PictureFiles, positions: Iterable[int], read: Callable[[PictureFiles, int], R]
-) -> Iterator[tuple[int, R | Exception]]:
-    """Yield each position with what was read, or why it could not be."""
-
-    def attempt(at: int) -> R | Exception:
-        try:
-            return read(files, at)
-        except MemoryError:
-            raise
-        except Exception as error:  # each format has errors of its own
-            return error
-
-    remaining = iter(positions)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        while batch := list(itertools.islice(remaining, BATCH)):
-            yield from zip(batch, threads.map(attempt, batch), strict=True)
-
-
-def _unreadable(files: PictureFiles, error_of: dict[int, Exception]) -> MnistZarrError:
-    listed = "; ".join(f"{files.names[at]}: {_reason(error_of[at])}" for at in sorted(error_of))
-    are_absent = all(isinstance(error, SourceError) for error in error_of.values())
-    kind = SourceError if are_absent else FileFormatError
-    return kind(
-        f"{files.name}: {len(error_of):,} of {len(files.names):,} pictures cannot be read: {listed}"
-    )
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "is not a picture, or of a format that Pillow lacks"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-@contextlib.contextmanager
-def _open(source: Any) -> Iterator[Image.Image]:
-    """Open a picture, of which nothing but the header is read so far."""
-    with Image.open(source) as picture:
-        # Cameras put a preview or a view for the other eye into an MPO file, behind the picture.
-        if getattr(picture, "is_animated", False) and picture.format != "MPO":
-            raise ValueError(f"has {getattr(picture, 'n_frames', 'several')} frames; expected one")
-        if picture.mode not in WHOLE_MODE:
-            raise ValueError(f"is of mode {picture.mode}; expected one of {', '.join(WHOLE_MODE)}")
-        yield picture
-
-
-def _whole_mode(picture: Image.Image) -> str:
-    """Return the mode that holds the picture without loss."""
-    mode = WHOLE_MODE[picture.mode]
-    if mode in DTYPE_OF_MODE:
-        return mode
-    if any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ())):
-        raise ValueError(
-            f"has 16 bits per band, of which Pillow keeps 8; accept that with `mode={mode!r}`"
-        )
-    return "RGBA" if picture.has_transparency_data else mode
-
-
-def _read_header(files: PictureFiles, at: int, mode: str | None) -> tuple[tuple[int, int], str]:
-    """Return width and height of a picture once it stands upright, and its mode."""
-    with _open(files.source(at).name) as picture:
-        # Not as `picture.getexif()`, which decodes a PNG file to look behind its pixels.
-        orientation = Image.Image.getexif(picture).get(ExifTags.Base.Orientation)
-        width, height = picture.size
-        # Of TIFF, Pillow turns the size by itself.
-        if orientation in ORIENTATIONS_ON_THE_SIDE and picture.format != "TIFF":
-            width, height = height, width
-        return (width, height), mode or _whole_mode(picture)
-
-
-def _decode(files: PictureFiles, at: int, form: Form, mode: str | None) -> npt.NDArray[Any]:
-    source = files.source(at)
-    data = source.read(0, source.size or 0)
-    with _open(io.BytesIO(data)) as picture:
-        mode = mode or _whole_mode(picture)
-        if form.size is not None:
-            side = REDUCING_GAP * max(form.size)
-            picture.draft(None, (side, side))
-        ImageOps.exif_transpose(picture, in_place=True)
-        converted = _convert(picture, mode)
-        if form.size is not None and converted.size != form.size:
-            reshape = ImageOps.fit if form.fit == "crop" else ImageOps.pad
-            converted = reshape(converted, form.size)
-        return np.asarray(converted)
-
-
-def _convert(picture: Image.Image, mode: str) -> Image.Image:
-    whole = WHOLE_MODE[picture.mode]
-    if whole in DTYPE_OF_MODE:
-        if whole != mode:
-            raise ValueError(f"has more than the 8 bits of mode {mode}")
-        return picture
-    if picture.has_transparency_data and picture.mode in ("P", "PA"):
-        picture = picture.convert("RGBA")  # else Pillow warns, and advises just that
-    return picture.convert(mode)
 
 
 def _common_size(
@@ -493,7 +255,9 @@ class PicturesSource(Source):
         path = path_or_url(given)
         if is_url(path) or not os.path.isdir(path):
             return False
-        return not any(map(parse_name, os.listdir(path))) and holds_pictures(path)
+        with contextlib.suppress(OSError):  # of which whoever reads the folder has more to say
+            return not any(map(parse_name, os.listdir(path))) and holds_pictures(path)
+        return False
 
     def open(self) -> xr.Dataset:
         self._refuse_options("a local folder")

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from mnist_zarr.errors import FileFormatError, OptionError, SourceError, SourceNotFoundError
-from mnist_zarr.formats import pictures
+from mnist_zarr.formats import picture_files, pictures
 from mnist_zarr.formats.pictures import open_pictures
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.writing.writer import write_zarr
@@ -316,7 +316,7 @@ def test_the_identity_tells_versions_of_a_folder_apart(tmp_path: Path) -> None:
 def test_more_pictures_than_are_decoded_at_a_time(
     order: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "BATCH", 3)
+    monkeypatch.setattr(picture_files, "BATCH", 3)
     folder = folder_of(
         tmp_path / "p",
         *(
@@ -351,7 +351,7 @@ def test_nothing_but_headers_is_read_before_values_are_asked_for(
     def refuse(*_: object) -> None:
         raise AssertionError("decoded")
 
-    monkeypatch.setattr(pictures, "_decode", refuse)
+    monkeypatch.setattr(pictures, "decode", refuse)
     open_pictures(tmp_path)
 
 

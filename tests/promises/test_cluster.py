@@ -122,7 +122,7 @@ def test_workers_decode_pictures_and_the_client_decodes_none(
     def refuse(*_: object) -> None:
         raise AssertionError("decoded by the client")
 
-    monkeypatch.setattr(pictures, "_decode", refuse)
+    monkeypatch.setattr(pictures, "decode", refuse)
     build(tmp_path / "remote.zarr", folder, order=order, chunk_bytes=500, client=client)
     local, remote = file_contents(tmp_path / "local.zarr"), file_contents(tmp_path / "remote.zarr")
     assert local == remote
