@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from distributed import Client
 from mnist_zarr.catalog.entries import CATALOG
 from mnist_zarr.catalog.opening import CatalogSource
+from mnist_zarr.dataset.classes import name_classes
 from mnist_zarr.dataset.concatenation import Part, concat_samples
 from mnist_zarr.errors import OptionError, SourceError, SourceNotFoundError
-from mnist_zarr.files.sources import PathOrFile, describe
+from mnist_zarr.files.sources import PathOrFile, describe, open_bytes
 from mnist_zarr.files.urls import is_url, path_or_url
 from mnist_zarr.formats.idx_engine import IdxSource
 from mnist_zarr.formats.idx_names import IdxPair, parse_name
@@ -30,6 +31,7 @@ from mnist_zarr.writing.layout import Codec, ZarrFormat
 from mnist_zarr.writing.plan import Order
 from mnist_zarr.writing.writer import write_zarr
 
+MAX_NAMES_BYTES = 1 << 20
 AnySource = PathOrFile | IdxPair | Store | xr.Dataset
 
 
@@ -41,6 +43,7 @@ def build(
     size: tuple[int, int] | None = None,
     mode: Mode | None = None,
     fit: Fit = "crop",
+    class_names: Sequence[str] | str | os.PathLike[str] | None = None,
     order: Order = "source",
     chunk_bytes: int | None = None,
     shard_bytes: int | None = None,
@@ -78,6 +81,8 @@ def build(
     size, mode, fit : optional
         How pictures become samples of one shape, see :func:`open_pictures`: width
         and height; ``"L"``, ``"RGB"`` or ``"RGBA"``; ``"crop"`` or ``"pad"``.
+    class_names : sequence of str, path or URL, optional
+        The names of the labels 0, 1, 2, ...; or a text file with a line for each.
     order, chunk_bytes, shard_bytes, codec, level, zarr_format
         The layout of the store; see :func:`write_zarr`.
     rescale : (low, high), optional
@@ -106,7 +111,8 @@ def build(
         If a file of the data set is not cached and no mirror has it.
     SchemaError
         If the source is a Dataset that does not follow the data model, or one
-        that lacks what ``order`` or ``rescale`` needs.
+        that lacks what ``order`` or ``rescale`` needs; if there is a label that
+        ``class_names`` does not name, or a name is empty or repeated.
     OptionError
         If an option is outside its range, or the source or the target takes no
         options.
@@ -129,8 +135,11 @@ def build(
     ...     dict(xr.open_zarr(f"{folder}/mnist.zarr").sel(label=7).sizes)
     {'sample': 7293, 'row': 28, 'col': 28}
     """
+    ds = parse_source(source, labels, source_options, Form(size, mode, fit)).open()
+    if class_names is not None:
+        ds = name_classes(ds, _read_names(class_names, source_options))
     write_zarr(
-        parse_source(source, labels, source_options, Form(size, mode, fit)).open(),
+        ds,
         target,
         order=order,
         chunk_bytes=chunk_bytes,
@@ -144,6 +153,21 @@ def build(
         client=client,
         storage_options=storage_options,
     )
+
+
+def _read_names(
+    given: Sequence[str] | str | os.PathLike[str], source_options: dict[str, Any] | None
+) -> Sequence[str]:
+    if not isinstance(given, str | os.PathLike):
+        return given
+    file = open_bytes(given, storage_options=source_options)
+    try:
+        return bytes(file.read(0, MAX_NAMES_BYTES)).decode("utf-8-sig").strip().splitlines()
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f"{file.name}: expected a text file in UTF-8 with the name of a class in each line: "
+            f"{error}"
+        ) from error
 
 
 class DatasetSource(Source):

@@ -256,6 +256,12 @@ def _as_dict(
     return dict(pairs) or None
 
 
+def _as_names(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> list[str] | str | None:
+    return value.split(",") if value and "," in value else value
+
+
 def _storage_options(command: Callable[..., None]) -> Callable[..., None]:
     return click.option(
         "--storage-option",
@@ -318,6 +324,12 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     default="crop",
     show_default=True,
     help="What is done to pictures that do not have the proportions of --size.",
+)
+@click.option(
+    "--class-names",
+    callback=_as_names,
+    metavar="NAME,NAME,...|FILE",
+    help="Names of the labels 0, 1, 2, ...; or a text file with a line for each.",
 )
 @click.option(
     "--order",

@@ -19,7 +19,13 @@ from zarr.storage import MemoryStore
 from mnist_zarr.builder import build, parse_source
 from mnist_zarr.catalog.entries import BUNDLED_FILES
 from mnist_zarr.catalog.opening import open_dataset
-from mnist_zarr.errors import OptionError, SourceError, SourceNotFoundError, TargetExistsError
+from mnist_zarr.errors import (
+    OptionError,
+    SchemaError,
+    SourceError,
+    SourceNotFoundError,
+    TargetExistsError,
+)
 from mnist_zarr.formats.idx import read_idx, write_idx
 from mnist_zarr.formats.idx_export import write_idx_files
 from mnist_zarr.formats.npz import write_npz
@@ -86,6 +92,42 @@ def test_a_folder_of_pictures_is_a_source(tmp_path: Path) -> None:
     assert verify(tmp_path / "photos.zarr").is_whole
     build(tmp_path / "small.zarr", os.fspath(folder), size=(5, 4), mode="RGB", fit="pad")
     assert xr.open_zarr(tmp_path / "small.zarr").image.shape == (3, 4, 5, 3)
+
+
+def test_classes_are_named_by_a_list_or_a_text_file(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_bytes("\ufeffAnkle boot\r\nKater\r\nGröße\r\n".encode())
+    for names in (["Ankle boot", "Kater", "Größe"], tmp_path / "names.txt"):
+        build(tmp_path / "t.zarr", folder, class_names=names, overwrite=True)
+        label = open_store(tmp_path / "t.zarr").label
+        assert label.attrs["flag_meanings"] == "Ankle_boot Kater Größe"
+        assert len(open_store(tmp_path / "t.zarr").attrs["source_sha256"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["cat", "dog"], "label"),
+        (["cat", "", "dog"], "class 1: the name is empty"),
+        (["cat", "cat", "dog"], "flag_meanings has 'cat' more than once"),
+    ],
+)
+def test_names_that_do_not_name_every_label_are_refused(
+    names: list[str], words: str, folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SchemaError, match=words):
+        build(tmp_path / "t.zarr", folder, class_names=names)
+    assert not (tmp_path / "t.zarr").exists()
+
+
+def test_names_of_no_labels_and_of_no_text_are_refused(tmp_path: Path) -> None:
+    write_idx(np.zeros((4, 2, 2), np.uint8), tmp_path / "a-images-idx3-ubyte")
+    with pytest.raises(SchemaError, match="class names: the Dataset has no labels"):
+        build(tmp_path / "t.zarr", tmp_path / "a-images-idx3-ubyte", class_names=["a"])
+    with pytest.raises(SourceNotFoundError, match=r"none\.txt: there is no such file"):
+        build(tmp_path / "t.zarr", class_names=tmp_path / "none.txt")
+    (tmp_path / "names.txt").write_bytes(b"gr\xf6\xdfe")
+    with pytest.raises(SourceError, match="expected a text file in UTF-8"):
+        build(tmp_path / "t.zarr", class_names=tmp_path / "names.txt")
 
 
 def test_pictures_join_other_sources(tmp_path: Path) -> None:

@@ -105,6 +105,18 @@ def test_a_size_that_is_none_is_wrong_usage(size: str, tmp_path: Path) -> None:
     assert refused.output == "Error: --size: mnist is no folder of pictures\n"
 
 
+def test_classes_are_named_by_an_option(tmp_path: Path) -> None:
+    write_idx(np.zeros((4, 2, 2), np.uint8), tmp_path / "a-images-idx3-ubyte")
+    write_idx(np.arange(4, dtype=np.uint8) % 2, tmp_path / "a-labels-idx1-ubyte")
+    (tmp_path / "names.txt").write_text("cat\nbig dog\n")
+    source = f"--source={tmp_path / 'a-images-idx3-ubyte'}"
+    for names in ("cat,big dog", str(tmp_path / "names.txt")):
+        options = [source, "--class-names", names, "--overwrite"]
+        assert run_command("build", tmp_path / "t.zarr", *options).exit_code == 0
+        label = xr.open_zarr(tmp_path / "t.zarr").label
+        assert label.attrs["flag_meanings"] == "cat big_dog"
+
+
 def test_a_csv_file_of_labels_is_named_by_the_option(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "photos", "1.png", "2.png")
     (tmp_path / "classes.csv").write_text("2,cat\n1,dog\n")

@@ -64,6 +64,27 @@ def class_attrs(values: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
     return attrs
 
 
+def name_classes(ds: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
+    """Return a Dataset with names for the labels 0, 1, 2, ... in place of those it had.
+
+    Raises
+    ------
+    SchemaError
+        If there are no labels, or the names are empty or repeated.
+
+    Examples
+    --------
+    >>> from mnist_zarr.dataset.schema import make_dataset
+    >>> class_names(name_classes(make_dataset(None, label=[1, 0]), ["cat", "dog"]))
+    {0: 'cat', 1: 'dog'}
+    """
+    if LABEL not in ds.variables:
+        raise SchemaError("class names: the Dataset has no labels")
+    label = ds[LABEL].variable.copy(deep=False)
+    label.attrs |= class_attrs(range(len(names)), names)
+    return ds.assign_coords({LABEL: label})
+
+
 def class_names(ds: xr.Dataset, name: str = LABEL) -> dict[int, str]:
     """Return the name of each value of a variable, from its CF flag attributes.
 

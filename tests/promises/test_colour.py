@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import xarray as xr
 
@@ -16,13 +18,14 @@ from mnist_zarr.formats.idx_export import write_idx_files
 from mnist_zarr.formats.npz import open_npz, write_npz
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.reading.verification import verify
+from mnist_zarr.writing.plan import Order
 from tests.support.idx_pairs import put_pair
 from tests.support.pictures import noise, save
 
 DIMS = ("sample", "row", "col", "band")
 
 
-def make_source(kind: str, place: Path, images: np.ndarray) -> Path:
+def make_source(kind: str, place: Path, images: npt.NDArray[Any]) -> Path:
     labels = np.arange(len(images), dtype=np.uint8) % 2
     if kind == "idx":
         put_pair(place, "train", images, labels)
@@ -39,7 +42,7 @@ def make_source(kind: str, place: Path, images: np.ndarray) -> Path:
 @pytest.mark.parametrize("n_bands", [3, 4])
 @pytest.mark.parametrize("kind", ["idx", "npz", "pictures"])
 def test_colour_from_every_source_to_every_output(
-    kind: str, n_bands: int, order: str, tmp_path: Path
+    kind: str, n_bands: int, order: Order, tmp_path: Path
 ) -> None:
     images = noise(shape=(6, 5, 7, n_bands))
     (tmp_path / "source").mkdir()
@@ -50,7 +53,9 @@ def test_colour_from_every_source_to_every_output(
     by_source = np.concatenate([images[::2], images[1::2]]) if kind == "pictures" else images
     np.testing.assert_array_equal(ds.image.values, by_source)
     stored = open_store(tmp_path / "t.zarr")
-    assert plot.samples(stored).images[0].get_array().shape[2] in (3, 4)
+    shown = plot.samples(stored).images[0].get_array()
+    assert shown is not None
+    assert shown.shape[2] in (3, 4)
     assert rescale(stored).image.dims == DIMS
     write_idx_files(stored, tmp_path / "idx")
     write_npz(stored, tmp_path / "t.npz", scaled=False, flat=False)
