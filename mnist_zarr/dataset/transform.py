@@ -14,7 +14,7 @@ from dask.base import compute
 from dask.delayed import delayed
 
 from mnist_zarr.dataset.blocks import iter_blocks
-from mnist_zarr.dataset.lazy import PIECE_VALUES, map_values
+from mnist_zarr.dataset.formulas import PIECE_VALUES, map_values
 from mnist_zarr.dataset.scaling import is_finite, scaling_of, unpack
 from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SPLIT, STRING_DTYPE, make_dataset
 from mnist_zarr.dataset.selection import select
