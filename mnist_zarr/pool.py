@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 OnResult = Callable[[Any], object]
 
+PREFETCH_THREAD = "mnist_zarr-prefetch"
 # How often a task is retried elsewhere if its worker dies.
 RETRIES = 5
 # How long to wait for running tasks when the others are cancelled.
@@ -176,7 +177,7 @@ def prefetch(
     [b'one', b'two']
     """
     ahead = _Ahead(items, max_bytes, size_of)
-    thread = threading.Thread(target=ahead.make, daemon=True)
+    thread = threading.Thread(target=ahead.make, name=PREFETCH_THREAD, daemon=True)
     thread.start()
     try:
         yield from ahead.take()

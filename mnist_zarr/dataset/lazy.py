@@ -161,3 +161,18 @@ def source_and_key(variable: xr.Variable) -> tuple[Any, tuple[Any, ...]]:
     if array is None:
         return None, ()
     return None if is_decoded else array.array, array.key.tuple
+
+
+def without_selection(
+    variable: xr.Variable,
+) -> tuple[xr.Variable, npt.NDArray[np.int64] | None]:
+    """Return all samples of the array that a lazy variable reads, and which it selects of them.
+
+    None instead of positions that are a range already, or are not known.
+    """
+    array, key = source_and_key(variable)
+    if array is None or isinstance(key[0], slice):
+        return variable, None
+    everything = indexing.OuterIndexer((slice(None), *key[1:]))
+    data = indexing.LazilyIndexedArray(array, everything)
+    return xr.Variable(variable.dims, data), np.asarray(key[0])
