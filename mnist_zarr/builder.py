@@ -33,6 +33,7 @@ def build(
     *,
     labels: PathOrFile | None = None,
     order: Order = "source",
+    seed: int | None = None,
     chunk_bytes: int | None = None,
     shard_bytes: int | None = None,
     codec: Codec = "zstd",
@@ -62,7 +63,7 @@ def build(
         for a folder that has the name of a data set.
     labels : path, URL or open binary file, optional
         The label file of a single image file, if its name does not match.
-    order, chunk_bytes, shard_bytes, codec, level, zarr_format
+    order, seed, chunk_bytes, shard_bytes, codec, level, zarr_format
         The layout of the store; see :func:`write_zarr`.
     rescale : (low, high), optional
         The range in which the store opens, as float64; the stored integers do
@@ -117,6 +118,7 @@ def build(
         parse_source(source, labels, source_options).open(),
         target,
         order=order,
+        seed=seed,
         chunk_bytes=chunk_bytes,
         shard_bytes=shard_bytes,
         codec=codec,
