@@ -1,6 +1,7 @@
 # The public names. lazy_loader reads this file at run time, and requires relative imports.
 from . import plot as plot
 from .builder import build as build
+from .builder import load as load
 from .catalog.opening import describe_catalog as describe_catalog
 from .catalog.opening import open_dataset as open_dataset
 from .catalog.openml import open_openml as open_openml

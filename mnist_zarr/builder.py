@@ -1,4 +1,4 @@
-"""From a source to a store, in one call."""
+"""From a source to a store or to arrays, in one call."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
 import xarray as xr
 from zarr.abc.store import Store
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from distributed import Client
 from mnist_zarr.catalog.entries import CATALOG
 from mnist_zarr.catalog.opening import CatalogSource
-from mnist_zarr.errors import SourceNotFoundError
+from mnist_zarr.dataset.schema import IMAGE, LABEL, validate
+from mnist_zarr.dataset.selection import splits_in_source_order
+from mnist_zarr.errors import SchemaError, SourceNotFoundError
 from mnist_zarr.files.sources import PathOrFile
 from mnist_zarr.files.urls import is_url
 from mnist_zarr.formats.idx_engine import Files, IdxSource
@@ -130,6 +133,61 @@ def build(
         client=client,
         storage_options=storage_options,
     )
+
+
+Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+
+
+def load(
+    source: Files | Store | xr.Dataset = "mnist",
+    *,
+    labels: PathOrFile | None = None,
+    source_options: dict[str, Any] | None = None,
+) -> tuple[Arrays, Arrays]:
+    """Load the images and labels of both splits, as Keras' ``mnist.load_data()`` does.
+
+    Parameters
+    ----------
+    source, labels, source_options
+        A data set of the catalog, a store, IDX files or anything else that
+        :func:`build` takes.
+
+    Returns
+    -------
+    (x_train, y_train), (x_test, y_test)
+        NumPy arrays of the types in the source, uint8 for MNIST: images of shape
+        (sample, row, col), labels of shape (sample,). The samples are in source
+        order, whatever the order of a store.
+
+    Raises
+    ------
+    SchemaError
+        If there is no ``image``, ``label`` or ``split``, or no sample of one of
+        the two splits.
+    MnistZarrError
+        If the source cannot be read; see :func:`build`.
+
+    Examples
+    --------
+    >>> (x_train, y_train), (x_test, y_test) = load("mnist")
+    >>> x_train.shape, y_train.shape, x_test.shape, y_test.shape
+    ((60000, 28, 28), (60000,), (10000, 28, 28), (10000,))
+    """
+    ds = parse_source(source, labels, source_options).open()
+    validate(ds)
+    for name in (IMAGE, LABEL):
+        if name not in ds.variables:
+            raise SchemaError(f"load needs {name!r}, which this source lacks")
+    splits = dict(splits_in_source_order(ds))
+    if not {"train", "test"} <= splits.keys():
+        found = ", ".join(map(str, splits)) if None not in splits else "no split"
+        raise SchemaError(
+            f"load needs samples of the splits 'train' and 'test', got {found}; see "
+            "stratified_split"
+        )
+    images, classes = ds[IMAGE].values, ds[LABEL].values
+    train, test = ((images[splits[name]], classes[splits[name]]) for name in ("train", "test"))
+    return train, test
 
 
 class DatasetSource(Source):
