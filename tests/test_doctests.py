@@ -11,7 +11,7 @@ import pytest
 import mnist_zarr
 from tests.support.partners import partner
 
-# Modules that need an optional package: the package.
+# Modules that need an extra: its only package.
 NEEDED = {"mnist_zarr.torch": "torch"}
 MODULES = [
     name
@@ -23,7 +23,7 @@ MODULES = [
 @pytest.mark.parametrize("name", ["mnist_zarr", *MODULES])
 def test_the_examples_of_a_module_run(name: str) -> None:
     if name in NEEDED:
-        partner(NEEDED[name])
+        partner(NEEDED[name], extra=NEEDED[name])
     failed, _ = doctest.testmod(importlib.import_module(name))
     assert failed == 0
 

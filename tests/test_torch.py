@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +24,8 @@ from tests.support.digits import digits
 from tests.support.partners import partner
 from tests.support.small_copy import SmallCopy, offline
 
-torch = partner("torch")
-ours = partner("mnist_zarr.torch")
+torch = partner("torch", extra="torch")
+ours = importlib.import_module("mnist_zarr.torch")
 DataLoader = torch.utils.data.DataLoader
 
 N_SAMPLES = 1000
