@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_zarr.dataset.batches import batches
-from mnist_zarr.dataset.formulas import without_formulas
 from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.dataset.transform import rescale, standardize
 from mnist_zarr.errors import MnistZarrError, OptionError, SchemaError, StoreError
@@ -335,28 +334,6 @@ def test_rescaled_images_take_the_window_of_their_integers(folder: Path) -> None
     expected = labels_of(epoch_of(batches(plain, 16, window=window)))
     for scaled in (rescale(plain), standardize(rescale(plain, 0, 1), 0.1, 0.3)):
         assert labels_of(epoch_of(batches(scaled, 16, window=window))) == expected
-
-
-def test_a_formula_is_not_taken_off_what_changes_values_after_it(folder: Path) -> None:
-    for form in ("opened", "opened, dask"):
-        scaled = rescale(FORMS[form](folder))
-        assert len(without_formulas(scaled.image.variable)[1]) == 1
-        for changed in (scaled.image * 2, scaled.image.clip(0, 1), scaled.image.mean("col")):
-            ds = scaled.assign(image=changed)
-            plain, formulas = without_formulas(ds.image.variable)
-            assert formulas == ()
-            assert plain is ds.image.variable
-            made = epoch_of(batches(with_numbers(ds), 16, coords=["number"]))
-            images = np.concatenate([batch.images for batch in made])
-            np.testing.assert_array_equal(images, ds.image.values[numbers_of(made)])
-
-
-def test_formulas_that_differ_are_not_taken_off(folder: Path) -> None:
-    plain = FORMS["opened, dask"](folder)
-    both = xr.concat([rescale(plain, 0, 1), rescale(plain)], "sample")
-    assert without_formulas(both.image.variable)[1] == ()
-    same = xr.concat([rescale(plain), rescale(plain)], "sample")
-    assert len(without_formulas(same.image.variable)[1]) == 1
 
 
 def test_a_transform_gets_whole_batches_in_the_thread_that_reads_ahead() -> None:
