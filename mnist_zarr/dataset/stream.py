@@ -190,7 +190,8 @@ class _ChunkReader:
         run = next(chunks)
         for chunk in chunks:
             joined = _join_neighbours(run, chunk)
-            if joined is not None and self._read_length(joined) <= self._at_once:
+            # Half of what may be read at once: one run is copied while the next one is decoded.
+            if joined is not None and self._read_length(joined) <= self._at_once // 2:
                 run = joined
             else:
                 yield run
