@@ -92,7 +92,8 @@ def _layout_of(group: zarr.Group, ds: xr.Dataset) -> dict[str, Any]:
     """Return the options with which a store was written, as far as it tells."""
     order = group.attrs.get("order")
     layout: dict[str, Any] = {
-        "order": order if order in get_args(Order) else "source",
+        # What has been shuffled is not shuffled again.
+        "order": order if order in get_args(Order) and order != "shuffled" else "source",
         "zarr_format": group.metadata.zarr_format,
     }
     image = group.get(IMAGE)

@@ -97,3 +97,12 @@ def test_a_change_that_fails_leaves_the_store_as_it_was(tmp_path: Path) -> None:
     assert file_contents(target) == before
     with pytest.raises(StoreNotFoundError):
         update(MemoryStore(), with_predictions)
+
+
+def test_a_shuffled_store_is_not_shuffled_again(tmp_path: Path) -> None:
+    write_zarr(digits(50), tmp_path / "d.zarr", order="shuffled", chunk_bytes=100)
+    before = open_store(tmp_path / "d.zarr").load()
+    update(tmp_path / "d.zarr", lambda ds: ds.assign_coords(is_even=ds.label % 2 == 0))
+    after = open_store(tmp_path / "d.zarr").load()
+    xr.testing.assert_equal(after.drop_vars("is_even"), before)
+    assert verify(tmp_path / "d.zarr").is_whole
