@@ -134,7 +134,9 @@ def _as_tensors(batch: Any) -> Any:
 
 
 def _as_tensor(values: npt.NDArray[Any]) -> Any:
-    return values.tolist() if is_string(values.dtype) else torch.from_numpy(values)
+    if is_string(values.dtype):
+        return values.tolist()
+    return torch.from_numpy(values.astype(values.dtype.newbyteorder("="), copy=False))
 
 
 def _as_targets(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -76,6 +76,14 @@ def test_a_batch_is_tensors_with_labels_for_loss_functions(stored: Path) -> None
     assert torch.nn.functional.cross_entropy(images.flatten(1) @ weights, labels) > 1
 
 
+def test_bytes_in_the_order_of_files_become_tensors() -> None:
+    ds = digits(20)
+    ds["image"] = ds.image.astype(">i4")
+    images, labels = next(iter(ours.BatchDataset(ds, 20, shuffle=False)))
+    np.testing.assert_array_equal(images.numpy(), ds.image.values)
+    assert labels.tolist() == ds.label.values.tolist()
+
+
 def test_workers_that_were_told_no_epoch_refuse_to_repeat_one(stored: Path) -> None:
     ds = opened(stored)
     with pytest.raises(OptionError, match=r"call set_epoch\(epoch\) before"):

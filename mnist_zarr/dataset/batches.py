@@ -109,8 +109,7 @@ def batches(
     >>> images.shape, images.dtype, labels.shape
     ((96, 28, 28), dtype('float32'), (96,))
     """
-    options = _Options(size, shuffle, seed, window, drop_last, part)
-    options.check()
+    options = _check_options(size, shuffle, seed, window, drop_last, part)
     return Batches(ds, options, transform, tuple(coords))
 
 
@@ -124,18 +123,6 @@ class _Options(NamedTuple):
     drop_last: bool
     part: tuple[int, int]
 
-    def check(self) -> None:
-        """Check that each option is within its range."""
-        for name, lowest in (("size", 1), ("seed", 0), ("window", 1)):
-            _check_integer(name, getattr(self, name), lowest)
-        if not isinstance(self.part, Sequence) or len(self.part) != 2:
-            raise OptionError(f"part: expected (rank, world), got {self.part!r}")
-        rank, world = self.part
-        _check_integer("part: world", world, 1)
-        _check_integer("part: rank", rank, 0)
-        if rank >= world:
-            raise OptionError(f"part: expected a rank below world {world}, got {rank}")
-
     def range_of(self, n_samples: int) -> tuple[int, int]:
         """Return where in the stream of all samples the part begins and ends."""
         rank, world = self.part
@@ -145,9 +132,29 @@ class _Options(NamedTuple):
         return rank * n_samples // world, (rank + 1) * n_samples // world
 
 
-def _check_integer(name: str, value: object, lowest: int) -> None:
+def _check_options(
+    size: int, shuffle: bool, seed: int, window: int, drop_last: bool, part: Sequence[int]
+) -> _Options:
+    if not isinstance(part, Sequence) or len(part) != 2:
+        raise OptionError(f"part: expected (rank, world), got {part!r}")
+    world = _check_integer("part: world", part[1], 1)
+    rank = _check_integer("part: rank", part[0], 0)
+    if rank >= world:
+        raise OptionError(f"part: expected a rank below world {world}, got {rank}")
+    return _Options(
+        _check_integer("size", size, 1),
+        bool(shuffle),
+        _check_integer("seed", seed, 0),
+        _check_integer("window", window, 1),
+        bool(drop_last),
+        (rank, world),
+    )
+
+
+def _check_integer(name: str, value: object, lowest: int) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < lowest:
         raise OptionError(f"{name}: expected a whole number of {lowest} or more, got {value!r}")
+    return int(value)
 
 
 class Batches:
@@ -215,8 +222,7 @@ class Batches:
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next ``iter()`` begin this epoch, counted from 0."""
-        _check_integer("epoch", epoch, 0)
-        self._next = self._position = int(epoch), 0
+        self._next = self._position = _check_integer("epoch", epoch, 0), 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the latest iteration is: its epoch, and how many batches it has given."""
@@ -242,9 +248,10 @@ class Batches:
                 "state: is of other batches: data, chunks, size, shuffle, seed, window, drop_last "
                 "or part differ"
             )
-        _check_integer("state: epoch", epoch, 0)
-        _check_integer("state: batch", batch, 0)
-        self._next = self._position = epoch, batch
+        self._next = self._position = (
+            _check_integer("state: epoch", epoch, 0),
+            _check_integer("state: batch", batch, 0),
+        )
 
     @functools.cached_property
     def _fingerprint(self) -> str:

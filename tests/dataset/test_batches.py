@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -469,6 +469,13 @@ def test_a_dataset_that_makes_no_batches_is_refused() -> None:
     ):
         with pytest.raises(SchemaError, match=sentence):
             batches(bad)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    ds = digits(100)
+    options: dict[str, Any] = {"seed": np.uint8(3), "part": [np.int64(0), 2]}
+    state = batches(ds, cast(int, np.int64(10)), **options).state_dict()
+    batches(ds, 10, seed=3, part=(0, 2)).load_state_dict(state)
 
 
 def test_a_state_of_something_else_is_refused() -> None:
