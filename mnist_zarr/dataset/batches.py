@@ -42,10 +42,10 @@ def batches(
 ) -> Batches:
     """Iterate over the samples of a Dataset in shuffled batches of NumPy arrays.
 
-    Each iteration is one epoch and has another order. Every chunk is read once
-    per epoch, by a thread that reads ahead; at most ``window`` bytes are in
-    memory, whatever the size of the data. Data that fit into the window are
-    read once, and shuffled as a whole.
+    Each iteration is one epoch and has another order. Every chunk of a store, or
+    of a dask array, is read once per epoch, by a thread that reads ahead; at
+    most ``window`` bytes are in memory, whatever the size of the data. Data that
+    fit into the window are read once, and shuffled as a whole.
 
     Parameters
     ----------
@@ -69,7 +69,8 @@ def batches(
         equally many batches.
     part : (rank, world)
         The part of the samples that this process takes, of ``world`` parts of
-        (nearly) the same length.
+        the same length, give or take one sample. Neighbouring parts may both
+        read the window that is cut between them.
     transform : callable, optional
         ``transform(batch, rng)`` is called with each batch in the thread that
         reads ahead, and its result is given instead. ``rng`` is a

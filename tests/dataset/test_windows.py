@@ -34,8 +34,9 @@ def test_a_window_has_chunks_from_everywhere_and_other_ones_in_each_epoch() -> N
     epochs = [[window.tolist() for window in plan.windows(epoch)] for epoch in range(3)]
     assert [len(epoch) for epoch in epochs] == [5, 5, 5]
     for window in epochs[0]:
-        assert [chunk // 5 for chunk in window] == list(range(20))
-    assert epochs[0] != epochs[1] != epochs[2]
+        assert len(window) == 20
+        assert set(np.diff(window)) <= set(range(3, 8))  # 5, and neighbours may change places
+    assert sorted(epochs[0]) != sorted(epochs[1]) != sorted(epochs[2])
     assert epochs == [[window.tolist() for window in plan.windows(epoch)] for epoch in range(3)]
 
 
