@@ -69,7 +69,8 @@ def main() -> None:
 
 def samples_per_second(folder: Path, repeats: int) -> dict[str, float]:
     cases = our_cases(folder) | numpy_cases() | torch_cases(folder) | peer_cases(folder)
-    timings = measure(cases, repeats)
+    item_by_item = torchvision_cases(folder) | hugging_face_cases()  # seconds each
+    timings = measure(cases, repeats) | measure(item_by_item, 1)
     processor = {name: timing.cpu for name, timing in timings.items()}
     speeds = {name: N_TRAIN / timing.median for name, timing in timings.items()}
     print(f"{'one epoch':<52}{'samples/s':>12}{'cpu':>12}")
@@ -143,21 +144,48 @@ def torch_cases(folder: Path) -> Cases:
         "ours, DataLoader": functools.partial(loader, 0),
         "ours, DataLoader, 2 workers": functools.partial(loader, 2),
     }
-    if is_installed("torchvision"):
-        from torchvision.datasets import MNIST
-        from torchvision.transforms import ToTensor
-
-        raw = folder / "MNIST" / "raw"
-        raw.mkdir(parents=True)
-        for path in BUNDLED_FILES.glob("*.gz"):
-            (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
-        theirs = MNIST(folder, transform=ToTensor())
-        dropped_in = ours.MNIST(folder, transform=ToTensor())
-        for name, items in (("torchvision", theirs), ("ours, drop-in", dropped_in)):
-            cases[f"{name} + ToTensor, DataLoader"] = functools.partial(
-                lambda items: run_through(DataLoader(items, batch_size=SIZE, shuffle=True)), items
-            )
     return cases
+
+
+def torchvision_cases(folder: Path) -> Cases:
+    if not is_installed("torchvision"):
+        return {}
+    from torch.utils.data import DataLoader
+    from torchvision.datasets import MNIST
+    from torchvision.transforms import ToTensor
+
+    import mnist_zarr.torch as ours
+
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for path in BUNDLED_FILES.glob("*.gz"):
+        (raw / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+
+    def through_loader(items: Any) -> None:
+        run_through(DataLoader(items, batch_size=SIZE, shuffle=True))
+
+    data_sets = {"torchvision": MNIST, "ours, drop-in": ours.MNIST}
+    return {
+        f"{name} + ToTensor, DataLoader": functools.partial(
+            through_loader, data_set(folder, transform=ToTensor())
+        )
+        for name, data_set in data_sets.items()
+    }
+
+
+def hugging_face_cases() -> Cases:
+    if not is_installed("datasets"):
+        return {}
+    from datasets import Array2D, Dataset, Features, Value
+
+    (images, labels), _ = load("mnist")
+    features = Features({"image": Array2D((28, 28), "uint8"), "label": Value("uint8")})
+    table = Dataset.from_dict({"image": images, "label": labels}, features).with_format("numpy")
+    return {
+        "Hugging Face datasets, arrays": lambda: run_through(
+            table.shuffle(seed=0).iter(batch_size=SIZE)
+        )
+    }
 
 
 def peer_cases(folder: Path) -> Cases:
@@ -173,15 +201,6 @@ def peer_cases(folder: Path) -> Cases:
                 _ = batch.image.values, batch.label.values
 
         cases["xbatcher, not shuffled"] = in_order
-    if is_installed("datasets"):
-        from datasets import Dataset
-
-        table = Dataset.from_dict({"image": images, "label": labels}).with_format("numpy")
-
-        def hugging_face() -> None:
-            run_through(table.shuffle(seed=0).iter(batch_size=SIZE))
-
-        cases["Hugging Face datasets, arrays"] = hugging_face
     if is_installed("grain"):
         import grain
 

@@ -319,7 +319,7 @@ def deviation(made: list[npt.NDArray[Any]], labels: npt.NDArray[Any]) -> float:
 def test_a_window_that_would_shuffle_badly_is_an_error_that_says_which_one_does(
     folder: Path,
 ) -> None:
-    ds = FORMS["label order, dask"](folder)
+    ds = open_store(folder / "label.zarr", chunks={"sample": 50})
     with pytest.raises(OptionError, match=r"and a good shuffle; give window=(\d+)") as caught:
         batches(ds, 64, window=N_SAMPLES * SAMPLE_BYTES // 6)
     needed = int(str(caught.value).split("window=")[1].split(",")[0])
