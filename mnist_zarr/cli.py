@@ -1,21 +1,44 @@
-"""The command ``mnist-zarr``: each subcommand is one call of the package."""
+"""The command ``mnist-zarr``: each subcommand is one call of the package.
+
+============== =================================================
+exit code      meaning
+============== =================================================
+0              done; of ``verify``: the store is whole
+1              an error
+2              wrong usage
+3              there is no such store, source or data set
+4              of ``verify``: the store is damaged or changed
+130            interrupted by Ctrl-C; 128 + N: by signal N
+============== =================================================
+"""
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
+import os
 import re
+import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 
 # Public names import their modules on first use, so that --help stays fast.
 import mnist_zarr
-from mnist_zarr.errors import DownloadError, MnistZarrError
+from mnist_zarr.errors import (
+    DownloadError,
+    MissingExtraError,
+    MnistZarrError,
+    SourceNotFoundError,
+    StoreNotFoundError,
+)
 from mnist_zarr.writing.defaults import CHUNK_BYTES_OF_ORDER
 
 EXAMPLES = """
@@ -25,7 +48,15 @@ Examples:
   mnist-zarr info mnist.zarr
   mnist-zarr plot mnist.zarr --label 7 -o sevens.png
   mnist-zarr publish mnist.zarr s3://bucket/mnist.zarr
+
+\b
+Exit codes:
+  0 done   1 error   2 wrong usage   3 no such store or source
+  4 verify: damaged or changed   130 interrupted
 """
+NOT_FOUND, DAMAGED, INTERRUPTED = 3, 4, 128 + signal.SIGINT
+# How messages of the package name a parameter: `overwrite=True`.
+PARAMETER = re.compile(r"`(?P<name>\w+)(?:=(?P<value>[^`]*))?`")
 BYTES_OF_UNIT = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 # For each kind of picture, the options that set how many images it shows.
 GRID_OF_KIND = {
@@ -69,29 +100,113 @@ def _exit_on_signals() -> Iterator[None]:
             signal.signal(signal.Signals[name], handler)
 
 
+class _Command(click.Command):
+    """Reports an error as one sentence on stderr, in the words of its options."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\nAborted!", err=True)
+            ctx.exit(INTERRUPTED)
+        except MnistZarrError as error:
+            is_absent = isinstance(error, StoreNotFoundError | SourceNotFoundError)
+            message = _in_options(str(error), self.params)
+            # What is not downloaded has a line for each mirror.
+            lines = message.split("\n") if isinstance(error, DownloadError) else [message]
+            raise _failure(lines, _NotFound if is_absent else click.ClickException) from error
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise _failure([f"{where}{error.strerror or error}"]) from error
+
+
 class _Commands(click.Group):
-    """Reports an error as one sentence on stderr and exit code 1."""
+    """Commands that clean up upon any signal to end."""
+
+    command_class = _Command
 
     def main(self, *args: Any, **options: Any) -> Any:
         with _exit_on_signals():
             return super().main(*args, **options)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except DownloadError as error:  # has a line for each mirror
-            raise _exit_with(str(error).split("\n")) from error
-        except MnistZarrError as error:
-            raise _exit_with([str(error)]) from error
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            raise _exit_with([f"{where}{error.strerror or error}"]) from error
+
+class _NotFound(click.ClickException):
+    exit_code = NOT_FOUND
 
 
-def _exit_with(lines: Iterable[str]) -> click.ClickException:
+def _failure(
+    lines: Iterable[str], kind: type[click.ClickException] = click.ClickException
+) -> click.ClickException:
     from mnist_zarr.terminal import printable
 
-    return click.ClickException("\n".join(map(printable, lines)))
+    return kind("\n".join(map(printable, lines)))
+
+
+def _show(text: str) -> None:
+    """Print a text, even if standard output cannot encode all of it, or nobody reads it."""
+    from mnist_zarr.terminal import BLOCK
+
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.replace(BLOCK, "#").encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        click.echo(text)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        # Python flushes standard output once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _in_options(message: str, params: Iterable[click.Parameter]) -> str:
+    """Return a message with options of the command in place of the parameters that it names."""
+    option_of: dict[str, click.Option] = {}
+    for param in params:
+        if isinstance(param, click.Option):
+            spelt = (param.name, param.opts[-1].lstrip("-").replace("-", "_"))
+            option_of |= dict.fromkeys(filter(None, spelt), param)
+
+    def spell(found: re.Match[str]) -> str:
+        option = option_of.get(found["name"])
+        try:
+            value = ast.literal_eval(found["value"] or "True")
+        except (ValueError, SyntaxError):  # part of a name of the caller's
+            return found[0]
+        if option is None or value is False:
+            return found[0]
+        words = [] if value is True else value if isinstance(value, tuple) else [value]
+        return shlex.join([option.opts[-1], *map(str, words)])
+
+    return PARAMETER.sub(spell, message)
+
+
+class _Stopwatch:
+    """Says in one line on a terminal what was done, and how long it took; elsewhere nothing."""
+
+    def __init__(self) -> None:
+        self.started = time.time()
+        self.is_heard = sys.stderr.isatty()
+
+    def say(self, place: str, *parts: str) -> None:
+        if self.is_heard:
+            from mnist_zarr.files.urls import shown_url
+            from mnist_zarr.terminal import printable
+
+            line = f"{shown_url(place)}: {', '.join(filter(None, parts))}"
+            click.echo(f"{printable(line)} in {time.time() - self.started:.1f} s", err=True)
+
+    def written(self, output: str) -> str:
+        """Return the size of what has been written since the start, if it is a local file."""
+        path = Path(output).expanduser()
+        paths = list(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
+        sizes = [p.stat().st_size for p in paths if p.stat().st_mtime >= self.started]
+        count = f"{len(sizes)} files, " if path.is_dir() else ""
+        return f"{count}{_size(sum(sizes))}" if sizes else ""
+
+
+def _size(n_bytes: int) -> str:
+    power = min(len(str(n_bytes)) - 1, 11) // 3
+    return f"{n_bytes / 1000**power:.{min(power, 1)}f} {('bytes', 'kB', 'MB', 'GB')[power]}"
 
 
 @click.group(cls=_Commands, epilog=EXAMPLES, context_settings={"max_content_width": 100})
@@ -163,7 +278,7 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     multiple=True,
     metavar="NAME|FOLDER|FILE",
     help="A data set by name, a folder of IDX files, an IDX image file, an .npz archive, or a Zarr "
-    "store; can be repeated.  [default: mnist]",
+    "store; can be repeated, to concatenate several.  [default: mnist]",
 )
 @click.option("--labels", metavar="FILE", help="The label file of a single image file.")
 @click.option(
@@ -221,10 +336,47 @@ def build(target: str, sources: tuple[str, ...], zarr_format: str, **options: An
     Examples:
       mnist-zarr build mnist.zarr
       mnist-zarr build mine.zarr --source ./folder-of-idx-files --order label
+      mnist-zarr build all.zarr --source mnist --source more.zarr
       mnist-zarr build scaled.zarr --rescale -1 1
     """
     source = sources[0] if len(sources) == 1 else list(sources) or "mnist"
+    _download(sources)
+    watch = _Stopwatch()
     mnist_zarr.build(target, source, zarr_format=2 if zarr_format == "2" else 3, **options)
+    if watch.is_heard:
+        watch.say(target, _describe_store(target, options["storage_options"]), "built")
+
+
+def _download(sources: Iterable[str]) -> None:
+    """Download data sets ahead of the build, on a terminal, which then hears of each one."""
+    from mnist_zarr.catalog.download import is_here, path_of
+    from mnist_zarr.catalog.entries import CATALOG
+
+    for name in sources if sys.stderr.isatty() else ():
+        watch = _Stopwatch()
+        files = CATALOG[name].files if name in CATALOG else ()
+        with contextlib.suppress(MissingExtraError):  # of which the build has more to say
+            if missing := [file for file in files if not is_here(file)]:
+                mnist_zarr.open_dataset(name)
+                paths = [path_of(file) for file in missing]
+                size = _size(sum(path.stat().st_size for path in paths))
+                where = f"downloaded to {paths[0].parent}"
+                watch.say(name, f"{len(paths)} files, {size}", where)
+
+
+def _describe_store(target: str, storage_options: dict[str, Any] | None) -> str:
+    from mnist_zarr.dataset.schema import SAMPLE
+    from mnist_zarr.stores import inventory
+    from mnist_zarr.stores.targets import parse_target
+
+    with contextlib.suppress(MnistZarrError, OSError):  # it may be that only writing is allowed
+        store = parse_target(target, storage_options).open()
+        root = inventory.read_root(store)
+        arrays = inventory.arrays_in(inventory.open_documents(root))
+        lengths = [array.shape[0] for array in arrays if SAMPLE in inventory.dims_of(array)]
+        sizes = inventory.list_sizes(store)
+        return f"{lengths[0]:,} samples, {len(sizes):,} objects, {_size(sum(sizes.values()))}"
+    return ""
 
 
 @main.command()
@@ -238,7 +390,7 @@ def info(store: str, storage_options: dict[str, Any] | None) -> None:
       mnist-zarr info mnist.zarr
       mnist-zarr info s3://bucket/mnist.zarr --storage-option anon=true
     """
-    click.echo(mnist_zarr.summarize(store, storage_options=storage_options).to_text())
+    _show(mnist_zarr.summarize(store, storage_options=storage_options).to_text())
 
 
 @main.command()
@@ -247,7 +399,7 @@ def info(store: str, storage_options: dict[str, Any] | None) -> None:
 @_storage_options
 @_progress_option
 def verify(store: str, as_json: bool, **options: Any) -> None:
-    """Check every byte of STORE; exit with 0 if it is whole, 1 if not.
+    """Check every byte of STORE; exit with 0 if it is whole, 4 if not.
 
     Lists each object that is damaged or missing. A store of a data set known
     by name is also compared with that data set.
@@ -257,9 +409,11 @@ def verify(store: str, as_json: bool, **options: Any) -> None:
       mnist-zarr verify mnist.zarr
       mnist-zarr verify https://host/mnist.zarr --json
     """
+    watch = _Stopwatch()
     report = mnist_zarr.verify(store, **options)
-    click.echo(report.to_json() if as_json else report.to_text())
-    click.get_current_context().exit(not report.is_whole)
+    _show(report.to_json() if as_json else report.to_text())
+    watch.say(store, f"{report.n_samples:,} samples", f"{report.n_objects:,} objects", "verified")
+    click.get_current_context().exit(0 if report.is_whole else DAMAGED)
 
 
 @main.command()
@@ -284,7 +438,11 @@ def publish(store: str, target: str, **options: Any) -> None:
       mnist-zarr publish mnist.zarr s3://bucket/mnist.zarr \\
           --public-url https://bucket.s3.amazonaws.com/mnist.zarr
     """
-    click.echo(mnist_zarr.publish(store, target, **options).to_text())
+    watch = _Stopwatch()
+    published = mnist_zarr.publish(store, target, **options)
+    _show(published.to_text())
+    size = _size(sum(stored.size for stored in published.objects.values()))
+    watch.say(published.url, f"{len(published.objects):,} objects", size, "published")
 
 
 @main.command()
@@ -297,7 +455,7 @@ def sources() -> None:
     Example:
       mnist-zarr sources
     """
-    click.echo(mnist_zarr.describe_catalog())
+    _show(mnist_zarr.describe_catalog())
 
 
 @main.command()
@@ -343,23 +501,26 @@ def plot(
       mnist-zarr plot mnist.zarr --kind mean --split test -o means.png
       mnist-zarr plot mnist.zarr --kind sheet --label 3 --label 8 -o sheet.png
     """
-    given = {name: number for name, number in grid.items() if number is not None}
+    import matplotlib
+
+    given: dict[str, Any] = {name: n for name, n in grid.items() if n is not None}
     for name in given:
         if name not in GRID_OF_KIND[kind]:
             raise click.UsageError(f"--kind {kind} has no --{name}")
-    ds = mnist_zarr.open_store(store, storage_options=storage_options)
+    watch = _Stopwatch()
+    ds = mnist_zarr.open_store(store, chunks=None, storage_options=storage_options)
     ds = mnist_zarr.select(ds, label=list(labels) or None, split=split)
-    if kind == "balance":
-        figure = mnist_zarr.plot.class_balance(ds)
-    elif kind == "mean":
-        figure = mnist_zarr.plot.mean_images(ds, **given)
-    elif kind == "sheet":
-        figure = mnist_zarr.plot.contact_sheet(ds, **given)
-    elif labels or "rows" in given:
-        figure = mnist_zarr.plot.samples(ds, **given)
-    else:
-        figure = mnist_zarr.plot.one_per_class(ds, **given)
-    mnist_zarr.plot.save_figure(figure, output, overwrite=overwrite)
+    draws_samples = bool(labels) or "rows" in given
+    draw = {
+        "samples": mnist_zarr.plot.samples if draws_samples else mnist_zarr.plot.one_per_class,
+        "balance": mnist_zarr.plot.class_balance,
+        "mean": mnist_zarr.plot.mean_images,
+        "sheet": mnist_zarr.plot.contact_sheet,
+    }[kind]
+    matplotlib.use("agg")  # pyplot shall open no windows
+    axes = draw(ds, **given)
+    mnist_zarr.plot.save_figure(axes.figure, output, overwrite=overwrite)
+    watch.say(output, f"picture of {kind}", watch.written(output), "drawn")
 
 
 @main.command()
@@ -393,11 +554,13 @@ def export(
       mnist-zarr export mnist.zarr --to idx -o originals
       mnist-zarr export mnist.zarr --to npz -o mnist_scaled.npz
     """
+    watch = _Stopwatch()
     ds = mnist_zarr.open_store(store, chunks=None, storage_options=storage_options)
     if form == "idx":
         mnist_zarr.write_idx_files(ds, output, **options)
     else:
         mnist_zarr.write_npz(ds, output, **options)
+    watch.say(output, f"{ds.sizes['sample']:,} samples", watch.written(output), "exported")
 
 
 if __name__ == "__main__":

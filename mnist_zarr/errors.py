@@ -23,6 +23,9 @@
 
 Every class also inherits the built-in that a caller would expect to catch.
 All carry one argument, the message, so that they travel between processes.
+
+A parameter stands in backticks in a message, `overwrite=True`, and in the command line's own words
+where the message is shown there: --overwrite.
 """
 
 from __future__ import annotations
@@ -106,10 +109,14 @@ class MissingExtraError(MnistZarrError, ImportError):
     """An optional dependency is not installed; the message has the pip command."""
 
 
+def __dir__() -> list[str]:
+    return [name for name, value in globals().items() if isinstance(value, type)]
+
+
 def already_exists(target: object) -> TargetExistsError:
     """Return the error for a target that will not be overwritten."""
     return TargetExistsError(
-        f"{target}: exists already; choose another name, or replace it with overwrite=True"
+        f"{target}: exists already; choose another name, or replace it with `overwrite=True`"
     )
 
 

@@ -253,7 +253,7 @@ class EMNIST(MNIST):
         self._name = f"emnist-{split}"
         if self._name not in CATALOG:
             known = [name.partition("-")[2] for name in CATALOG if name.startswith("emnist-")]
-            raise OptionError(f"split: expected one of {', '.join(known)}, got {split!r}")
+            raise OptionError(f"`split`: expected one of {', '.join(known)}, got {split!r}")
         super().__init__(root, **options)
 
 
@@ -296,10 +296,10 @@ class QMNIST(MNIST):
     ) -> None:
         what = what or ("train" if train else "test")
         if what not in QMNIST_SUBSETS:
-            raise OptionError(f"what: expected one of {', '.join(QMNIST_SUBSETS)}, got {what!r}")
+            raise OptionError(f"`what`: expected one of {', '.join(QMNIST_SUBSETS)}, got {what!r}")
         if not compat:
             raise OptionError(
-                "compat: only True; the writers are in mnist_zarr.open_dataset('qmnist')"
+                "`compat`: only True; the writers are in mnist_zarr.open_dataset('qmnist')"
             )
         super().__init__(root, train=what == "train", **options)
         self.data = self.data[QMNIST_SUBSETS[what]]
@@ -308,5 +308,5 @@ class QMNIST(MNIST):
 
 def _open(name: str, *, download: bool) -> xr.Dataset:
     if not download and not all(map(is_here, CATALOG[name].files)):
-        raise DownloadError(f"{name}: is not in the cache; pass download=True to download it")
+        raise DownloadError(f"{name}: is not in the cache; pass `download=True` to download it")
     return open_dataset(name)

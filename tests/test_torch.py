@@ -203,7 +203,7 @@ def test_the_items_of_the_family_are_those_of_torchvision(
 ) -> None:
     copy = SmallCopy(CATALOG[name], mirror)
     monkeypatch.setitem(CATALOG, name, copy.entry)
-    with pytest.raises(DownloadError, match="is not in the cache; pass download=True"):
+    with pytest.raises(DownloadError, match="is not in the cache; pass `download=True`"):
         FAMILY[name](train=train)
     dataset = FAMILY[name](train=train, download=True)
     split = "train" if train else "test"
@@ -228,8 +228,8 @@ def test_the_subsets_of_qmnist(mirror: Path, monkeypatch: pytest.MonkeyPatch) ->
     )
     assert [*map(as_compared, first), *map(as_compared, rest)] == [*map(as_compared, both)]
     for options, sentence in (
-        ({"what": "nist"}, "what: expected one of train, test, test10k, test50k, got 'nist'"),
-        ({"compat": False}, "compat: only True"),
+        ({"what": "nist"}, "`what`: expected one of train, test, test10k, test50k, got 'nist'"),
+        ({"compat": False}, "`compat`: only True"),
     ):
         with pytest.raises(OptionError, match=sentence):
             ours.QMNIST("root", **options)
@@ -237,7 +237,7 @@ def test_the_subsets_of_qmnist(mirror: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_split_of_emnist_that_is_not_there_is_named() -> None:
     with pytest.raises(
-        OptionError, match=r"split: expected one of balanced, byclass, .* got 'all'"
+        OptionError, match=r"`split`: expected one of balanced, byclass, .* got 'all'"
     ):
         ours.EMNIST("root", "all")
 

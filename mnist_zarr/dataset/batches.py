@@ -137,16 +137,16 @@ def _check_options(
     size: int, shuffle: bool, seed: int, window: int, drop_last: bool, part: Sequence[int]
 ) -> _Options:
     if not isinstance(part, Sequence) or len(part) != 2:
-        raise OptionError(f"part: expected (rank, world), got {part!r}")
-    world = _check_integer("part: world", part[1], 1)
-    rank = _check_integer("part: rank", part[0], 0)
+        raise OptionError(f"`part`: expected (rank, world), got {part!r}")
+    world = _check_integer("`part`: world", part[1], 1)
+    rank = _check_integer("`part`: rank", part[0], 0)
     if rank >= world:
-        raise OptionError(f"part: expected a rank below world {world}, got {rank}")
+        raise OptionError(f"`part`: expected a rank below world {world}, got {rank}")
     return _Options(
-        _check_integer("size", size, 1),
+        _check_integer("`size`", size, 1),
         bool(shuffle),
-        _check_integer("seed", seed, 0),
-        _check_integer("window", window, 1),
+        _check_integer("`seed`", seed, 0),
+        _check_integer("`window`", window, 1),
         bool(drop_last),
         (rank, world),
     )
@@ -194,8 +194,8 @@ class Batches:
         self._start, self._stop = options.range_of(self._samples.n_samples)
         if not len(self):
             raise OptionError(
-                f"part {options.part}: of {self._samples.n_samples:,} samples there is no batch of "
-                f"size {options.size}; give a smaller size, or drop_last=False"
+                f"`part` {options.part}: of {self._samples.n_samples:,} samples there is no batch of "
+                f"size {options.size}; give a smaller `size`, or `drop_last=False`"
             )
         self._next = self._position = 0, 0  # epoch, batch
 
@@ -223,7 +223,7 @@ class Batches:
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next ``iter()`` begin this epoch, counted from 0."""
-        self._next = self._position = _check_integer("epoch", epoch, 0), 0
+        self._next = self._position = _check_integer("`epoch`", epoch, 0), 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the latest iteration is: its epoch, and how many batches it has given."""
@@ -242,16 +242,16 @@ class Batches:
             epoch, batch, plan = (state[name] for name in ("epoch", "batch", "plan"))
         except (KeyError, TypeError) as error:
             raise OptionError(
-                f"state: expected a state_dict() of batches, got {state!r}"
+                f"`state`: expected a state_dict() of batches, got {state!r}"
             ) from error
         if plan != self._fingerprint:
             raise OptionError(
-                "state: is of other batches: data, chunks, size, shuffle, seed, window, drop_last "
+                "`state`: is of other batches: data, chunks, size, shuffle, seed, window, drop_last "
                 "or part differ"
             )
         self._next = self._position = (
-            _check_integer("state: epoch", epoch, 0),
-            _check_integer("state: batch", batch, 0),
+            _check_integer("`state`: epoch", epoch, 0),
+            _check_integer("`state`: batch", batch, 0),
         )
 
     @functools.cached_property
@@ -295,7 +295,7 @@ def _check_variables(ds: xr.Dataset, coords: tuple[str, ...]) -> None:
     for name in coords:
         if name not in along_sample:
             raise OptionError(
-                f"coords: no coordinate {name!r} along 'sample'; choose from "
+                f"`coords`: no coordinate {name!r} along 'sample'; choose from "
                 f"{', '.join(along_sample)}"
             )
 

@@ -89,11 +89,11 @@ class SampleStream:
             self.plan = self._plan(window, window_samples, seed)
 
     def _plan(self, window: int, window_samples: int, seed: int | None) -> WindowPlan:
-        hold = f"window: {window:,} bytes hold {window_samples:,} samples to draw from"
+        hold = f"`window`: {window:,} bytes hold {window_samples:,} samples to draw from"
         if window_samples < self._size:
             raise OptionError(
-                f"{hold}, fewer than a batch of {self._size:,}; give a larger window or a smaller "
-                "size"
+                f"{hold}, fewer than a batch of {self._size:,}; give a larger `window` or a "
+                "smaller `size`"
             )
         lengths = [_length(chunk) for chunk in self._reader.chunks]
         counts = None if seed is None else count_classes(self._labels, self._reader.chunks)
@@ -106,8 +106,8 @@ class SampleStream:
             return plan
         purpose = f"chunks of {max(lengths):,}" + ("" if seed is None else " and a good shuffle")
         raise OptionError(
-            f"{hold}, too few for {purpose}; give window={-(-needed * window // window_samples)}, "
-            "open the store with chunks=None, or build it with order='shuffled'"
+            f"{hold}, too few for {purpose}; give `window={-(-needed * window // window_samples)}`, "
+            "open the store with `chunks=None`, or build it with `order='shuffled'`"
         )
 
     def batches(self, epoch: int, start: int, stop: int) -> Iterator[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 
 from mnist_zarr.errors import StoreError, StoreNotFoundError, StoreReplacedError
-from mnist_zarr.files.urls import name_failures, shown_url
+from mnist_zarr.files.urls import name_failures, path_or_url, shown_url
 from mnist_zarr.hosting.cors import cors_rule
 from mnist_zarr.hosting.croissant import StoredObject, make_card
 from mnist_zarr.stores.inventory import (
@@ -36,8 +35,9 @@ from mnist_zarr.stores.keys import (
     run_on_objects,
     sync,
 )
+from mnist_zarr.stores.place import Place
 from mnist_zarr.stores.targets import Target, parse_target
-from mnist_zarr.terminal import printable
+from mnist_zarr.terminal import printable, progress_bar
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def publish(
     TargetBusyError
         If another process is building or publishing the same target.
     StoreReplacedError
-        If ``store`` is a local store and is replaced while it is copied.
+        If ``store`` is replaced while it is copied.
     StoreError
         If the store lacks objects, has links to files outside of it, or is the
         target itself, if the target cannot be written, or if readers do not get
@@ -144,18 +144,17 @@ def publish(
     """
     origin = parse_target(store, source_options, "source_options")
     place = parse_target(target, storage_options)
+    if public_url is not None:
+        public_url = path_or_url(public_url)
     source = origin.open()
     if place.changes_under(source):
         raise StoreError(f"{place.name}: is the store to publish itself; choose another target")
     version = origin.identity()
     documents, attrs, inventory = _inspect(source, origin.name)
     url = shown_url(public_url or place.name)
-    with tqdm(
-        total=2 * (inventory.n_promised + len(documents)),
-        unit=" objects",
-        disable=None if progress is None else not progress,
-        file=sys.stderr,
-    ) as bar:
+    n_sent = inventory.n_promised + len(documents)
+    n_read_back = n_sent + (not place.holds_zarr_only)  # the card
+    with progress_bar(f"publishing {url}", n_sent + n_read_back, " objects", progress) as bar:
         with place.create(overwrite=overwrite, immutable=immutable) as fresh:
             objects = _send(source, inventory.promised(), documents, fresh, bar)
             if not place.holds_zarr_only:
@@ -167,8 +166,10 @@ def publish(
                     f"{origin.name}: the store was replaced while it was being copied; publish it "
                     "again"
                 )
-        reader = (parse_target(public_url) if public_url else place).open()
-        _compare(reader, url, objects, bar)
+        public = parse_target(public_url) if public_url else place
+        if public_url:
+            _check_is_public_url(public, url, place.name, objects)
+        _compare(public.open(), url, objects, bar)
     return Publication(url, dict(sorted(objects.items())), cors_rule(place.name))
 
 
@@ -201,10 +202,28 @@ def _send(
         value = documents[key] if key in documents else read_object(source, key)
         sent[key] = _summarize(value.to_bytes())
         sync(fresh.set(key, value))
-        bar.update()
+        _count(bar)
 
     run_on_objects(send, itertools.chain(chunks, documents))
     return sent
+
+
+def _check_is_public_url(
+    public: Place, url: str, target: str, sent: Mapping[str, StoredObject]
+) -> None:
+    """Check that the root document that was sent is at the URL that readers use."""
+    try:
+        root = read_root(public.open())
+        reason = "another store is there" if root else "there is no Zarr store"
+    except StoreNotFoundError:
+        root, reason = {}, "there is no Zarr store"
+    except StoreError as error:
+        root, reason = {}, str(error)
+    if not root or any(_summarize(root[key].to_bytes()) != sent.get(key) for key in root):
+        raise StoreError(
+            f"{url}: readers do not get the store, which is whole at {target}: {reason}; is this "
+            "`public_url` the URL of that place, and may everybody read it?"
+        )
 
 
 def _compare(reader: Store, url: str, sent: Mapping[str, StoredObject], bar: tqdm[Any]) -> None:
@@ -214,7 +233,7 @@ def _compare(reader: Store, url: str, sent: Mapping[str, StoredObject], bar: tqd
     def fetch(key: str) -> None:
         if _summarize(read_object(reader, key).to_bytes()) != sent[key]:
             different.append(key)
-        bar.update()
+        _count(bar)
 
     run_on_objects(fetch, sent)
     if different:
@@ -222,6 +241,11 @@ def _compare(reader: Store, url: str, sent: Mapping[str, StoredObject], bar: tqd
             f"{url}: {len(different):,} of {len(sent):,} objects differ from what was sent, such "
             f"as {min(different)!r}; does a cache hold an old copy?"
         )
+
+
+def _count(bar: tqdm[Any]) -> None:
+    with bar.get_lock():  # threads that add at the same time would lose some
+        bar.update()
 
 
 def _summarize(data: bytes) -> StoredObject:

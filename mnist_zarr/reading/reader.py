@@ -9,11 +9,11 @@ from typing import Any
 
 import xarray as xr
 import zarr
-from dask.base import tokenize
 from zarr.abc.store import Store
 
+from mnist_zarr.dataset.lazy import kept
 from mnist_zarr.dataset.schema import SAMPLE
-from mnist_zarr.errors import MnistZarrError, StoreError
+from mnist_zarr.errors import MnistZarrError, OptionError, StoreError
 from mnist_zarr.formats.source import Source
 from mnist_zarr.reading.threaded_pipeline import CheckedStore, pipeline_config
 from mnist_zarr.stores.inventory import Promises, read_root
@@ -29,14 +29,15 @@ _OPENING = threading.Lock()
 def open_store(
     target: Target, *, chunks: Any = "auto", storage_options: dict[str, Any] | None = None
 ) -> xr.Dataset:
-    """Open a store with its sample coordinates in memory.
+    """Open a store of which each coordinate is read once, when it is first asked for.
 
     The same Dataset as :func:`xarray.open_zarr` gives, but ``label``,
-    ``split`` and the other one-dimensional coordinates are loaded once, so that
-    ``groupby("label")`` and ``where`` work, and selecting again does not fetch
-    them again. A chunk that is missing from a store that :func:`build` or
-    :func:`write_zarr` has made is an error, not a stretch of black images, and so
-    is a store that another version replaces while it is read.
+    ``split`` and the other one-dimensional coordinates are plain arrays, not of
+    dask, so that ``groupby("label")`` and ``where`` work, and they stay in memory
+    once they were read, so that selecting again does not fetch them again. A
+    chunk that is missing from a store that :func:`build` or :func:`write_zarr` has
+    made is an error, not a stretch of black images, and so is a store that another
+    version replaces while it is read.
 
     Parameters
     ----------
@@ -53,14 +54,20 @@ def open_store(
     Returns
     -------
     xarray.Dataset
-        ``image`` lazy, the coordinates along ``sample`` in memory.
+        ``image`` lazy, the coordinates along ``sample`` read when they are needed.
 
     Raises
     ------
     StoreNotFoundError
         If there is no store at the target.
+    StoreReplacedError
+        If the store is replaced while it is opened; afterwards also from the
+        Dataset, wherever it reads.
     StoreError
         If what is there cannot be opened.
+    OptionError
+        If the target is neither a path, a URL nor a store object or takes no
+        ``storage_options``, or ``chunks`` is nothing that xarray understands.
 
     Examples
     --------
@@ -75,9 +82,7 @@ def open_store(
     ds, group = open_place(place)
     if chunks is None:
         return ds
-    # dask would name an array by a pickle of its store, for which it opens a remote one again.
-    token = tokenize(str(target), str(group.store), ds.attrs)
-    return ds.assign({key: _chunk(array, chunks, token) for key, array in ds.items()})
+    return ds.assign({key: _chunk(array, chunks, place.name, group) for key, array in ds.items()})
 
 
 class StoreSource(Source):
@@ -116,17 +121,14 @@ def open_place(place: Place) -> tuple[xr.Dataset, zarr.Group]:
             store.promises = Promises(read_root(store))
         with zarr_config(pipeline_config(store)):
             group = _open_group(store)
-            ds = xr.open_dataset(group, chunks=None)
-        along_sample = [key for key, coord in ds.coords.items() if coord.dims == (SAMPLE,)]
-        ds = ds.assign_coords(ds[along_sample].load().coords)
+            ds = xr.open_dataset(group, chunks=None, cache=False)
+        ds = ds.assign_coords({key: _keep(coord) for key, coord in ds.coords.items()})
     except (MnistZarrError, MemoryError):
         raise
     except FileNotFoundError as error:
         raise place.not_found() from error
     except Exception as error:  # whatever Zarr and xarray make of damaged metadata and chunks
         raise StoreError(f"{place.name}: cannot be opened as a Zarr store: {error}") from error
-    if isinstance(store, OneVersion):
-        store.pin()
     return ds, group.zarr_group
 
 
@@ -151,11 +153,25 @@ def _open_group(store: Store) -> xr.backends.ZarrStore:
     return group
 
 
-def _chunk(array: xr.DataArray, chunks: Any, token: str) -> xr.Variable:
-    if chunks == "auto":
+def _keep(coord: xr.DataArray) -> xr.Variable:
+    """Return a coordinate along ``sample`` that is read once; any other as it is."""
+    if coord.dims != (SAMPLE,) or isinstance(coord.variable, xr.IndexVariable):
+        return coord.variable
+    return kept(coord.variable, coord.encoding["chunks"][0])
+
+
+def _chunk(array: xr.DataArray, chunks: Any, place: str, group: zarr.Group) -> xr.Variable:
+    from dask.base import tokenize  # a third of a second, which whoever needs no dask is spared
+
+    if isinstance(chunks, str) and chunks == "auto":
         whole_objects = dict(array.encoding.get("preferred_chunks", {}))
         if SAMPLE in whole_objects:
             object_bytes = max(1, array.nbytes * whole_objects[SAMPLE] // max(1, array.shape[0]))
             whole_objects[SAMPLE] *= max(1, DASK_CHUNK_BYTES // object_bytes)
         chunks = whole_objects
-    return array.variable.chunk(chunks, name=f"{array.name}-{tokenize(token, array.name, chunks)}")
+    # dask would name an array by a pickle of its store, for which it opens a remote one again.
+    token = tokenize(place, str(group.store), group.attrs.asdict(), array.name, chunks)
+    try:
+        return array.variable.chunk(chunks, name=f"{array.name}-{token}")
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise OptionError(f"`chunks`: {error}") from error

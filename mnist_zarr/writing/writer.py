@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from distributed import Client
 from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.blocks import bytes_per_sample, iter_blocks
+from mnist_zarr.dataset.classes import flag_names
 from mnist_zarr.dataset.lazy import is_lazy
 from mnist_zarr.dataset.records import SOURCE_FILES, ContentHash, content_sha256, source_line
 from mnist_zarr.dataset.scaling import pack, stay_packed, with_true_range
@@ -206,7 +207,8 @@ def write_zarr(
         ):
             files = ds.encoding.get(SOURCE_FILES, ())
             sources = beside.map(lambda file: source_line(file.sha256(), file.name), files)
-            hashes = _write_chunks(plan, template.bind(store), pool, outcome, progress)
+            arrays, label = template.bind(store), f"writing {place.name}"
+            hashes = _write_chunks(plan, arrays, pool, outcome, label, progress)
         attrs = root_attrs(
             plan.attrs,
             order,
@@ -264,6 +266,8 @@ class _StorePlan:
 def _plan_store(ds: xr.Dataset, layout: Layout) -> _StorePlan:
     variables = {check_name(name): variable for name, variable in ds.variables.items()}
     for name, variable in variables.items():
+        if variable.dims == (SAMPLE,):
+            flag_names(name, variable.attrs)  # else no reader could use it
         _check_values(name, variable)
     numbering = number_samples(ds)
     variables[SOURCE_INDEX] = numbering.source_index
@@ -314,7 +318,9 @@ def _plan_order(
         order = plan_shuffled_order(n_samples, layout.seed or 0)
     if label is None:
         if layout.order == "label":
-            raise SchemaError("order='label' needs a coordinate 'label', which this Dataset lacks")
+            raise SchemaError(
+                "`order='label'` needs a coordinate 'label', which this Dataset lacks"
+            )
         return order, {}
     blocks = (block for _, block in iter_blocks(label))
     if is_string(label.dtype):
@@ -331,6 +337,7 @@ def _write_chunks(
     arrays: Mapping[str, ArrayWriter],
     pool: Pool,
     outcome: _Outcome,
+    label: str,
     progress: bool | None,
 ) -> dict[str, str]:
     """Write all chunks; return the SHA-256 of the content of each variable that is hashed."""
@@ -338,15 +345,14 @@ def _write_chunks(
         plan.numbering.content_order == SOURCE_INDEX or isinstance(plan.order, SourceOrder)
     )
     digests = {name: ContentHash() for name in plan.hashed if comes_in_order}
-    n_large = sum(plan.variables[name].ndim > 1 for name in plan.chunkings)
+    sample_bytes = {name: bytes_per_sample(plan.variables[name]) for name in plan.chunkings}
     with (
         open_pool(1, n_threads=1) as hashing,
-        sample_bar(plan.order.n_samples * n_large, progress) as bar,
+        sample_bar(label, plan.order.n_samples, sample_bytes, progress) as advance,
     ):
 
         def on_block(name: str, n_samples: int, block: npt.NDArray[Any] | None) -> None:
-            if plan.variables[name].ndim > 1:
-                bar.update(n_samples)
+            advance(name, n_samples)
             if block is None:
                 digests.pop(name, None)
             elif name in digests:

@@ -320,9 +320,9 @@ def test_a_window_that_would_shuffle_badly_is_an_error_that_says_which_one_does(
     folder: Path,
 ) -> None:
     ds = open_store(folder / "label.zarr", chunks={"sample": 50})
-    with pytest.raises(OptionError, match=r"and a good shuffle; give window=(\d+)") as caught:
+    with pytest.raises(OptionError, match=r"and a good shuffle; give `window=(\d+)") as caught:
         batches(ds, 64, window=N_SAMPLES * SAMPLE_BYTES // 6)
-    needed = int(str(caught.value).split("window=")[1].split(",")[0])
+    needed = int(str(caught.value).split("window=")[1].split("`")[0])
     assert len(epoch_of(batches(ds, 64, window=needed))) == 16
     # In the order of the data nothing is shuffled badly.
     batches(ds, 16, window=N_SAMPLES * SAMPLE_BYTES // 6, shuffle=False)
@@ -434,16 +434,16 @@ def test_memory_holds_the_window_and_no_more(tmp_path: Path) -> None:
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"size": 0}, "size: expected a whole number of 1 or more, got 0"),
-    ({"size": 2.5}, "size: expected a whole number of 1 or more, got 2.5"),
-    ({"size": True}, "size: expected a whole number of 1 or more, got True"),
-    ({"seed": -1}, "seed: expected a whole number of 0 or more, got -1"),
-    ({"window": 0}, "window: expected a whole number of 1 or more, got 0"),
-    ({"part": (2, 2)}, "part: expected a rank below world 2, got 2"),
-    ({"part": (-1, 2)}, "part: rank: expected a whole number of 0 or more, got -1"),
-    ({"part": 3}, r"part: expected \(rank, world\), got 3"),
-    ({"part": (0, 0)}, "part: world: expected a whole number of 1 or more, got 0"),
-    ({"coords": ["writer"]}, "coords: no coordinate 'writer' along 'sample'; choose from label"),
+    ({"size": 0}, "`size`: expected a whole number of 1 or more, got 0"),
+    ({"size": 2.5}, "`size`: expected a whole number of 1 or more, got 2.5"),
+    ({"size": True}, "`size`: expected a whole number of 1 or more, got True"),
+    ({"seed": -1}, "`seed`: expected a whole number of 0 or more, got -1"),
+    ({"window": 0}, "`window`: expected a whole number of 1 or more, got 0"),
+    ({"part": (2, 2)}, "`part`: expected a rank below world 2, got 2"),
+    ({"part": (-1, 2)}, "`part`: rank: expected a whole number of 0 or more, got -1"),
+    ({"part": 3}, r"`part`: expected \(rank, world\), got 3"),
+    ({"part": (0, 0)}, "`part`: world: expected a whole number of 1 or more, got 0"),
+    ({"coords": ["writer"]}, "`coords`: no coordinate 'writer' along 'sample'; choose from label"),
     ({"size": 2000, "drop_last": True}, "of 1,000 samples there is no batch of size 2000"),
     ({"part": (0, 2000)}, "of 1,000 samples there is no batch"),
     ({"window": 2000}, "hold 31 samples to draw from, fewer than a batch of 256"),
@@ -487,9 +487,9 @@ def test_a_state_of_something_else_is_refused() -> None:
         (batches(ds, 20).state_dict(), "is of other batches"),
         (batches(ds, 10, seed=1).state_dict(), "is of other batches"),
         (batches(ds.isel(sample=slice(90)), 10).state_dict(), "is of other batches"),
-        (training.state_dict() | {"batch": -1}, "state: batch: expected a whole number"),
+        (training.state_dict() | {"batch": -1}, "`state`: batch: expected a whole number"),
     ):
         with pytest.raises(OptionError, match=sentence):
             training.load_state_dict(state)  # type: ignore[arg-type]
-    with pytest.raises(MnistZarrError, match="epoch: expected a whole number of 0 or more"):
+    with pytest.raises(MnistZarrError, match="`epoch`: expected a whole number of 0 or more"):
         training.set_epoch(-1)
