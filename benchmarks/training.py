@@ -52,7 +52,7 @@ def main() -> None:
         for order in ORDERS:
             build(folder / f"{order}.zarr", order=order)
         figure, deviations = draw_shuffles(folder)
-        figure.savefig(args.output / "pictures" / "shuffle.png", dpi=100)
+        figure.savefig(args.output / "pictures" / "shuffle.png", dpi=80)
         results = {
             "samples_per_second": samples_per_second(folder, args.repeats),
             "first_batch_seconds": first_batch(folder, args.repeats),
@@ -330,7 +330,7 @@ def draw_shuffles(folder: Path) -> tuple[Figure, dict[str, float]]:
     deviations = {name: deviation(made, labels) / ideal for name, made in rows.items()}
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     for axes, (name, made) in zip(figure.subplots(1, len(rows)), rows.items(), strict=True):
-        axes.imshow(np.stack(made[:-1])[:, :128], cmap="tab10", aspect="auto", interpolation="none")
+        axes.imshow(np.stack(made[:-1])[:, :64], cmap="tab10", aspect="auto", interpolation="none")
         axes.set_title(f"{name}\nshares deviate {deviations[name]:.2f} times", fontsize=8)
         axes.set_xlabel("sample of a batch", fontsize=8)
         axes.tick_params(labelsize=7)

@@ -194,8 +194,8 @@ class Batches:
         self._start, self._stop = options.range_of(self._samples.n_samples)
         if not len(self):
             raise OptionError(
-                f"`part` {options.part}: of {self._samples.n_samples:,} samples there is no batch of "
-                f"size {options.size}; give a smaller `size`, or `drop_last=False`"
+                f"`part` {options.part}: of {self._samples.n_samples:,} samples there is no batch "
+                f"of size {options.size}; give a smaller `size`, or `drop_last=False`"
             )
         self._next = self._position = 0, 0  # epoch, batch
 
@@ -246,8 +246,8 @@ class Batches:
             ) from error
         if plan != self._fingerprint:
             raise OptionError(
-                "`state`: is of other batches: data, chunks, size, shuffle, seed, window, drop_last "
-                "or part differ"
+                "`state`: is of other batches: data, chunks, size, shuffle, seed, window, "
+                "drop_last or part differ"
             )
         self._next = self._position = (
             _check_integer("`state`: epoch", epoch, 0),

@@ -105,9 +105,10 @@ class SampleStream:
         if needed == window_samples:
             return plan
         purpose = f"chunks of {max(lengths):,}" + ("" if seed is None else " and a good shuffle")
+        enough = -(-needed * window // window_samples)
         raise OptionError(
-            f"{hold}, too few for {purpose}; give `window={-(-needed * window // window_samples)}`, "
-            "open the store with `chunks=None`, or build it with `order='shuffled'`"
+            f"{hold}, too few for {purpose}; give `window={enough}`, open the "
+            "store with `chunks=None`, or build it with `order='shuffled'`"
         )
 
     def batches(self, epoch: int, start: int, stop: int) -> Iterator[Any]:
