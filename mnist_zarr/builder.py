@@ -1,4 +1,4 @@
-"""From a source to a store, in one call."""
+"""From a source to a store or to arrays, in one call."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
 import xarray as xr
 from zarr.abc.store import Store
 
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 from mnist_zarr.catalog.entries import CATALOG
 from mnist_zarr.catalog.opening import CatalogSource
 from mnist_zarr.dataset.concatenation import Part, concat_samples
-from mnist_zarr.errors import SourceError, SourceNotFoundError
+from mnist_zarr.dataset.schema import IMAGE, LABEL, validate
+from mnist_zarr.dataset.selection import splits_in_source_order
+from mnist_zarr.errors import SchemaError, SourceError, SourceNotFoundError
 from mnist_zarr.files.sources import PathOrFile, describe
 from mnist_zarr.files.urls import is_url, path_or_url
 from mnist_zarr.formats.idx_engine import IdxSource
@@ -36,6 +39,7 @@ def build(
     *,
     labels: PathOrFile | None = None,
     order: Order = "source",
+    seed: int | None = None,
     chunk_bytes: int | None = None,
     shard_bytes: int | None = None,
     codec: Codec = "zstd",
@@ -67,7 +71,7 @@ def build(
         left out. Write ``"./mnist"`` for a folder that has the name of a data set.
     labels : path, URL or open binary file, optional
         The label file of a single image file, if its name does not match.
-    order, chunk_bytes, shard_bytes, codec, level, zarr_format
+    order, seed, chunk_bytes, shard_bytes, codec, level, zarr_format
         The layout of the store; see :func:`write_zarr`.
     rescale : (low, high), optional
         The range in which the store opens, as float64; the stored integers do
@@ -122,6 +126,7 @@ def build(
         parse_source(source, labels, source_options).open(),
         target,
         order=order,
+        seed=seed,
         chunk_bytes=chunk_bytes,
         shard_bytes=shard_bytes,
         codec=codec,
@@ -133,6 +138,61 @@ def build(
         client=client,
         storage_options=storage_options,
     )
+
+
+Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+
+
+def load(
+    source: AnySource | Sequence[AnySource] = "mnist",
+    *,
+    labels: PathOrFile | None = None,
+    source_options: dict[str, Any] | None = None,
+) -> tuple[Arrays, Arrays]:
+    """Load the images and labels of both splits, as Keras' ``mnist.load_data()`` does.
+
+    Parameters
+    ----------
+    source, labels, source_options
+        A data set of the catalog, a store, IDX files or anything else that
+        :func:`build` takes.
+
+    Returns
+    -------
+    (x_train, y_train), (x_test, y_test)
+        NumPy arrays of the types in the source, uint8 for MNIST: images of shape
+        (sample, row, col), labels of shape (sample,). The samples are in source
+        order, whatever the order of a store.
+
+    Raises
+    ------
+    SchemaError
+        If there is no ``image``, ``label`` or ``split``, or no sample of one of
+        the two splits.
+    MnistZarrError
+        If the source cannot be read; see :func:`build`.
+
+    Examples
+    --------
+    >>> (x_train, y_train), (x_test, y_test) = load("mnist")
+    >>> x_train.shape, y_train.shape, x_test.shape, y_test.shape
+    ((60000, 28, 28), (60000,), (10000, 28, 28), (10000,))
+    """
+    ds = parse_source(source, labels, source_options).open()
+    validate(ds)
+    for name in (IMAGE, LABEL):
+        if name not in ds.variables:
+            raise SchemaError(f"load needs {name!r}, which this source lacks")
+    splits = dict(splits_in_source_order(ds))
+    if not {"train", "test"} <= splits.keys():
+        found = ", ".join(map(str, splits)) if None not in splits else "no split"
+        raise SchemaError(
+            f"load needs samples of the splits 'train' and 'test', got {found}; see "
+            "stratified_split"
+        )
+    images, classes = ds[IMAGE].values, ds[LABEL].values
+    train, test = ((images[splits[name]], classes[splits[name]]) for name in ("train", "test"))
+    return train, test
 
 
 class DatasetSource(Source):

@@ -283,11 +283,12 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--labels", metavar="FILE", help="The label file of a single image file.")
 @click.option(
     "--order",
-    type=click.Choice(["source", "label"]),
+    type=click.Choice(["source", "label", "shuffled"]),
     default="source",
     show_default=True,
-    help="Keep the order of the source, or group the samples by class.",
+    help="Keep the order of the source, group the samples by class, or shuffle them once.",
 )
+@click.option("--seed", type=click.IntRange(0), help="Seed of --order shuffled.  [default: 0]")
 @click.option(
     "--chunk-bytes",
     type=ByteSize(),

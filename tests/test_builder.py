@@ -15,15 +15,22 @@ import pytest
 import xarray as xr
 from zarr.storage import MemoryStore
 
-from mnist_zarr.builder import build, parse_source
+from mnist_zarr.builder import build, load, parse_source
 from mnist_zarr.catalog.entries import BUNDLED_FILES
 from mnist_zarr.catalog.opening import open_dataset
-from mnist_zarr.errors import OptionError, SourceError, SourceNotFoundError, TargetExistsError
+from mnist_zarr.errors import (
+    OptionError,
+    SchemaError,
+    SourceError,
+    SourceNotFoundError,
+    TargetExistsError,
+)
 from mnist_zarr.formats.idx import read_idx, write_idx
 from mnist_zarr.formats.idx_export import write_idx_files
 from mnist_zarr.formats.npz import write_npz
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.reading.verification import verify
+from tests.support.digits import digits
 from tests.support.object_server import BUCKET, S3Server
 
 PLAIN_XARRAY = """
@@ -178,6 +185,35 @@ def test_source_options_open_a_source_behind_a_url(
 def test_a_source_without_a_url_takes_no_options(tmp_path: Path, source: Any) -> None:
     with pytest.raises(OptionError, match="takes no `source_options`, got anon"):
         build(tmp_path / "a.zarr", source, source_options={"anon": True})
+
+
+def test_load_gives_the_arrays_of_keras_from_a_name_or_a_store(tmp_path: Path) -> None:
+    build(tmp_path / "m.zarr", order="label", level=1)
+    named, stored = load("mnist"), load(tmp_path / "m.zarr")
+    for (x_named, y_named), (x_stored, y_stored) in zip(named, stored, strict=True):
+        np.testing.assert_array_equal(x_named, x_stored, strict=True)
+        np.testing.assert_array_equal(y_named, y_stored, strict=True)
+    (x_train, y_train), (x_test, y_test) = named
+    train = read_idx(BUNDLED_FILES / "train-images-idx3-ubyte.gz")
+    np.testing.assert_array_equal(x_train, train, strict=True)
+    np.testing.assert_array_equal(
+        y_test, read_idx(BUNDLED_FILES / "t10k-labels-idx1-ubyte.gz"), strict=True
+    )
+    assert (y_train.shape, x_test.shape) == ((60_000,), (10_000, 28, 28))
+
+
+def test_load_needs_both_splits_and_labels() -> None:
+    ds = digits(10)
+    for bad, sentence in (
+        (ds.drop_vars("split"), "of the splits 'train' and 'test', got no split"),
+        (ds.isel(sample=ds.split.values == "test"), "of the splits 'train' and 'test', got test"),
+        (ds.drop_vars("label"), "load needs 'label', which this source lacks"),
+        (ds.drop_vars("image"), "load needs 'image', which this source lacks"),
+    ):
+        with pytest.raises(SchemaError, match=sentence):
+            load(bad)
+    with pytest.raises(SourceNotFoundError, match="no data set of that name"):
+        load("minst")
 
 
 @pytest.mark.parametrize("order", ["source", "label"])

@@ -41,6 +41,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+def test_build_shuffles_with_a_seed(tmp_path: Path) -> None:
+    write_idx(np.zeros((40, 10, 10), np.uint8), tmp_path / "train-images-idx3-ubyte")
+    source = ["--source", str(tmp_path / "train-images-idx3-ubyte")]
+    options = ["--order", "shuffled", "--seed", "3"]
+    result = run_command("build", tmp_path / "t.zarr", *source, *options)
+    assert (result.exit_code, result.output) == (0, "")
+    expected = np.random.default_rng(3).permutation(40)
+    np.testing.assert_array_equal(xr.open_zarr(tmp_path / "t.zarr").source_index, expected)
+
+
 def test_build_takes_every_option(tmp_path: Path) -> None:
     write_idx(np.zeros((40, 10, 10), np.uint8), tmp_path / "train-images-idx3-ubyte")
     write_idx((np.arange(40) % 3).astype(np.uint8), tmp_path / "labels")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from mnist_zarr.dataset.lazy import map_values
+from mnist_zarr.dataset.formulas import map_values
 from mnist_zarr.dataset.moments import mean_and_std
 from mnist_zarr.dataset.scaling import (
     VALID_RANGE,

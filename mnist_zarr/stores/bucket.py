@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import os
+import pickle
 import re
 from collections.abc import AsyncIterator, Hashable, Mapping
 from typing import Any, cast
@@ -43,6 +45,19 @@ class BucketStore(FsspecStore):
 
     is_immutable = False
     _is_zip = False
+    _fs: Any
+    _fs_pid: int
+
+    @property
+    def fs(self) -> Any:
+        """The file system; after a fork another one, since connections belong to one process."""
+        if self._fs_pid != os.getpid():
+            self.fs = _reconnect(self._fs)
+        return self._fs
+
+    @fs.setter
+    def fs(self, fs: Any) -> None:
+        self._fs, self._fs_pid = fs, os.getpid()
 
     @classmethod
     def from_url(
@@ -163,6 +178,13 @@ class BucketStore(FsspecStore):
         if md5 := md5_of(info):
             return md5 == hashlib.md5(data, usedforsecurity=False).hexdigest()
         return await reads_as(self, key, data)
+
+
+def _reconnect(fs: Any) -> Any:
+    """Return a file system of this process like one of another process."""
+    if hasattr(fs, "sync_fs"):  # Zarr has wrapped one that is not asynchronous
+        return type(fs)(_reconnect(fs.sync_fs), asynchronous=True)
+    return pickle.loads(pickle.dumps(fs))
 
 
 def md5_of(info: Mapping[str, Any]) -> str | None:
