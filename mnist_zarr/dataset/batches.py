@@ -111,6 +111,8 @@ def batches(
     ((96, 28, 28), dtype('float32'), (96,))
     """
     options = _check_options(size, shuffle, seed, window, drop_last, part)
+    if isinstance(coords, str) or not isinstance(coords, Sequence):
+        raise OptionError(f"`coords`: expected a list of names, got {coords!r}")
     return Batches(ds, options, transform, tuple(coords))
 
 

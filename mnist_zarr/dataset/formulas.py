@@ -12,12 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-import dask.array
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from dask._task_spec import Alias, DataNode
-from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from mnist_zarr.dataset.lazy import LazySamples, MappedSamples, is_lazy, lazy_array, source_and_key
 
@@ -56,16 +53,24 @@ def map_values(variable: xr.Variable, formula: Formula, dtype: np.dtype[Any]) ->
     xarray.Variable
         Of the same dimensions and attributes.
     """
-    apply = Elementwise(formula, variable.dtype, dtype)
+    return map_samples(variable, Elementwise(formula, variable.dtype, dtype), dtype)
+
+
+def map_samples(
+    variable: xr.Variable,
+    function: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
+    dtype: np.dtype[Any],
+) -> xr.Variable:
+    """Apply a function to whole samples, any number of them, as lazily as :func:`map_values`."""
     data: Any
     if variable.chunks is not None:
         data = variable.data.map_blocks(
-            apply, dtype=dtype, meta=np.empty((0,) * variable.ndim, dtype)
+            function, dtype=dtype, meta=np.empty((0,) * variable.ndim, dtype)
         )
     elif is_lazy(variable):
-        data = lazy_array(LazySamples(variable.shape, dtype, MappedSamples(variable, apply)))
+        data = lazy_array(LazySamples(variable.shape, dtype, MappedSamples(variable, function)))
     else:
-        data = apply(np.asarray(variable.values))
+        data = function(np.asarray(variable.values))
     mapped = xr.Variable(variable.dims, data, variable.attrs)
     mapped.encoding = {
         name: value for name, value in variable.encoding.items() if name in KEPT_ENCODING
@@ -166,6 +171,9 @@ def _last_of_lazy(variable: xr.Variable) -> tuple[xr.Variable, Elementwise] | No
 
 def _last_of_dask(variable: xr.Variable) -> tuple[xr.Variable, Elementwise] | None:
     """Take the formula off a graph in which samples are only picked and joined after it."""
+    import dask.array
+    from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+
     graph = variable.data.dask
     found: dict[str, Elementwise] = {}
     waiting = [variable.data.name] if isinstance(graph, HighLevelGraph) else []
@@ -204,6 +212,8 @@ def _only_moves(layer: Any) -> bool:
 
 def _moves(task: Any) -> bool:
     """Whether a task of a graph changes no value."""
+    from dask._task_spec import Alias, DataNode
+
     if isinstance(task, tuple):  # a key, or in older graphs a call
         return isinstance(task[0], str)
     return isinstance(task, Alias | DataNode) or _name_of(getattr(task, "func", None)) in MOVES
