@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ Examples:
   mnist-zarr build mnist.zarr
   mnist-zarr info mnist.zarr
   mnist-zarr plot mnist.zarr --label 7 -o sevens.png
+  mnist-zarr view mnist.zarr
   mnist-zarr publish mnist.zarr s3://bucket/mnist.zarr
 """
 BYTES_OF_UNIT = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -209,6 +211,7 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     metavar="LOW HIGH",
     help="Let the store open as floats in this range; the stored integers do not change.",
 )
+@click.option("--page", is_flag=True, help="Add index.html, which shows the store in a browser.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
 @_storage_options
 @_source_options
@@ -270,6 +273,12 @@ def verify(store: str, as_json: bool, **options: Any) -> None:
     is_flag=True,
     help="Promise that the content at the URL never changes: caches may keep chunks forever.",
 )
+@click.option(
+    "--page/--no-page",
+    default=True,
+    show_default=True,
+    help="Write index.html, which shows the store in a browser.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
 @_storage_options
 @_source_options
@@ -284,6 +293,34 @@ def publish(store: str, target: str, **options: Any) -> None:
           --public-url https://bucket.s3.amazonaws.com/mnist.zarr
     """
     click.echo(mnist_zarr.publish(store, target, **options).to_text())
+
+
+@main.command()
+@click.argument("store")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port.  [default: any free]")
+@click.option("--browser/--no-browser", default=True, help="Open the page.  [default: yes]")
+@_storage_options
+def view(store: str, port: int, browser: bool, storage_options: dict[str, Any] | None) -> None:
+    """Show STORE in the browser until Ctrl-C is pressed.
+
+    Only programs of this machine can reach the page.
+
+    \b
+    Examples:
+      mnist-zarr view mnist.zarr
+      mnist-zarr view s3://bucket/mnist.zarr --storage-option anon=true
+    """
+    import webbrowser
+
+    from mnist_zarr.hosting.viewer import serve_store
+
+    with serve_store(store, port=port, storage_options=storage_options) as url:
+        click.echo(f"{url}  (Ctrl-C stops)")
+        if browser:
+            webbrowser.open(url)
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(3600)
 
 
 @main.command()

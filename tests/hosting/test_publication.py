@@ -16,7 +16,7 @@ from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.errors import StoreError, StoreNotFoundError, TargetExistsError
 from mnist_zarr.hosting.publication import publish
 from mnist_zarr.stores.bucket import BucketStore
-from mnist_zarr.stores.keys import CARD
+from mnist_zarr.stores.keys import CARD, PAGE
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.bucket_stores import URL
 from tests.support.digits import square_digits
@@ -32,8 +32,8 @@ def test_a_published_store_is_the_same_and_carries_a_card(s3: S3Server, titled_s
     on_disk = {
         p.relative_to(titled_store).as_posix(): p for p in titled_store.rglob("*") if p.is_file()
     }
-    assert published.objects.keys() == on_disk.keys() | {CARD}
-    assert {k: o.size for k, o in published.objects.items() if k != CARD} == {
+    assert published.objects.keys() == on_disk.keys() | {CARD, PAGE}
+    assert {k: o.size for k, o in published.objects.items() if k in on_disk} == {
         k: p.stat().st_size for k, p in on_disk.items()
     }
 
@@ -145,6 +145,9 @@ def test_only_immutable_stores_get_chunks_that_caches_keep(
     root = "zarr.json" if "zarr.json" in published.objects else ".zmetadata"
     assert s3.headers(f"deep/t.zarr/{root}")["Cache-Control"] == "public, no-cache"
     assert s3.headers(f"deep/t.zarr/{CARD}")["Content-Type"] == "application/json"
+    page = s3.headers(f"deep/t.zarr/{PAGE}")
+    assert page["Content-Type"] == "text/html; charset=utf-8"
+    assert page["Cache-Control"] == "public, no-cache"
 
 
 def test_a_zip_file_gets_its_content_type_and_cache_header(
@@ -192,6 +195,7 @@ def test_a_zip_file_and_a_repository_are_targets_too(tmp_path: Path, kind: str) 
     }[kind]
     published = publish(tmp_path / "t.zarr", target)
     assert (CARD in published.objects) == (kind == "zip")
+    assert PAGE not in published.objects
     xr.testing.assert_identical(
         mnist_zarr.open_store(target).load(), mnist_zarr.open_store(tmp_path / "t.zarr").load()
     )

@@ -99,7 +99,7 @@ const EMPTY_FRAME = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0x20, 0x00, 0x01, 0x00
 /** Give zarrita these decoders; those that are left out it calls unknown. */
 export function registerCodecs(): void {
   // WebAssembly is compiled while the first requests are on their way.
-  void Zstd.fromConfig({}).decode(EMPTY_FRAME);
+  void Zstd.fromConfig({ id: "zstd" }).decode(EMPTY_FRAME);
   const codecs = registry as Map<string, () => unknown>;
   codecs.set("crc32c", () => Crc32c);
   for (const prefix of ["", "numcodecs."]) {
