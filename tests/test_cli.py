@@ -278,7 +278,7 @@ def test_publish_prints_the_cors_rule(s3: S3Server, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mnist_zarr", "publish", str(tmp_path / "t.zarr"), URL]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "t.zarr: 10 objects" in done.stdout
+    assert "t.zarr: 11 objects" in done.stdout
     assert "put-bucket-cors" in done.stdout
 
 

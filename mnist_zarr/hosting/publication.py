@@ -66,11 +66,10 @@ class Publication:
         """Return the result as lines for a terminal."""
         n_bytes = sum(stored.size for stored in self.objects.values())
         url = printable(self.url)
-        page = f"\n\nThe page that shows it:\n{url.rstrip('/')}/{PAGE}"
+        page = f"{url.rstrip('/')}/{PAGE} shows it in a browser\n" if PAGE in self.objects else ""
         return (
             f"{url}: {len(self.objects):,} objects, {n_bytes:,} bytes, each read back and equal to "
-            f"what was sent{page if PAGE in self.objects else ''}\n\n"
-            f"For readers in a browser:\n{self.cors}"
+            f"what was sent\n{page}\nFor readers in a browser:\n{self.cors}"
         )
 
 

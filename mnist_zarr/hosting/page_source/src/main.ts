@@ -257,7 +257,7 @@ function showControls(current: Dataset): void {
   byId("splits").replaceChildren(
     ...choices.map(([name, size], i) => {
       const button = make("button", { type: "button", ariaPressed: String(view.split === name) });
-      button.title = plural(size, "sample");
+      button.ariaLabel = `${name ?? "All splits"}, ${plural(size, "sample")}`;
       if (i) {
         const dot = make("span", { className: "dot", ariaHidden: "true" });
         dot.style.background = colorOf(i - 1);

@@ -10,7 +10,7 @@ const LARGE_PICTURE_PIXELS = 160;
 const FEW_CLASSES = 12;
 // More than this is not read unasked.
 const FREE_BYTES = 256e6;
-const PARALLEL_READS = 6;
+const PARALLEL_READS = 12;
 
 export class Means {
   onFailure: (error: unknown) => void = () => {};

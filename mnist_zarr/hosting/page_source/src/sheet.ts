@@ -19,7 +19,7 @@ const SMALL_CELL_PIXELS = 46;
 const MAX_CELL_PIXELS = 160;
 const BAND_PIXELS = 480;
 const MAX_NAME_PIXELS = 116;
-const PARALLEL_READS = 6;
+const PARALLEL_READS = 12;
 
 interface Geometry {
   columns: number;
