@@ -7,13 +7,17 @@ and ``add_offset`` (CF 1.11, section 8.1), so that xarray opens it as floats::
 
 Its ``valid_range`` has the type of ``scale_factor``, so it is a range of the
 floats (NetCDF Users Guide, appendix A, "valid_range").
+
+Arithmetic of xarray changes values and keeps their attributes: ``image / 255.``
+still says ``valid_range`` [0, 255]. It drops ``.encoding``, though, which is how
+:func:`range_of` tells what the attribute was stated for.
 """
 
 from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +30,7 @@ from mnist_zarr.dataset.schema import IMAGE
 from mnist_zarr.errors import OptionError, SchemaError
 
 PACKING = ("scale_factor", "add_offset")
+VALID_RANGE = "valid_range"
 # As a share of the distance of two integers; float32 stays below it for uint8.
 MAX_PACKING_ERROR = 1e-3
 
@@ -71,13 +76,12 @@ class Scaling:
         factor = (self.high - self.low) / (self.source_high - self.source_low)
         return dict(zip(PACKING, (factor, self.low - self.source_low * factor), strict=True))
 
-    def describe(self, attrs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the attributes of the result, from those of the source."""
-        described = {**attrs, "valid_range": [float(self.low), float(self.high)]}
-        if "comment" in attrs:
+    def describe(self, result: xr.Variable) -> None:
+        """Say in the attributes and the encoding of the result how it was made."""
+        state_range(result, (float(self.low), float(self.high)))
+        if "comment" in result.attrs:
             ranges = f"[{self.source_low:g}, {self.source_high:g}] to [{self.low:g}, {self.high:g}]"
-            described["comment"] = f"{attrs['comment']}; then rescaled from {ranges}"
-        return described
+            result.attrs["comment"] = f"{result.attrs['comment']}; then rescaled from {ranges}"
 
 
 def is_finite(value: object) -> bool:
@@ -95,21 +99,95 @@ def scaling_of(variable: xr.Variable, low: float, high: float) -> Scaling:
     SchemaError
         If the range of the variable is not known, or empty.
     """
-    if "valid_range" in variable.attrs:
-        bounds = np.ravel(variable.attrs["valid_range"]).tolist()
-        if len(bounds) != 2 or not -math.inf < bounds[0] < bounds[1] < math.inf:
-            raise SchemaError(
-                f"valid_range: expected two finite numbers, the lower first, got {bounds}"
-            )
-    elif variable.dtype.kind in "iu":
+    source_low, source_high = range_of(variable)
+    return Scaling(source_low, source_high, low, high)
+
+
+def range_of(variable: xr.Variable) -> tuple[float, float]:
+    """Return the lowest and the highest value that a variable can have.
+
+    Raises
+    ------
+    SchemaError
+        If it is not known; see :func:`known_range`.
+
+    Examples
+    --------
+    >>> image = xr.Variable("pixel", np.array([0, 255], "uint8"), {"valid_range": [0, 255]})
+    >>> range_of(image)
+    (0.0, 255.0)
+    >>> known_range(image / 255.0) is None
+    True
+    """
+    if bounds := known_range(variable):
+        return bounds
+    attribute = variable.attrs.get(VALID_RANGE)
+    reason = f"{VALID_RANGE} {attribute} may be that before a change; " if attribute else ""
+    raise SchemaError(
+        f"the range of these {variable.dtype} values is not known: {reason}state it with "
+        f"ds.image.encoding['{VALID_RANGE}'] = [lowest, highest]"
+    )
+
+
+def known_range(variable: xr.Variable) -> tuple[float, float] | None:
+    """Return the lowest and the highest value that a variable can have, if that is known.
+
+    It is what ``.encoding["valid_range"]`` states; else, of values as they were
+    read from a file, their attribute ``valid_range``; else, of integers without
+    this attribute or with one that says the same, the range of their type.
+
+    Raises
+    ------
+    SchemaError
+        If what states the range is not two finite numbers.
+    """
+    stated, attribute = variable.encoding.get(VALID_RANGE), variable.attrs.get(VALID_RANGE)
+    if stated is None and attribute is not None and _is_as_read(variable):
+        stated = attribute
+    if stated is None and variable.dtype.kind in "iu":
         info = np.iinfo(variable.dtype)
-        bounds = [info.min, info.max]
-    else:
+        if attribute is None or np.ravel(attribute).tolist() == [info.min, info.max]:
+            stated = [info.min, info.max]
+    if stated is None:
+        return None
+    bounds = np.ravel(stated).tolist()
+    if len(bounds) != 2 or not all(map(is_finite, bounds)) or not bounds[0] < bounds[1]:
         raise SchemaError(
-            f"the range of these {variable.dtype} values is not known; state it with "
-            ".attrs['valid_range'] = [lowest, highest]"
+            f"{VALID_RANGE}: expected two finite numbers, the lower first, got {bounds}"
         )
-    return Scaling(float(bounds[0]), float(bounds[1]), low, high)
+    return float(bounds[0]), float(bounds[1])
+
+
+def _is_as_read(variable: xr.Variable) -> bool:
+    """Whether these are the values of a file, of which xarray has read the encoding as well."""
+    if any(name in variable.encoding for name in PACKING):
+        return True
+    # Not get(): NumPy takes None for float64.
+    if "dtype" not in variable.encoding or variable.encoding["dtype"] != variable.dtype:
+        return False
+    is_packed = any(name in variable.attrs for name in PACKING)  # opened as it is stored
+    # The attribute has the type of the values (NetCDF Users Guide, appendix A).
+    is_of_integers = np.asarray(variable.attrs[VALID_RANGE]).dtype.kind in "iu"
+    return is_packed or is_of_integers == (variable.dtype.kind in "iu")
+
+
+def with_true_range(variable: xr.Variable) -> xr.Variable:
+    """Return a variable whose attribute ``valid_range`` is known to be true, or not there."""
+    bounds, attribute = known_range(variable), variable.attrs.get(VALID_RANGE)
+    stated = variable.encoding.get(VALID_RANGE, attribute if bounds else None)
+    if stated is attribute:
+        return variable
+    result = variable.copy(deep=False)
+    result.attrs.pop(VALID_RANGE, None)
+    if stated is not None:
+        as_python = float if variable.dtype.kind == "f" else int
+        result.attrs[VALID_RANGE] = [as_python(bound) for bound in np.ravel(stated).tolist()]
+    return result
+
+
+def state_range(variable: xr.Variable, bounds: Sequence[float]) -> None:
+    """Say of the values of a variable that they are within these bounds."""
+    variable.attrs[VALID_RANGE] = variable.encoding[VALID_RANGE] = list(bounds)
 
 
 def pack(ds: xr.Dataset, bounds: tuple[float, float]) -> xr.Dataset:
@@ -144,11 +222,13 @@ def pack(ds: xr.Dataset, bounds: tuple[float, float]) -> xr.Dataset:
         raise OptionError(
             f"rescale: float64 cannot tell the integers from {scaling.source_low:g} to "
             f"{scaling.source_high:g} apart between {bounds[0]!r} and {bounds[1]!r}; choose bounds "
-            "closer to 0, state the range of the integers in .attrs['valid_range'], or omit rescale"
+            f"closer to 0, state the range of the integers in .encoding['{VALID_RANGE}'], or omit "
+            "rescale"
         )
-    packed = ds.copy()
-    packed[IMAGE].attrs = scaling.describe(image.attrs) | scaling.packing
-    return packed
+    packed = image.copy(deep=False)
+    scaling.describe(packed)
+    packed.attrs |= scaling.packing
+    return ds.assign({IMAGE: packed})
 
 
 def _is_exact(factor: float, offset: float, values: npt.ArrayLike) -> bool:
@@ -202,10 +282,10 @@ def unpack(variable: xr.Variable) -> xr.Variable:
         integers = map_values(variable, _Unpacking(factor, offset, stored_dtype), stored_dtype)
     elif not any(name in variable.attrs for name in PACKING):
         return variable
-    integers.attrs = {name: value for name, value in variable.attrs.items() if name not in PACKING}
-    if "valid_range" in integers.attrs:
-        bounds = (np.ravel(integers.attrs["valid_range"]) - offset) / factor
-        integers.attrs["valid_range"] = [int(bound) for bound in np.rint(bounds)]
+    left_out = (*PACKING, VALID_RANGE)
+    integers.attrs = {name: value for name, value in variable.attrs.items() if name not in left_out}
+    if VALID_RANGE in variable.attrs and (bounds := known_range(variable)):
+        state_range(integers, [round((bound - offset) / factor) for bound in bounds])
     return integers
 
 

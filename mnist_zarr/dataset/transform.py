@@ -15,7 +15,14 @@ from dask.delayed import delayed
 
 from mnist_zarr.dataset.blocks import iter_blocks
 from mnist_zarr.dataset.lazy import PIECE_VALUES, map_values
-from mnist_zarr.dataset.scaling import is_finite, scaling_of, unpack
+from mnist_zarr.dataset.scaling import (
+    VALID_RANGE,
+    is_finite,
+    known_range,
+    scaling_of,
+    state_range,
+    unpack,
+)
 from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SPLIT, STRING_DTYPE, make_dataset
 from mnist_zarr.dataset.selection import select
 from mnist_zarr.errors import OptionError, SchemaError, missing_extra
@@ -29,9 +36,11 @@ def rescale(
 ) -> T:
     """Map the range of the pixels linearly onto [low, high].
 
-    The range is the attribute ``valid_range``, or else that of the integer type:
-    0 to 255 for uint8. So the default is ``((x / 255.) - .5) * 2``, and with
-    ``low=0`` it is ``x / 255.``.
+    The range is that of the integer type, 0 to 255 for uint8, unless another one
+    is known: the attribute ``valid_range`` of values as they were opened, or what
+    ``image.encoding["valid_range"]`` states. (Arithmetic of xarray keeps
+    attributes, but not the encoding: after it, the range must be stated.) So the
+    default is ``((x / 255.) - .5) * 2``, and with ``low=0`` it is ``x / 255.``.
 
     Parameters
     ----------
@@ -57,9 +66,8 @@ def rescale(
         If ``low`` and ``high`` are not two finite numbers, the lower first, or
         ``dtype`` is not a type of floats.
     SchemaError
-        If there is no image or array, or its range is not known (floats without
-        ``valid_range``). Also when values of a rescaled store are read that
-        were changed.
+        If there is no image or array, or its range is not known. Also when
+        values of a rescaled store are read that were changed.
 
     Examples
     --------
@@ -72,7 +80,7 @@ def rescale(
         integers = unpack(variable)
         scaling = scaling_of(integers, low, high)
         result = map_values(integers, scaling, float_dtype)
-        result.attrs = scaling.describe(integers.attrs)
+        scaling.describe(result)
         return result
 
     return _with_image(ds_or_array, rescaled)
@@ -135,7 +143,7 @@ def standardize(
 
     def standardized(variable: xr.Variable) -> xr.Variable:
         result = map_values(variable, standardization, float_dtype)
-        result.attrs = standardization.describe(variable.attrs)
+        standardization.describe(result, known_range(variable))
         return result
 
     return _with_image(ds_or_array, standardized)
@@ -327,14 +335,13 @@ class _Standardization:
     def __call__(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return (values - self.mean) / self.std
 
-    def describe(self, attrs: dict[Any, Any]) -> dict[Any, Any]:
-        used = {"standardized_mean": self.mean, "standardized_std": self.std}
-        described = {**attrs, **used}
-        if "valid_range" in attrs:
-            described["valid_range"] = self(np.asarray(attrs["valid_range"], float)).tolist()
-        if "comment" in attrs:
-            described["comment"] = (
-                f"{attrs['comment']}; then standardized: less {self.mean:g}, divided by "
+    def describe(self, result: xr.Variable, bounds: tuple[float, float] | None) -> None:
+        """Say in the attributes of the result how it was made of values with these bounds."""
+        if result.attrs.pop(VALID_RANGE, None) is not None and bounds:
+            state_range(result, self(np.asarray(bounds)).tolist())
+        result.attrs |= {"standardized_mean": self.mean, "standardized_std": self.std}
+        if "comment" in result.attrs:
+            result.attrs["comment"] = (
+                f"{result.attrs['comment']}; then standardized: less {self.mean:g}, divided by "
                 f"{self.std:g}"
             )
-        return described

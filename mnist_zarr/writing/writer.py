@@ -24,7 +24,7 @@ from mnist_zarr.dataset.records import (
     content_sha256,
     source_line,
 )
-from mnist_zarr.dataset.scaling import pack, stay_packed
+from mnist_zarr.dataset.scaling import pack, stay_packed, with_true_range
 from mnist_zarr.dataset.schema import (
     IMAGE,
     LABEL,
@@ -82,7 +82,8 @@ def write_zarr(
     The store appears under its name only when it is complete: until then a
     local target is absent, or the old store, and one in an object store cannot
     be opened. Data that are expensive to read, as those of gzip files, are read
-    once.
+    once. The attribute ``valid_range`` of the image is written where it is known
+    to be true of these values, see :func:`mnist_zarr.rescale`.
 
     Parameters
     ----------
@@ -153,6 +154,8 @@ def write_zarr(
     array([0, 2], dtype=uint32)
     """
     schema.validate(ds)
+    if IMAGE in ds.variables:
+        ds = ds.assign({IMAGE: with_true_range(ds[IMAGE].variable)})
     ds = stay_packed(ds) if rescale is None else pack(ds, rescale)
     layout = Layout(order, chunk_bytes, shard_bytes, Compression(codec, level), zarr_format)
     place = parse_target(target, storage_options)

@@ -17,6 +17,7 @@ from mnist_zarr.dataset.scaling import unpack
 from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.dataset.transform import rescale
 from mnist_zarr.errors import OptionError, SchemaError
+from mnist_zarr.formats.npz import write_npz
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.stores.keys import is_document, keys_of
 from mnist_zarr.writing.writer import write_zarr
@@ -145,7 +146,7 @@ def test_what_is_packed_comes_back_exactly_or_is_refused(dtype: str, bounds: Any
 def test_a_stated_range_lets_wide_integers_be_packed_and_values_beyond_it_are_not_guessed() -> None:
     for value, is_exact in ((255, True), (2**60 + 1, False)):
         ds = make_dataset(np.array([0, value], np.uint64).reshape(2, 1, 1))
-        ds.image.attrs["valid_range"] = [0, 255]
+        ds.image.encoding["valid_range"] = [0, 255]
         packed, again = MemoryStore(), MemoryStore()
         write_zarr(ds, packed, rescale=(0, 1))
         if is_exact:
@@ -159,6 +160,7 @@ def test_a_stated_range_lets_wide_integers_be_packed_and_values_beyond_it_are_no
 def test_the_valid_range_of_integers_beyond_int64_is_kept() -> None:
     variable = xr.Variable("x", np.zeros(1, np.uint64), {"valid_range": [0.0, 2.0**64 - 2048]})
     variable.attrs |= {"scale_factor": 1.0}
+    variable.encoding = {"dtype": variable.dtype}
     assert unpack(variable).attrs["valid_range"] == [0, 2**64 - 2048]
 
 
@@ -172,3 +174,66 @@ def test_a_scale_factor_that_is_no_number_is_refused() -> None:
     ds.image.attrs["scale_factor"] = "x"
     with pytest.raises(SchemaError, match=r"expected two numbers, got 'x' and 0\.0"):
         write_zarr(ds, MemoryStore())
+
+
+def scaled_by_tutorials(ds: xr.Dataset) -> dict[str, xr.DataArray]:
+    return {
+        "to [0, 1]": ds.image / 255.0,
+        "to [-1, 1]": ds.image / 127.5 - 1,
+        "floats": ds.image.astype("float32"),
+        "rescaled, then changed": rescale(ds.image, 0, 1) * 0.5,
+        "wider integers": ds.image.astype("int16") - 128,
+    }
+
+
+@pytest.mark.parametrize("kind", scaled_by_tutorials(digits()))
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_range_that_was_stated_before_the_values_changed_is_not_believed(
+    kind: str, opened: bool, tmp_path: Path
+) -> None:
+    ds = digits()
+    if opened:
+        write_zarr(ds, tmp_path / "digits.zarr")
+        ds = xr.open_zarr(tmp_path / "digits.zarr")
+    changed = ds.assign(image=scaled_by_tutorials(ds)[kind])
+    assert "valid_range" in changed.image.attrs
+    write_zarr(changed, tmp_path / "changed.zarr")
+    stored = open_store(tmp_path / "changed.zarr")
+    assert "valid_range" not in stored.image.attrs
+    refused = [changed] if stored.image.dtype.kind == "i" else [changed, stored]
+    for unknown in refused:
+        with pytest.raises(SchemaError, match=r"range of these .* is not known.*encoding"):
+            rescale(unknown)
+        with pytest.raises(SchemaError, match=r"range of these .* is not known"):
+            write_npz(unknown, tmp_path / "changed.npz")
+
+
+def test_a_range_stated_in_the_encoding_is_used_stored_and_believed_again(tmp_path: Path) -> None:
+    ds = digits()
+    unit = ds.assign(image=ds.image / 255.0)
+    unit.image.encoding["valid_range"] = [0, 1]
+    write_zarr(unit, tmp_path / "unit.zarr")
+    stored = xr.open_zarr(tmp_path / "unit.zarr")
+    assert stored.image.attrs["valid_range"] == [0.0, 1.0]
+    for known in (unit, stored):
+        np.testing.assert_allclose(rescale(known).image, rescale(ds).image, atol=1e-6)
+        part = known.isel(sample=slice(3, 9))
+        np.testing.assert_allclose(rescale(part).image, rescale(ds).image[3:9], atol=1e-6)
+
+
+def test_a_store_that_opens_rescaled_keeps_its_range_however_it_is_opened(tmp_path: Path) -> None:
+    write_zarr(digits(), tmp_path / "packed.zarr", rescale=(-1, 1))
+    for mask_and_scale in (True, False):
+        opened = xr.open_zarr(tmp_path / "packed.zarr", mask_and_scale=mask_and_scale)
+        again = tmp_path / f"again-{mask_and_scale}.zarr"
+        write_zarr(opened, again)
+        assert xr.open_zarr(again).image.attrs["valid_range"] == [-1.0, 1.0]
+        np.testing.assert_array_equal(rescale(opened).image, rescale(digits()).image)
+
+
+def test_the_range_of_integers_in_a_packed_store_that_were_changed_is_not_believed() -> None:
+    store = MemoryStore()
+    write_zarr(digits(), store, rescale=(-1, 1))
+    doubled = open_store(store).image * 2
+    with pytest.raises(SchemaError, match="is not known"):
+        rescale(doubled)
