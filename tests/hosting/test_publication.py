@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from zarr.storage import FsspecStore, LocalStore
 import mnist_zarr
 from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.errors import StoreError, StoreNotFoundError, TargetExistsError
+from mnist_zarr.hosting.page import make_page
 from mnist_zarr.hosting.publication import publish
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import CARD, PAGE
@@ -164,6 +166,35 @@ def test_a_zip_file_gets_its_content_type_and_cache_header(
         headers = s3.headers("deep/t.zarr/t.zarr.zip")
         assert headers["Content-Type"] == "application/zip"
         assert ("immutable" in headers["Cache-Control"]) == immutable
+
+
+def test_a_page_that_is_not_wanted_is_removed(s3: S3Server, titled_store: Path) -> None:
+    publish(titled_store, URL, storage_options=s3.options)
+    assert s3.holds(f"deep/t.zarr/{PAGE}")
+    shown = publish(
+        titled_store, URL, storage_options=s3.options, overwrite=True, page=False
+    ).to_text()
+    assert not s3.holds(f"deep/t.zarr/{PAGE}")
+    assert PAGE not in shown
+
+
+def test_a_published_page_is_named_and_no_part_of_the_store(
+    s3: S3Server, titled_store: Path
+) -> None:
+    published = publish(
+        titled_store,
+        URL,
+        storage_options=s3.options,
+        public_url=f"{s3.address}/{BUCKET}/deep/t.zarr",
+    )
+    page = f"{s3.address}/{BUCKET}/deep/t.zarr/{PAGE}"
+    assert f"\n{page} shows it in a browser\n" in published.to_text()
+    with urlopen(page) as answer:
+        assert answer.read() == make_page()
+    report = mnist_zarr.verify(URL, storage_options=s3.options)
+    assert report.is_whole
+    again = publish(URL, f"{URL}2", source_options=s3.options, storage_options=s3.options)
+    assert again.objects.keys() == published.objects.keys()
 
 
 def test_a_store_that_is_not_whole_is_not_published(tmp_path: Path) -> None:

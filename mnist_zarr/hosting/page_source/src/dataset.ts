@@ -231,7 +231,7 @@ function makeClasses(
   };
   if (!labels) {
     const samples = Uint32Array.from({ length }, (_, i) => i);
-    return [{ value: null, name: "all images", samples, counts: count(samples) }];
+    return [{ value: null, name: "All images", samples, counts: count(samples) }];
   }
   const names = classNames(attrs ?? {}, notes);
   return [...members]

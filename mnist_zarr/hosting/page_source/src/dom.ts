@@ -38,10 +38,10 @@ export const plural = (value: number, noun: string, nouns = `${noun}s`): string 
   `${count(value)} ${value === 1 ? noun : nouns}`;
 
 export function byteSize(bytes: number): string {
-  if (bytes < 1000) return `${bytes} bytes`;
+  if (bytes < 1000) return `${bytes}\u00a0bytes`;
   const power = Math.min(4, Math.floor(Math.log10(bytes) / 3));
   const value = bytes / 1000 ** power;
-  return `${value.toFixed(value < 10 && power > 1 ? 1 : 0)} ${["", "kB", "MB", "GB", "TB"][power]}`;
+  return `${value.toFixed(value < 10 && power > 1 ? 1 : 0)}\u00a0${["", "kB", "MB", "GB", "TB"][power]}`;
 }
 
 /** A short name, as of a digit, is set larger. */

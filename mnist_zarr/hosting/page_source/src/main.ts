@@ -14,7 +14,9 @@ import { ZipStore } from "./zip";
 import { withRangeCoalescing, type AsyncReadable } from "zarrita";
 
 const SPLIT_COLORS = 6;
-const MAX_MESSAGES = 5;
+const MAX_MESSAGES = 3;
+const MANY_CLASSES = 20;
+const TILE_GAP_PIXELS = 6;
 /** How often it is asked whether another store has taken the place of this one. */
 const VERSION_SECONDS = 5;
 
@@ -61,6 +63,7 @@ async function load(open: () => Store): Promise<void> {
   ds = undefined;
   web = undefined;
   byId("messages").replaceChildren();
+  delete byId("messages").dataset.more;
   byId("title").textContent = "Opening the store …";
   try {
     const store = open();
@@ -91,6 +94,8 @@ function say(text: string, kind = ""): void {
   said.add(text);
   if (said.size <= MAX_MESSAGES) {
     byId("messages").append(make("p", { className: `message ${kind}` }, text));
+  } else {
+    byId("messages").dataset.more = `and ${plural(said.size - MAX_MESSAGES, "more message")}`;
   }
 }
 
@@ -280,10 +285,8 @@ const colorOf = (split: number): string => `var(--split-${Math.min(split, SPLIT_
 function showTiles({ classes, splits }: Dataset): void {
   const element = byId("classes");
   element.hidden = classes.length < 1 || classes[0].value === null;
-  element.classList.toggle("many", classes.length > 20);
-  const longest = Math.max(0, ...classes.map(({ name }) => (isShort(name) ? 3 : name.length)));
-  element.style.setProperty("--tile", `${Math.min(150, Math.max(76, 8.5 * longest + 24))}px`);
-  element.style.setProperty("--tile-small", `${Math.min(110, Math.max(62, 7.5 * longest + 18))}px`);
+  element.classList.toggle("many", classes.length > MANY_CLASSES);
+  layOutTiles();
   const most = Math.max(1, ...classes.map(({ samples }) => samples.length));
   const focused = document.activeElement?.getAttribute("data-class");
   const tiles = classes.map((info) => {
@@ -321,6 +324,20 @@ function showTiles({ classes, splits }: Dataset): void {
   element.replaceChildren(...tiles);
   if (focused) tiles.find((tile) => tile.dataset.class === focused)?.focus();
 }
+
+/** Give each row about as many tiles. */
+function layOutTiles(): void {
+  const { classes } = ds ?? { classes: [] };
+  const element = byId("classes");
+  const longest = Math.max(0, ...classes.map(({ name }) => (isShort(name) ? 5 : name.length)));
+  const isNarrow = innerWidth <= 640;
+  const least = isNarrow ? Math.min(110, Math.max(62, 7 * longest + 18)) : Math.min(150, 8 * longest + 24);
+  const most = Math.max(1, Math.floor((element.clientWidth + TILE_GAP_PIXELS) / (least + TILE_GAP_PIXELS)));
+  const columns = Math.ceil(classes.length / Math.ceil(classes.length / most));
+  element.style.gridTemplateColumns = `repeat(${columns || 1}, minmax(0, 1fr))`;
+}
+
+addEventListener("resize", layOutTiles);
 
 const isSeveral = (): boolean => byId("several").ariaPressed === "true";
 

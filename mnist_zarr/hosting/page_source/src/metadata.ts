@@ -56,7 +56,7 @@ const isObject = (value: unknown): value is Json =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
 async function openFormat3(store: Store, root: Json): Promise<Metadata> {
-  if (root.node_type !== "group") throw new ReadError("is a single array, not a group of arrays");
+  if (root.node_type !== "group") throw new ReadError("a single array, not a group of arrays");
   const consolidated = isObject(root.consolidated_metadata) ? root.consolidated_metadata : {};
   const documents = new Map<string, Json>();
   for (const [path, node] of Object.entries((consolidated.metadata ?? {}) as Json)) {
@@ -144,7 +144,7 @@ const checked = (name: string) =>
         const chunk = await array.getChunk(index, ...(options as []));
         const { length } = chunk.data as ArrayLike<unknown>;
         if (length === size) return chunk;
-        throw new ReadError(`is damaged: expected ${size} values, got ${length}`);
+        throw new ReadError(`damaged: expected ${size} values, got ${length}`);
       } catch (error) {
         throw new ReadError(`${name}, chunk ${index.join("/")}: ${reasonOf(error)}`);
       }
@@ -155,11 +155,12 @@ const checked = (name: string) =>
 export function reasonOf(error: unknown): string {
   if (error instanceof ReadError) return error.message;
   if (zarr.isZarritaError(error, "UnknownCodecError")) {
-    return `is compressed with ${error.codec}, which this page cannot decode; xarray can`;
+    return `compressed with ${error.codec}, which this page cannot decode; xarray can`;
   }
   if (zarr.isZarritaError(error, "CodecPipelineError")) {
     const { cause } = error as Error;
-    return `is damaged: ${cause instanceof Error ? cause.message : String(cause)}`;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    return `damaged: ${reason.replace(/^std::runtime_error,/, "")}`;
   }
   return error instanceof Error ? error.message : String(error);
 }

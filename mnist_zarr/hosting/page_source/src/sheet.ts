@@ -85,7 +85,7 @@ export class Sheet {
     this.#shown = shown.filter(({ samples }) => samples.length);
     this.#tones = tones;
     this.#cell = { row: 0, column: 0 };
-    this.#geometry = undefined;
+    this.#clear();
     this.#layOut();
   }
 
@@ -110,10 +110,9 @@ export class Sheet {
     if (!ds || !this.element.clientWidth) return;
     const geometry = this.#measure(ds, this.element.clientWidth);
     if (JSON.stringify(geometry) === JSON.stringify(this.#geometry)) return;
+    this.#clear();
     this.#geometry = geometry;
     this.#rows = planRows(this.#shown, geometry.columns);
-    for (const number of [...this.#bands.keys()]) this.#drop(number);
-    this.#jobs = [];
     const { style } = this.element;
     style.height = `${this.#rows.length * geometry.rowPixels}px`;
     this.element.setAttribute("aria-rowcount", String(this.#rows.length));
@@ -121,6 +120,13 @@ export class Sheet {
     this.element.append(this.#cursor);
     this.#moveTo(this.#cell, false);
     this.#update();
+  }
+
+  #clear(): void {
+    this.#geometry = undefined;
+    this.#rows = [];
+    this.#jobs = [];
+    for (const number of [...this.#bands.keys()]) this.#drop(number);
   }
 
   #measure(ds: Dataset, width: number): Geometry {

@@ -96,7 +96,7 @@ export class HttpStore implements Store {
     // Who may not list a bucket is told "forbidden" of what is not there.
     if (response.status === 404 || (response.status === 403 && isDocument(key))) {
       if (isDocument(key)) return undefined;
-      throw new ReadError("is missing; the store is damaged, or still being written");
+      throw new ReadError("missing; the store is damaged, or still being written");
     }
     throw new ReadError(await describeStatus(response));
   }

@@ -62,7 +62,7 @@ export class ZipStore implements Store {
     this.#entries ??= this.#readDirectory();
     const entry = (await this.#entries).get(key.slice(1));
     if (!entry && !isDocument(key)) {
-      throw new ReadError("is missing; the zip file is damaged, or not a whole store");
+      throw new ReadError("missing; the zip file is damaged, or not a whole store");
     }
     return entry;
   }
@@ -73,7 +73,7 @@ export class ZipStore implements Store {
     const data = view(tail);
     let at = tail.length - 22;
     while (at >= 0 && data.getUint32(at, true) !== END) at -= 1;
-    if (at < 0) throw new ReadError("is no zip file, or not a whole one");
+    if (at < 0) throw new ReadError("no zip file, or not a whole one");
     let count = data.getUint16(at + 10, true);
     let size = data.getUint32(at + 12, true);
     let begin = data.getUint32(at + 16, true);
@@ -82,7 +82,7 @@ export class ZipStore implements Store {
       // Of fixed size, if nobody has extended it.
       directoryEnd = at - 20 - 56;
       if (directoryEnd < 0 || data.getUint32(directoryEnd, true) !== END_64) {
-        throw new ReadError("has a directory that this page cannot read");
+        throw new ReadError("a zip file with a directory that this page cannot read");
       }
       count = Number(data.getBigUint64(directoryEnd + 32, true));
       size = Number(data.getBigUint64(directoryEnd + 40, true));
@@ -109,7 +109,7 @@ function exactly(bytes: Uint8Array | undefined, length: number): Uint8Array {
 function dataOffset(header: Uint8Array): number {
   const data = view(header);
   if (header.length < HEADER_BYTES || data.getUint32(0, true) !== HEADER) {
-    throw new ReadError("has no header in the zip file, which is damaged");
+    throw new ReadError("no header here; the zip file is damaged");
   }
   return HEADER_BYTES + data.getUint16(26, true) + data.getUint16(28, true);
 }
@@ -120,13 +120,13 @@ function parseDirectory(bytes: Uint8Array, count: number, begin: number): Map<st
   let at = 0;
   for (let i = 0; i < count; i += 1) {
     if (at + 46 > bytes.length || data.getUint32(at, true) !== ENTRY) {
-      throw new ReadError("has a damaged directory");
+      throw new ReadError("a zip file with a damaged directory");
     }
     const nameEnd = at + 46 + data.getUint16(at + 28, true);
     const next = nameEnd + data.getUint16(at + 30, true);
     const method = data.getUint16(at + 10, true);
     if (method !== 0 && method !== 8) {
-      throw new ReadError("has entries of a compression other than deflate");
+      throw new ReadError("a zip file with a compression other than deflate");
     }
     const [size, , offset] = sizesOf(data, at, nameEnd, next);
     const name = new TextDecoder().decode(bytes.subarray(at + 46, nameEnd));
