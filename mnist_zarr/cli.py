@@ -318,9 +318,13 @@ def view(store: str, port: int, browser: bool, storage_options: dict[str, Any] |
         click.echo(f"{url}  (Ctrl-C stops)")
         if browser:
             webbrowser.open(url)
-        with contextlib.suppress(KeyboardInterrupt):
-            while True:
-                time.sleep(3600)
+        _wait_for_ctrl_c()
+
+
+def _wait_for_ctrl_c() -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)
 
 
 @main.command()
