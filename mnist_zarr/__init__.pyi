@@ -5,6 +5,7 @@ from .catalog.opening import describe_catalog as describe_catalog
 from .catalog.opening import open_dataset as open_dataset
 from .catalog.openml import open_openml as open_openml
 from .catalog.qmnist import join_writers as join_writers
+from .changes import update as update
 from .dataset.selection import select as select
 from .dataset.transform import rescale as rescale
 from .dataset.transform import standardize as standardize

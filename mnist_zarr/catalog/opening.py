@@ -12,8 +12,8 @@ from mnist_zarr.catalog.download import fetch, is_here
 from mnist_zarr.catalog.entries import CATALOG, BundledFile, CatalogEntry
 from mnist_zarr.catalog.qmnist import fetch_label_tables, label_coords
 from mnist_zarr.dataset.classes import class_attrs
-from mnist_zarr.dataset.records import DATASET_ID
-from mnist_zarr.dataset.schema import IMAGE, LABEL
+from mnist_zarr.dataset.records import AS_OPENED, DATASET_ID, content_records
+from mnist_zarr.dataset.schema import IMAGE, LABEL, SOURCE_INDEX
 from mnist_zarr.errors import MissingExtraError, SourceError
 from mnist_zarr.formats.idx_engine import open_idx
 from mnist_zarr.formats.idx_names import IdxPair
@@ -130,6 +130,10 @@ def open_entry(entry: CatalogEntry, *, chunks: Any = None) -> xr.Dataset:
         "license": entry.license_details,
         "references": entry.citation,
     }
+    known = {IMAGE: entry.image_sha256, LABEL: entry.label_sha256}
+    hashes = {name: sha256 for name, sha256 in known.items() if sha256}
+    ds.attrs |= content_records(SOURCE_INDEX, entry.n_samples, hashes)
+    ds.encoding[AS_OPENED] = {name: ds[name].variable for name in known}
     return ds
 
 

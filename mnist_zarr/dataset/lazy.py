@@ -2,7 +2,7 @@
 
 The only module that uses xarray's private names, and its internals:
 ``xarray.core.indexing``, which its guide for backends tells authors to use;
-``Variable._in_memory``; and the way in which ``open_dataset`` asks for chunk
+``Variable._in_memory`` and ``._data``; and the way in which ``open_dataset`` asks for chunk
 sizes (:class:`SuggestedChunks`).
 """
 
@@ -140,6 +140,11 @@ class SuggestedChunks(dict[Any, int]):
 def is_lazy(variable: xr.Variable) -> bool:
     """Whether ``.data`` would read a file, for which xarray has no public question."""
     return bool(variable.ndim) and not variable._in_memory and variable.chunks is None
+
+
+def is_same_data(variable: xr.Variable, other: xr.Variable) -> bool:
+    """Whether two variables have the very same array, so that neither was selected or changed."""
+    return variable._data is other._data
 
 
 # float64 values to float64 values, each on its own. Must be picklable.

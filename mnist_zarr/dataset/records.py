@@ -11,22 +11,33 @@ import hashlib
 import itertools
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mnist_zarr.dataset.schema import SOURCE_INDEX, is_string
+from mnist_zarr.dataset.schema import is_string
 
-# Root attributes of a store: the name that the catalog knows it by (ACDD); which order the hashes
-# of its content are in, that of ``source_index`` or STORED; the hash of its metadata documents;
-# those of its source files.
+# Root attributes of a store: the name that the catalog knows it by (ACDD), or that of what it was
+# made from; which order the hashes of its content are in, that of ``source_index`` or STORED, and
+# of how many samples they are; the hashes of its metadata documents; the objects that hold nothing
+# but the fill value, which whoever copies the store may leave out; the hashes of its source files.
 DATASET_ID = "id"
+DERIVED_FROM = "derived_from"
 SHA256_ORDER = "sha256_order"
+SHA256_SAMPLES = "sha256_samples"
 METADATA_SHA256 = "metadata_sha256"
+BLANK_OBJECTS = "blank_objects"
 SOURCE_SHA256 = "source_sha256"
 STORED = "stored"
+# Keys of Dataset.encoding: the files that the samples are read from, and how many samples these
+# have; the image and label of a data set of the catalog, as they were opened.
+SOURCE_FILES = "source_files"
+SOURCE_SAMPLES = "source_samples"
+AS_OPENED = "as_opened"
+BLANK_LINE = re.compile(r"(?P<array>.+) (?P<first>\d{1,18}) (?P<last>\d{1,18})")
 
 
 def sha256_name(name: str) -> str:
@@ -34,33 +45,49 @@ def sha256_name(name: str) -> str:
     return f"{name}_sha256"
 
 
-def is_recorded_hash(attribute: object) -> bool:
-    """Whether a root attribute has the hash of something in the store itself."""
-    return str(attribute).endswith("_sha256") and attribute != SOURCE_SHA256
+def is_record(attribute: object) -> bool:
+    """Whether a root attribute has the hash of something in the store itself, or belongs to it."""
+    is_hash = str(attribute).endswith("_sha256") and attribute != SOURCE_SHA256
+    return is_hash or attribute in (SHA256_ORDER, SHA256_SAMPLES, BLANK_OBJECTS)
 
 
-def content_records(order: str, hashes: Mapping[str, str]) -> dict[str, str]:
+def content_records(order: str, n_samples: int, hashes: Mapping[str, str]) -> dict[str, Any]:
     """Return the root attributes for the hashes of some variables, which are in this order."""
-    return {SHA256_ORDER: order, **{sha256_name(name): sha256 for name, sha256 in hashes.items()}}
+    of_variables = {sha256_name(name): sha256 for name, sha256 in hashes.items()}
+    return {SHA256_ORDER: order, SHA256_SAMPLES: n_samples, **of_variables}
 
 
-def content_order(source_index: Iterable[npt.NDArray[Any]]) -> str:
-    """Return which order the content of samples with these indices is hashed in.
-
-    That of the indices if the samples come in it, for a store can be sorted by
-    them; else the one in which they are stored.
+def blank_lines(blank: Iterable[tuple[str, int]]) -> list[str]:
+    """Return the record of blank objects: of each array the ranges of their indices.
 
     Examples
     --------
-    >>> content_order([np.array([0, 1]), np.array([5])]), content_order([np.array([1, 0])])
-    ('source_index', 'stored')
+    >>> blank_lines([("image", 4), ("label", 0), ("image", 3), ("image", 9)])
+    ['image 3 4', 'image 9 9', 'label 0 0']
     """
-    last = -1
-    for block in source_index:
-        if block[0] <= last or (np.diff(block.astype(np.int64)) <= 0).any():
-            return STORED
-        last = int(block[-1])
-    return SOURCE_INDEX
+    lines: list[tuple[str, int, int]] = []
+    for array, index in sorted(blank):
+        if lines and lines[-1][0] == array and lines[-1][2] == index - 1:
+            lines[-1] = (array, lines[-1][1], index)
+        else:
+            lines.append((array, index, index))
+    return [f"{array} {first} {last}" for array, first, last in lines]
+
+
+def blank_objects(lines: object) -> dict[str, list[range]]:
+    """Return the indices of blank objects that :func:`blank_lines` has recorded, by array.
+
+    Examples
+    --------
+    >>> blank_objects(["image 3 4", "image 9 9"])
+    {'image': [range(3, 5), range(9, 10)]}
+    """
+    found: dict[str, list[range]] = {}
+    for line in lines if isinstance(lines, list) else []:
+        if match := BLANK_LINE.fullmatch(str(line)):
+            indices = range(int(match["first"]), int(match["last"]) + 1)
+            found.setdefault(match["array"], []).append(indices)
+    return found
 
 
 def source_line(sha256: str, name: str) -> str:
@@ -128,29 +155,50 @@ def run_lengths(strings: npt.NDArray[Any]) -> Iterator[tuple[bytes, int]]:
             yield str(strings[first]).encode(), last - first
 
 
-def metadata_sha256(documents: Mapping[str, bytes]) -> str:
-    """Return the SHA-256 of what all metadata documents of a store say, however it is written.
+def metadata_sha256(documents: Mapping[str, bytes]) -> list[str]:
+    """Return the SHA-256 of what each metadata document of a store says, however it is written.
 
-    Without what repeats the others (consolidated metadata) and this hash itself.
+    Without what repeats the others (consolidated metadata) and these hashes
+    themselves.
 
     Parameters
     ----------
     documents : mapping
         From the key of each document to its JSON.
 
+    Returns
+    -------
+    list of str
+        A line for each, as the command ``sha256sum`` prints it: the hash and the key.
+
     Raises
     ------
     ValueError
         If a document is not JSON.
     """
-    said = {key: json.loads(document) for key, document in documents.items()}
-    said.pop(".zmetadata", None)
-    for key, attrs_of in (("zarr.json", "attributes"), (".zattrs", None)):
-        root = said.get(key)
-        if isinstance(root, dict):
-            root.pop("consolidated_metadata", None)
-            attrs = root.get(attrs_of) if attrs_of else root
-            if isinstance(attrs, dict):
-                attrs.pop(METADATA_SHA256, None)
-    canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    lines = []
+    for key, document in sorted(documents.items()):
+        said = json.loads(document)
+        attrs = said
+        if key == "zarr.json" and isinstance(said, dict):
+            said.pop("consolidated_metadata", None)
+            attrs = said.get("attributes")
+        if key in ("zarr.json", ".zattrs") and isinstance(attrs, dict):
+            attrs.pop(METADATA_SHA256, None)
+        if key != ".zmetadata":
+            canonical = json.dumps(said, sort_keys=True, separators=(",", ":"))
+            lines.append(f"{hashlib.sha256(canonical.encode()).hexdigest()}  {key}")
+    return lines
+
+
+def as_recorded(lines: object) -> dict[str, str]:
+    """Return the hashes in recorded lines, by key; none where there are no such lines.
+
+    Examples
+    --------
+    >>> as_recorded(["0123  image/zarr.json"])
+    {'image/zarr.json': '0123'}
+    """
+    texts = [line for line in lines if isinstance(line, str)] if isinstance(lines, list) else []
+    parts = (line.partition("  ") for line in texts)
+    return {key: sha256 for sha256, _, key in parts}

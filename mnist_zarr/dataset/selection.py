@@ -83,8 +83,9 @@ def splits_in_source_order(ds: xr.Dataset) -> list[tuple[str | None, npt.NDArray
     -------
     list of (str or None, numpy.ndarray)
         The training split first, then the test split, then others by name; one
-        without a name if the Dataset has no ``split``. Without ``source_index``
-        the samples are in the order of ``ds``.
+        without a name if the Dataset has no ``split``. Without ``source_index``,
+        or in a split that has a number twice, the samples are in the order of
+        ``ds``.
 
     Raises
     ------
@@ -113,10 +114,17 @@ def splits_in_source_order(ds: xr.Dataset) -> list[tuple[str | None, npt.NDArray
     if SOURCE_INDEX in ds.variables:
         source_index = ds[SOURCE_INDEX].values
         splits = {
-            name: positions[np.argsort(source_index[positions], kind="stable")]
+            name: positions[_order_of(source_index[positions])]
             for name, positions in splits.items()
         }
     return list(splits.items())
+
+
+def _order_of(numbers: npt.NDArray[Any]) -> npt.NDArray[np.int64] | slice:
+    """Return the positions of ascending numbers; of numbers that repeat, the order they are in."""
+    order = np.argsort(numbers, kind="stable")
+    ascending = numbers[order]
+    return slice(None) if (ascending[1:] == ascending[:-1]).any() else order
 
 
 def _matches(ds: xr.Dataset, name: str, wanted: Any) -> npt.NDArray[np.bool_]:

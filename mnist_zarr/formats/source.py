@@ -9,6 +9,7 @@ from typing import Any
 
 import xarray as xr
 
+from mnist_zarr.dataset.records import SOURCE_FILES
 from mnist_zarr.errors import OptionError, SourceError
 from mnist_zarr.files.sources import describe
 
@@ -54,7 +55,7 @@ class Source(ABC):
 
     def identity(self) -> Hashable:
         """Return what tells this version of the source from any other, as far as that is known."""
-        files = self.open().encoding.get("source_files", ())
+        files = self.open().encoding.get(SOURCE_FILES, ())
         return tuple(file.identity for file in files)
 
     def _refuse_labels(self, reason: str) -> None:

@@ -23,6 +23,7 @@ from mnist_zarr.dataset.lazy import (
     SuggestedChunks,
     lazy_array,
 )
+from mnist_zarr.dataset.records import SOURCE_FILES, SOURCE_SAMPLES
 from mnist_zarr.dataset.schema import (
     COL,
     IMAGE,
@@ -210,12 +211,13 @@ def as_opened(
         Made from the files.
     files : sequence of ByteSource
         ``source`` names them; ``encoding["source_files"]`` has them, to be
-        hashed when the Dataset is written.
+        hashed when the Dataset is written if it has no more samples than they.
     drop_variables : str or iterable of str, optional
         The variables to leave out.
     """
     ds.attrs["source"] = ", ".join(os.path.basename(file.name) for file in files)
-    ds.encoding["source_files"] = tuple(files)
+    ds.encoding[SOURCE_FILES] = tuple(files)
+    ds.encoding[SOURCE_SAMPLES] = ds.sizes.get(SAMPLE)
     dropped = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
     ds = ds.drop_vars(dropped, errors="ignore")
     ds.set_close(_close_nothing)

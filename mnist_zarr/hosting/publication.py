@@ -21,9 +21,9 @@ from mnist_zarr.hosting.croissant import StoredObject, make_card
 from mnist_zarr.hosting.page import make_page
 from mnist_zarr.stores.inventory import (
     Inventory,
+    Promises,
     arrays_in,
     check_links,
-    chunk_keys,
     open_documents,
     read_documents,
     read_root,
@@ -167,7 +167,7 @@ def publish(
         file=sys.stderr,
     ) as bar:
         with place.create(overwrite=overwrite, immutable=immutable) as fresh:
-            objects = _send(source, chunk_keys(inventory.arrays), documents, fresh, bar)
+            objects = _send(source, inventory.promised(), documents, fresh, bar)
             if not place.holds_zarr_only:
                 card = json.dumps(make_card(url, attrs, objects), indent=1, ensure_ascii=False)
                 objects[CARD] = _summarize(card.encode())
@@ -193,7 +193,7 @@ def _inspect(source: Store, name: str) -> tuple[dict[str, Buffer], Mapping[str, 
     with name_failures(name, "opened as a Zarr store"):
         documents = read_documents(source, root)
         group = open_documents(documents)
-        inventory = take_inventory(arrays_in(group), source)
+        inventory = take_inventory(arrays_in(group), source, Promises(root))
     if missing := inventory.describe_missing():
         raise StoreError(f"{name}: is not whole: it lacks {missing}")
     check_links(source, itertools.chain(documents, inventory.promised()))

@@ -15,16 +15,14 @@ from zarr.abc.store import Store
 from mnist_zarr.dataset.schema import SAMPLE
 from mnist_zarr.errors import MnistZarrError, StoreError
 from mnist_zarr.formats.source import Source
-from mnist_zarr.reading.threaded_pipeline import pipeline_config
+from mnist_zarr.reading.threaded_pipeline import CheckedStore, pipeline_config
+from mnist_zarr.stores.inventory import Promises, read_root
 from mnist_zarr.stores.place import Place
 from mnist_zarr.stores.snapshot import OneVersion
 from mnist_zarr.stores.targets import Target, names_store, parse_target
 
 # A dask task costs some 0.3 ms: small chunks of a store are read several at once.
 DASK_CHUNK_BYTES = 8_000_000
-# zarr-python fills the place of a missing chunk, with black images, unless it is told otherwise
-# (since 3.2). Our own kinds of stores do not even let it come to that, in any version.
-MISSING_IS_AN_ERROR = {"array.read_missing_chunks": False}
 _OPENING = threading.Lock()
 
 
@@ -36,9 +34,9 @@ def open_store(
     The same Dataset as :func:`xarray.open_zarr` gives, but ``label``,
     ``split`` and the other one-dimensional coordinates are loaded once, so that
     ``groupby("label")`` and ``where`` work, and selecting again does not fetch
-    them again. A chunk that is missing is an error, not a stretch of black
-    images, and so is a local store that another version replaces while it is
-    read.
+    them again. A chunk that is missing from a store that :func:`build` or
+    :func:`write_zarr` has made is an error, not a stretch of black images, and so
+    is a store that another version replaces while it is read.
 
     Parameters
     ----------
@@ -114,7 +112,9 @@ def open_place(place: Place) -> tuple[xr.Dataset, zarr.Group]:
         store = place.open()
         if not place.opens_one_version:
             store = OneVersion(store, place.name, place.identity)
-        with zarr_config(MISSING_IS_AN_ERROR | pipeline_config(store)):
+        if isinstance(store, CheckedStore):
+            store.promises = Promises(read_root(store))
+        with zarr_config(pipeline_config(store)):
             group = _open_group(store)
             ds = xr.open_dataset(group, chunks=None)
         along_sample = [key for key, coord in ds.coords.items() if coord.dims == (SAMPLE,)]

@@ -63,8 +63,10 @@ class Verification:
         """Return the findings as lines for a terminal."""
         count = len(self.problems)
         verdict = f"DAMAGED OR CHANGED, {count:,} {'problem' if count == 1 else 'problems'}"
+        if self.is_whole:
+            verdict = "whole" if self.confirmed else "complete; nothing is recorded to compare with"
         lines = [
-            f"{self.store}: {'whole' if self.is_whole else verdict}",
+            f"{self.store}: {verdict}",
             f"  {self.n_objects:,} objects, {self.n_samples:,} samples",
             *(f"  {problem.place}: {problem.what}" for problem in self.problems),
             *(f"  confirmed: {line}" for line in self.confirmed),

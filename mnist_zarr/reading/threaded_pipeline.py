@@ -18,18 +18,48 @@ from typing import Any, cast
 import numcodecs
 import numpy as np
 import numpy.typing as npt
-from zarr.abc.store import Store
+from zarr.abc.buffer import Buffer, BufferPrototype
+from zarr.abc.store import ByteRequest, Store
 from zarr.codecs import BytesCodec, GzipCodec, ZstdCodec
 from zarr.core.codec_pipeline import BatchedCodecPipeline
 from zarr.registry import register_pipeline
+from zarr.storage import StorePath
 
 from mnist_zarr.errors import MnistZarrError, StoreError
+from mnist_zarr.files.urls import hide_secrets
 from mnist_zarr.reading.decoded_size import check_zstd, decode_gzip, decode_zstd
 from mnist_zarr.stores.snapshot import LocalSnapshot, OneVersion
+from mnist_zarr.stores.zip_snapshot import ZipSnapshot
 
 # What zarr tells a pipeline of one chunk: where it is, its shape and type, which of its
 # elements are wanted, and where they go.
 ChunkInfo = tuple[Any, ...]
+# Stores that know of which chunks it is an error that they are missing.
+CheckedStore = LocalSnapshot | ZipSnapshot | OneVersion
+
+
+class _PresentChunk(StorePath):
+    """Where a chunk is that must be there: Zarr would fill its place, with black images."""
+
+    async def get(
+        self, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        value = await super().get(prototype, byte_range)
+        if value is None:
+            raise _missing(self)
+        return value
+
+
+def _missing(chunk: StorePath) -> StoreError:
+    place = hide_secrets(f"{chunk.store}/{chunk.path}")
+    return StoreError(f"{place}: this chunk is missing; the store is damaged: build it again")
+
+
+def _must_be_there(chunk: Any) -> bool:
+    """Whether this is the place of a chunk in a store that promises it."""
+    store = getattr(chunk, "store", None)
+    promises = store.promises if isinstance(store, CheckedStore) else None
+    return promises is not None and promises.include(chunk.path)
 
 
 # Zarr does not call its pipelines public. To do without, it would have to name the damaged chunk in
@@ -48,8 +78,13 @@ class CheckedPipeline(BatchedCodecPipeline):
             If a chunk is missing or cannot be decoded.
         """
         chunks = list(batch_info)
+        present = [
+            (_PresentChunk(chunk.store, chunk.path), *rest) if _must_be_there(chunk) else info
+            for info in chunks
+            for chunk, *rest in [info]
+        ]
         try:
-            return await cast(Any, super()).read(chunks, out, drop_axes)
+            return await cast(Any, super()).read(present, out, drop_axes)
         except Exception as error:
             raise _undecodable(chunks, error) from error
 
@@ -124,7 +159,13 @@ class ThreadedPipeline(CheckedPipeline):
         endian = getattr(self.array_bytes_codec, "endian", None)  # an enum, or since 3.2 its value
         byteorder = getattr(endian, "value", endian) or "little"
         for chunk, spec, wanted, place, *_ in chunks:
-            encoded = memoryview(chunk.store.get_sync(chunk.path).as_numpy_array())
+            stored = chunk.store.get_sync(chunk.path)
+            if stored is None and _must_be_there(chunk):
+                raise _missing(chunk)
+            if stored is None:
+                destination[place] = spec.fill_value
+                continue
+            encoded = memoryview(stored.as_numpy_array())
             dtype = spec.dtype.to_native_dtype().newbyteorder(byteorder)
             try:
                 values = np.frombuffer(decode(encoded, _n_bytes(spec)), dtype).reshape(spec.shape)

@@ -7,6 +7,7 @@ hashed, and the hashes compared with those that were recorded when the store was
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,26 +25,31 @@ from mnist_zarr.catalog.opening import open_entry
 from mnist_zarr.dataset.blocks import iter_blocks_at
 from mnist_zarr.dataset.records import (
     DATASET_ID,
+    DERIVED_FROM,
     METADATA_SHA256,
     SHA256_ORDER,
+    SHA256_SAMPLES,
     ContentHash,
+    as_recorded,
     content_sha256,
     metadata_sha256,
     sha256_name,
 )
 from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SOURCE_INDEX
 from mnist_zarr.errors import MissingExtraError, StoreError, StoreNotFoundError, StoreReplacedError
-from mnist_zarr.reading.reader import MISSING_IS_AN_ERROR, zarr_config
+from mnist_zarr.reading.reader import zarr_config
 from mnist_zarr.reading.report import Problem, Verification
 from mnist_zarr.reading.stored_samples import Positions, find_damage, iter_samples, one_line
 from mnist_zarr.reading.threaded_pipeline import pipeline_config
 from mnist_zarr.stores.inventory import (
     MAX_MISSING,
+    Promises,
     chunk_keys,
     consolidated_copies,
     dims_of,
     read_documents,
     read_root,
+    stored_grid,
     take_inventory,
 )
 from mnist_zarr.stores.keys import METADATA_NAMES
@@ -51,7 +57,7 @@ from mnist_zarr.stores.targets import Target, parse_target
 from mnist_zarr.terminal import sample_bar
 
 MAX_VALUES_NAMED = 3
-Arrays = Mapping[str, zarr.Array[Any]]
+Arrays = dict[str, zarr.Array[Any]]
 
 
 def verify(
@@ -114,8 +120,8 @@ def verify(
     """
     place = parse_target(target, storage_options)
     store, report = place.open(), Verification(place.name)
-    attrs, arrays = _check_metadata(store, report)
-    inventory = take_inventory(arrays.values(), store)
+    attrs, arrays, promises = _check_metadata(store, report)
+    inventory = take_inventory(arrays.values(), store, promises)
     report.n_objects += inventory.n_promised
     if (n_missing := inventory.n_missing) > MAX_MISSING:
         what = f"is missing, and so are {n_missing - 1:,} more of {inventory.n_promised:,} chunks"
@@ -126,28 +132,38 @@ def verify(
         size = inventory.sizes.get(key)
         what = "is missing" if size is None else "is cut off" if size else "is empty"
         report.problems.append(Problem(key, what))
+    for array in inventory.arrays:
+        if math.prod(stored_grid(array)) - len(inventory.chunks_of(array)) > MAX_MISSING:
+            report.unchecked.append(f"{array.path}: most of its chunks were never written")
+            del arrays[array.path]
     if _lengths_agree(arrays, report):
         _check_values(arrays, attrs, frozenset(missing), report, progress)
     return report
 
 
-def _check_metadata(store: Store, report: Verification) -> tuple[Mapping[str, Any], Arrays]:
-    """Compare metadata documents with each other and with their hash; return what they describe."""
+def _check_metadata(
+    store: Store, report: Verification
+) -> tuple[Mapping[str, Any], Arrays, Promises]:
+    """Compare metadata documents with each other and with their hashes.
+
+    Return the attributes and the arrays that they describe, and which chunks of
+    these must exist.
+    """
     root = read_root(store)
     place = next((name for name in METADATA_NAMES if name in root), None)
     if place is None:
         raise StoreNotFoundError(f"{report.store}: there is no Zarr store to verify")
     try:
-        copies = consolidated_copies(root)
+        copies, promises = consolidated_copies(root), Promises(root)
         documents = read_documents(store, root)
-        with zarr_config(MISSING_IS_AN_ERROR | pipeline_config(store)):
+        with zarr_config(pipeline_config(store)):
             group = zarr.open_group(store, mode="r", zarr_format=3 if "zarr.json" in root else 2)
             arrays, attrs = dict(group.arrays()), group.attrs.asdict()
     except StoreError:
         raise
     except Exception as error:  # whatever damaged JSON makes of it
         report.add_problem(place, f"cannot be understood: {one_line(error)}")
-        return {}, {}
+        return {}, {}, Promises({})
     report.n_objects += len(documents)
     for key, copy in sorted(copies.items()):
         if key not in documents:
@@ -156,7 +172,7 @@ def _check_metadata(store: Store, report: Verification) -> tuple[Mapping[str, An
             report.add_problem(key, "differs from the consolidated metadata")
     _compare_with_metadata_hash(documents, attrs, place, report)
     report.unchecked += (f"the group {name!r} inside" for name in sorted(group.group_keys()))
-    return attrs, arrays
+    return attrs, arrays, promises
 
 
 def _parsed(document: Buffer) -> Any:
@@ -169,16 +185,27 @@ def _parsed(document: Buffer) -> Any:
 def _compare_with_metadata_hash(
     documents: Mapping[str, Buffer], attrs: Mapping[str, Any], place: str, report: Verification
 ) -> None:
-    recorded = attrs.get(METADATA_SHA256)
-    if recorded is None and SHA256_ORDER in attrs:
+    recorded = as_recorded(attrs.get(METADATA_SHA256))
+    if not recorded and SHA256_ORDER in attrs:
         report.add_problem(place, f"the attribute {METADATA_SHA256!r} is missing")
-    elif recorded is None:
-        report.unchecked.append("metadata: no hash is recorded")
+    elif not recorded:
+        report.unchecked.append(
+            "metadata: no hashes are recorded; the store was written by another program, or its "
+            "attributes were replaced (xarray does that with mode='a')"
+        )
     elif report.is_whole:
-        if metadata_sha256({key: said.to_bytes() for key, said in documents.items()}) == recorded:
+        said = {key: document.to_bytes() for key, document in documents.items()}
+        present = as_recorded(metadata_sha256(said))
+        for key, sha256 in recorded.items():
+            if present.get(key) != sha256:
+                change = "has changed" if key in present else "was removed"
+                report.add_problem(key, f"{change} since the store was built")
+        if report.is_whole:
             report.confirmed.append("metadata, as recorded when the store was built")
-        else:
-            report.add_problem(place, "the metadata have changed since the store was built")
+        added = {key.rpartition("/")[0] for key in present.keys() - recorded.keys()}
+        report.unchecked += (
+            f"{name}: was added after the store was built" for name in sorted(added)
+        )
 
 
 def _lengths_agree(arrays: Arrays, report: Verification) -> bool:
@@ -204,12 +231,15 @@ def _check_values(
 ) -> None:
     """Read all values, and compare them with the hashes that are recorded."""
     has_order = attrs.get(SHA256_ORDER) == SOURCE_INDEX and SOURCE_INDEX in arrays
+    n_recorded = _n_recorded(attrs, report)
     source_index = order = None
     hashes: dict[str, str] = {}
     with sample_bar(sum(map(_length, arrays.values())), progress) as bar:
         reader = _Reader(missing, report, bar)
         if has_order:
-            source_index, order = reader.read_order(arrays[SOURCE_INDEX])
+            source_index, order = reader.read_order(arrays[SOURCE_INDEX], n_recorded)
+        elif n_recorded < report.n_samples:
+            order = np.arange(n_recorded)
         for name, array in arrays.items():
             if name != SOURCE_INDEX or not has_order:
                 positions = order if dims_of(array)[:1] == (SAMPLE,) else None
@@ -218,9 +248,24 @@ def _check_values(
     if has_order and source_index is None:
         report.unchecked.append(f"all other values, whose order only {SOURCE_INDEX} tells")
         return
-    _compare_with_records(hashes, attrs, report)
-    if source_index is not None:
-        _compare_with_catalog(hashes, arrays, source_index, attrs.get(DATASET_ID), report)
+    _compare_with_records(hashes, attrs, n_recorded, report)
+    _compare_with_catalog(hashes, arrays, source_index, attrs, report)
+
+
+def _n_recorded(attrs: Mapping[str, Any], report: Verification) -> int:
+    """Return how many samples the recorded hashes are of; the first ones, if there are more."""
+    recorded = int(attrs.get(SHA256_SAMPLES, report.n_samples))
+    difference = report.n_samples - recorded
+    if difference > 0:
+        report.add_problem(
+            SAMPLE,
+            f"{difference:,} samples were added after the {recorded:,} that are recorded (use "
+            "mnist_zarr.append, which brings the records up to date)",
+        )
+        report.unchecked.append(f"the values of the {difference:,} samples that were added")
+    elif difference < 0:
+        report.add_problem(SAMPLE, f"{-difference:,} of {recorded:,} samples were removed")
+    return min(recorded, report.n_samples)
 
 
 def _length(array: zarr.Array[Any]) -> int:
@@ -236,16 +281,19 @@ class _Reader:
     bar: tqdm[None]
 
     def read_order(
-        self, array: zarr.Array[Any]
+        self, array: zarr.Array[Any], n_samples: int
     ) -> tuple[npt.NDArray[Any] | None, Positions | None]:
         """Return ``source_index``, sorted, and the positions of the samples in that order.
 
-        The first is None if it cannot be read, the second if samples are stored in that order.
+        Of the first ``n_samples``. The first is None if it cannot be read, the second if these are
+        all samples and stored in that order.
         """
         blocks = [np.empty(0, np.uint32)]
         if not self.read(array, None, blocks.append):
             return None, None
-        source_index, order = np.concatenate(blocks), None
+        source_index, order = np.concatenate(blocks)[:n_samples], None
+        if n_samples < array.shape[0]:
+            order = np.arange(n_samples)
         if (source_index[1:] < source_index[:-1]).any():
             order = np.argsort(source_index, kind="stable")
             source_index = source_index[order]
@@ -301,48 +349,68 @@ class _Reader:
 
 
 def _compare_with_records(
-    hashes: Mapping[str, str], attrs: Mapping[str, Any], report: Verification
+    hashes: Mapping[str, str], attrs: Mapping[str, Any], n_recorded: int, report: Verification
 ) -> None:
     recorded = {name: attrs.get(sha256_name(name)) for name in hashes if name != SOURCE_INDEX}
     confirmed = sorted(name for name, sha256 in recorded.items() if sha256 == hashes[name])
     unknown = sorted(name for name, sha256 in recorded.items() if sha256 is None)
-    for name in sorted(recorded.keys() - {*confirmed, *unknown}):
+    others = sorted(recorded.keys() - {*confirmed, *unknown})
+    if others and int(attrs.get(SHA256_SAMPLES, 0)) > report.n_samples:
+        report.unchecked.append(f"{', '.join(others)}: the hashes are of more samples")
+        others = []
+    for name in others:
         report.add_problem(name, "its values have changed since the store was built")
     if confirmed:
-        report.confirmed.append(f"{', '.join(confirmed)}, as recorded when the store was built")
+        which = _which_samples(n_recorded, report)
+        names = ", ".join(confirmed)
+        report.confirmed.append(f"{names}{which}, as recorded when the store was built")
     if unknown:
         report.unchecked.append(f"{', '.join(unknown)}: no hash is recorded")
+
+
+def _which_samples(n_recorded: int, report: Verification) -> str:
+    return "" if n_recorded == report.n_samples else f" of the first {n_recorded:,} samples"
 
 
 def _compare_with_catalog(
     hashes: Mapping[str, str],
     arrays: Arrays,
-    source_index: npt.NDArray[Any],
-    dataset_id: object,
+    source_index: npt.NDArray[Any] | None,
+    attrs: Mapping[str, Any],
     report: Verification,
 ) -> None:
-    """Compare with a data set of the catalog: with its hashes, or with its files."""
+    """Compare with the data set of the catalog that this is, or was made from."""
+    is_claimed = DATASET_ID in attrs
+    dataset_id = attrs.get(DATASET_ID) or attrs.get(DERIVED_FROM)
     entry = CATALOG.get(str(dataset_id))
-    if entry is None:
+    names = [name for name in (IMAGE, LABEL) if name in hashes]
+    if entry is None or not names:
+        reason = f"the catalog has no {dataset_id!r}" if dataset_id else "no 'id' is recorded"
+        report.unchecked.append(f"the origin of the samples: {reason}")
         return
-    outside = source_index[source_index >= entry.n_samples]
-    if len(outside):
-        report.add_problem(
-            SOURCE_INDEX, f"has {outside[0]}, but {entry.name!r} has {entry.n_samples:,} samples"
+    if source_index is None or (source_index[1:] == source_index[:-1]).any():
+        report.unchecked.append(
+            f"{', '.join(names)} against {entry.name!r}: {SOURCE_INDEX} does not tell which sample "
+            "is which"
         )
         return
-    names = [name for name in (IMAGE, LABEL) if name in hashes]
+    if len(source_index) and int(source_index[-1]) >= entry.n_samples:
+        what = f"has {source_index[-1]}, but {entry.name!r} has {entry.n_samples:,} samples"
+        if is_claimed:
+            report.add_problem(SOURCE_INDEX, what)
+        else:
+            report.unchecked.append(f"{', '.join(names)} against {entry.name!r}: {what}")
+        return
     equal = []
-    if len(source_index) == entry.n_samples and (np.diff(source_index) == 1).all():
+    if len(source_index) == entry.n_samples:
         known = {IMAGE: entry.image_sha256, LABEL: entry.label_sha256}
         equal = [name for name in names if hashes[name] == known[name]]
-    others = [name for name in names if name not in equal]
+    others = {name: hashes[name] for name in names if name not in equal}
     if others:
-        equal += _equal_to_files(
-            entry, {name: hashes[name] for name in others}, arrays, source_index, report
-        )
+        equal += _equal_to_files(entry, others, arrays, source_index, report, is_claimed)
     if equal:
-        report.confirmed.append(f"{', '.join(equal)}, equal to the data set {entry.name!r}")
+        which = _which_samples(len(source_index), report)
+        report.confirmed.append(f"{', '.join(equal)}{which}, equal to the data set {entry.name!r}")
 
 
 def _equal_to_files(
@@ -351,6 +419,7 @@ def _equal_to_files(
     arrays: Arrays,
     source_index: npt.NDArray[Any],
     report: Verification,
+    is_claimed: bool,
 ) -> list[str]:
     """Return which variables are equal to those samples in the files of a data set."""
     try:
@@ -372,6 +441,10 @@ def _equal_to_files(
         samples = iter_blocks_at(source[name].variable, source_index.astype(np.int64))
         if content_sha256(samples) == sha256:
             equal.append(name)
+        elif not is_claimed:
+            report.unchecked.append(
+                f"{name}: was made from {entry.name!r}, of which these samples differ"
+            )
         else:
             report.add_problem(
                 name,

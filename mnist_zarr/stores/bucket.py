@@ -13,7 +13,6 @@ from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest
 from zarr.storage import FsspecStore
 
-from mnist_zarr.errors import StoreError
 from mnist_zarr.files.urls import (
     EXTRA_OF_PROTOCOL,
     identity_of,
@@ -86,13 +85,7 @@ class BucketStore(FsspecStore):
             if self._is_zip and is_document(key) and await super().exists(key):
                 # Its directory is here already: this is no request.
                 check_document_size(self._place(key), await super().getsize(key))
-            value = await super().get(key, prototype, byte_range)
-        if value is None and self.read_only and not is_document(key):
-            # Zarr would fill its place, with black images.
-            raise StoreError(
-                f"{self._place(key)}: this chunk is missing; the store is damaged: publish it again"
-            )
-        return value
+            return await super().get(key, prototype, byte_range)
 
     async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
         self._check_writable()

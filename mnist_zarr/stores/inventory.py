@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,17 @@ from zarr.abc.store import Store
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
+from mnist_zarr.dataset.records import (
+    BLANK_OBJECTS,
+    METADATA_SHA256,
+    as_recorded,
+    blank_objects,
+    metadata_sha256,
+)
 from mnist_zarr.errors import StoreError
-from mnist_zarr.files.urls import name_failures
+from mnist_zarr.files.urls import hide_secrets, name_failures
 from mnist_zarr.stores.keys import (
+    ARRAY_DOCUMENT_NAMES,
     is_document,
     keys_of,
     run_on_objects,
@@ -35,6 +44,63 @@ from mnist_zarr.stores.lineage import innermost
 MAX_MISSING = 10_000
 
 
+class Promises:
+    """Which chunks of a store must exist; one that is missing besides holds the fill value.
+
+    Zarr need not write a chunk that is equal to the fill value. We do, and record the metadata of
+    every array that we write, and its blank objects, which whoever copies the store may leave out.
+    An array with other metadata was written by somebody else.
+
+    Parameters
+    ----------
+    documents : mapping
+        The metadata documents at the root of the store, by key.
+
+    Raises
+    ------
+    ValueError
+        If they are not JSON.
+    """
+
+    def __init__(self, documents: Mapping[str, Buffer]) -> None:
+        attrs = json.loads(documents[".zattrs"].to_bytes()) if ".zattrs" in documents else {}
+        if "zarr.json" in documents:
+            attrs = json.loads(documents["zarr.json"].to_bytes()).get("attributes", {})
+        recorded = as_recorded(attrs.get(METADATA_SHA256))
+        copies = {
+            key: json.dumps(copy).encode() for key, copy in consolidated_copies(documents).items()
+        }
+        same = as_recorded(metadata_sha256(copies)).items() & recorded.items()
+        blank = blank_objects(attrs.get(BLANK_OBJECTS))
+        self._optional = {
+            array: blank.get(array, [])
+            for array, _, name in (key.rpartition("/") for key, _ in same)
+            if array and name in ARRAY_DOCUMENT_NAMES
+        }
+
+    def optional(self, array: str) -> list[range]:
+        """Return which chunks, or shards, of an array may be missing: their first indices."""
+        return self._optional.get(array, EVERYTHING)
+
+    def include(self, key: str) -> bool:
+        """Whether this chunk, or shard, must exist."""
+        array = key.partition("/")[0]
+        return array in self._optional and not _is_in(_index_of(key), self._optional[array])
+
+
+EVERYTHING = [range(sys.maxsize)]
+
+
+def _is_in(index: int, ranges: Iterable[range]) -> bool:
+    return any(index in indices for indices in ranges)
+
+
+def _index_of(key: str) -> int:
+    """Return the index of a chunk, or shard, along the first dimension of its array."""
+    number = re.search(r"\d+", key.partition("/")[2])
+    return int(number[0]) if number else 0
+
+
 @dataclass(frozen=True)
 class Inventory:
     """The chunks that arrays promise, and the objects that exist.
@@ -45,36 +111,40 @@ class Inventory:
         The arrays that the metadata describe.
     sizes : dict
         From the key of each object that exists to its size in bytes.
+    promises : Promises, optional
+        Which chunks must exist; by default all.
     """
 
     arrays: tuple[zarr.Array[Any], ...]
     sizes: Mapping[str, int]
+    promises: Promises | None = None
 
     @property
     def n_promised(self) -> int:
-        """Return the number of chunks, or shards, that should exist."""
-        return sum(math.prod(stored_grid(array)) for array in self.arrays)
+        """Return the number of chunks, or shards, that should exist, or do."""
+        return sum(
+            self._n_required(array)
+            + sum(_is_in(_index_of(key), self._optional(array)) for key in self.chunks_of(array))
+            for array in self.arrays
+        )
 
     def promised(self) -> Iterator[str]:
-        """Yield the key of each chunk, or shard, that should exist."""
-        return chunk_keys(self.arrays)
+        """Yield the key of each chunk, or shard, that should exist, or does."""
+        return itertools.chain.from_iterable(map(self._promised, self.arrays))
 
     def missing(self) -> Iterator[str]:
         """Yield the key of each chunk, or shard, that is missing or empty or cut off."""
-        return (
-            key
-            for array in self.arrays
-            for key in chunk_keys([array])
-            if self.sizes.get(key, 0) < least_bytes(array)
-        )
+        for array in self.arrays:
+            least = least_bytes(array)
+            yield from (key for key in self._promised(array) if self.sizes.get(key, 0) < least)
 
     @property
     def n_missing(self) -> int:
         """Return how many chunks are missing or empty, counted by what is there."""
         return self.n_promised - sum(
-            size >= least_bytes(array) and _promises(array, key)
+            self.sizes[key] >= least_bytes(array)
             for array in self.arrays
-            for key, size in self.sizes_of(array).items()
+            for key in self.chunks_of(array)
         )
 
     def describe_missing(self) -> str | None:
@@ -83,24 +153,60 @@ class Inventory:
             return None
         return f"{n_missing:,} of {self.n_promised:,} chunks, such as {next(self.missing())!r}"
 
+    def _promised(self, array: zarr.Array[Any]) -> Iterator[str]:
+        optional = self._optional(array)
+        if optional is EVERYTHING:
+            yield from self.chunks_of(array)
+            return
+        for key in chunk_keys([array]):
+            if key in self.sizes or not _is_in(_index_of(key), optional):
+                yield key
+
+    def _n_required(self, array: zarr.Array[Any]) -> int:
+        first, *others = stored_grid(array) or (1,)
+        n_optional = sum(len(range(first)[r.start : r.stop]) for r in self._optional(array))
+        return (first - n_optional) * math.prod(others)
+
+    def _optional(self, array: zarr.Array[Any]) -> list[range]:
+        return [] if self.promises is None else self.promises.optional(array.path)
+
+    def chunks_of(self, array: zarr.Array[Any]) -> list[str]:
+        """Return the keys of the chunks, or shards, of an array that exist."""
+        return [key for key in self.sizes_of(array) if _promises(array, key)]
+
     def sizes_of(self, array: zarr.Array[Any]) -> dict[str, int]:
         """Return the sizes of the objects of one array, including its metadata documents."""
         folder = f"{array.path}/"
         return {key: size for key, size in self.sizes.items() if key.startswith(folder)}
 
 
-def take_inventory(arrays: Iterable[zarr.Array[Any]], store: Store) -> Inventory:
+def take_inventory(
+    arrays: Iterable[zarr.Array[Any]], store: Store, promises: Promises | None = None
+) -> Inventory:
     """List a store once, and compare it with what its arrays promise.
 
-    Web servers do not list: there, the size of each object that should exist is requested,
-    until more than ``MAX_MISSING`` are missing.
+    Web servers do not list: there, the size of each object that may exist is requested, until
+    more than ``MAX_MISSING`` are missing.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be told which chunks exist.
     """
     arrays = tuple(arrays)
     store = innermost(store)  # a wrapper would read an object to tell its size
     if store.supports_listing:
-        return Inventory(arrays, list_sizes(store))
+        return Inventory(arrays, list_sizes(store), promises)
     documents = (f"{array.path}/{name}" for array in arrays for name in _document_names(array))
-    return Inventory(arrays, _ask_sizes(store, itertools.chain(documents, chunk_keys(arrays))))
+    sizes = _ask_sizes(store, itertools.chain(documents, chunk_keys(arrays)))
+    inventory = Inventory(arrays, sizes, promises)
+    n_absent = sum(math.prod(stored_grid(a)) - len(inventory.chunks_of(a)) for a in arrays)
+    if n_absent > max(MAX_MISSING, inventory.n_missing):
+        raise StoreError(
+            f"{hide_secrets(str(store))}: lacks many chunks, and cannot be listed to tell which; "
+            "use an address that can be listed, such as s3://..."
+        )
+    return inventory
 
 
 def list_sizes(store: Store) -> dict[str, int]:

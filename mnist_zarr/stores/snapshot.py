@@ -20,6 +20,7 @@ from zarr.abc.store import ByteRequest, Store
 from zarr.storage import LocalStore, WrapperStore
 
 from mnist_zarr.errors import StoreError, replaced_while_read
+from mnist_zarr.stores.inventory import Promises
 from mnist_zarr.stores.keys import OPENING_NAMES, is_document
 
 Identity = tuple[int, int, int]
@@ -28,8 +29,13 @@ Identity = tuple[int, int, int]
 class LocalSnapshot(LocalStore):
     """The store that lies in a folder now, to read from.
 
-    A chunk that is missing is an error: Zarr would fill its place, with black images.
+    Attributes
+    ----------
+    promises : Promises, optional
+        Of which chunks it is an error that they are missing: others hold the fill value.
     """
+
+    promises: Promises | None = None
 
     def __init__(self, root: Path | str, *, read_only: bool = True) -> None:
         if not read_only:
@@ -44,7 +50,7 @@ class LocalSnapshot(LocalStore):
                 f"with_read_only is not implemented for the {type(self)} store type."
             )
         same = type(self)(self.root)
-        same._identity = self._identity
+        same._identity, same.promises = self._identity, self.promises
         return same
 
     async def get(
@@ -54,7 +60,7 @@ class LocalSnapshot(LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         value = await super().get(key, prototype, byte_range)
-        self.check_read(key, is_there=value is not None)
+        self.check_version()
         return value
 
     def get_sync(
@@ -65,25 +71,19 @@ class LocalSnapshot(LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         value = super().get_sync(key, prototype=prototype, byte_range=byte_range)
-        self.check_read(key, is_there=value is not None)
+        self.check_version()
         return value
 
-    def check_read(self, key: str, *, is_there: bool) -> None:
+    def check_version(self) -> None:
         """Check, after an object was read, that it is of this version.
 
         Raises
         ------
         StoreReplacedError
             If another version has taken the place of this one.
-        StoreError
-            If a chunk is missing.
         """
         if root_identity(self.root) != self._identity:
             raise replaced_while_read(self.root)
-        if not is_there and not is_document(key):
-            raise StoreError(
-                f"{self.root / key}: this chunk is missing; the store is damaged: build it again"
-            )
 
 
 def root_identity(root: Path) -> Identity | None:
@@ -113,8 +113,14 @@ class OneVersion(WrapperStore[Store]):
         What messages call it.
     identify : callable
         Returns what tells the present version from any other.
+
+    Attributes
+    ----------
+    promises : Promises, optional
+        Of which chunks it is an error that they are missing: others hold the fill value.
     """
 
+    promises: Promises | None = None
     # Else, since zarr 3.4, a pipeline of threads reads past this class.
     _supports_sync_io = False
 
@@ -124,6 +130,10 @@ class OneVersion(WrapperStore[Store]):
         self._identify = identify
         self._identity = identify()
         self._pinned: set[bool] = set()  # shared with the copies that Zarr makes
+        self._root: dict[str, Buffer | None] = {}
+
+    def __str__(self) -> str:
+        return self._name
 
     def _with_store(self, store: Store) -> Self:
         same = copy.copy(self)
@@ -133,11 +143,16 @@ class OneVersion(WrapperStore[Store]):
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
+        if key in self._root and byte_range is None:
+            return self._root[key]
         try:
-            return await super().get(key, prototype, byte_range)
+            value = await super().get(key, prototype, byte_range)
         except StoreError:  # of an object that is gone with its version, perhaps
             await self.check_version()
             raise
+        if is_document(key) and "/" not in key and byte_range is None:
+            self._root[key] = value  # to be asked for once, whoever reads it
+        return value
 
     def pin(self) -> None:
         """Check that all that was read so far is of one version, and do so from now on."""

@@ -24,7 +24,13 @@ from zarr.storage import WrapperStore
 from mnist_zarr.errors import StoreError, TargetBusyError, already_exists
 from mnist_zarr.files.urls import hide_secrets, name_failures
 from mnist_zarr.stores.bucket import BucketStore, md5_of
-from mnist_zarr.stores.inventory import Inventory, arrays_in, list_infos, open_documents
+from mnist_zarr.stores.inventory import (
+    Inventory,
+    Promises,
+    arrays_in,
+    list_infos,
+    open_documents,
+)
 from mnist_zarr.stores.keys import (
     MARKER,
     OPENING_NAMES,
@@ -220,9 +226,10 @@ class Upload(WrapperStore[Store]):
     def _check_arrived(self, name: str, infos: Mapping[str, Mapping[str, Any]]) -> Set[str]:
         """Return the keys of objects that the store does not need any more."""
         sizes = {key: info["size"] for key, info in infos.items()}
-        inventory = Inventory(tuple(arrays_in(open_documents(self._documents))), sizes)
+        arrays = tuple(arrays_in(open_documents(self._documents)))
         # What lies under a name that this build has not sent is of another one.
-        sent = Inventory(inventory.arrays, {key: sizes.get(key, 0) for key in self._sent})
+        sent_sizes = {key: sizes.get(key, 0) for key in self._sent}
+        sent = Inventory(arrays, sent_sizes, Promises(self._documents))
         if missing := sent.describe_missing():
             raise StoreError(f"{name}: {missing}, did not arrive; run the same command again")
         changed = [key for key, sent in self._sent.items() if _differs(infos.get(key), *sent)]
@@ -233,7 +240,7 @@ class Upload(WrapperStore[Store]):
             )
         known = set(sizes) | self._documents.keys()
         own = self._own_keys | (known - foreign_keys(known))
-        needed = set(inventory.promised()) | self._beside | self._documents.keys() | {MARKER}
+        needed = set(sent.promised()) | self._beside | self._documents.keys() | {MARKER}
         return own & (set(sizes) - needed)
 
 

@@ -25,15 +25,20 @@ from mnist_zarr.errors import FileFormatError, SourceError, StoreError, replaced
 from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.sources import LocalSource
 from mnist_zarr.files.zip_source import zip_members
+from mnist_zarr.stores.inventory import Promises
 from mnist_zarr.stores.keys import check_document_size, is_document
 
 
 class ZipSnapshot(Store):
     """The store that a zip file holds now, to read from.
 
-    A chunk that is missing is an error: Zarr would fill its place, with black images.
+    Attributes
+    ----------
+    promises : Promises, optional
+        Of which chunks it is an error that they are missing: others hold the fill value.
     """
 
+    promises: Promises | None = None
     supports_writes = False
     supports_deletes = False
     supports_partial_writes = False
@@ -73,11 +78,7 @@ class ZipSnapshot(Store):
     ) -> Buffer | None:
         member = self._members.get(key)
         if member is None:
-            if is_document(key):
-                return None
-            raise StoreError(
-                f"{self._path}/{key}: this chunk is missing; the store is damaged: build it again"
-            )
+            return None
         if is_document(key):
             check_document_size(f"{self._path}/{key}", member.size or 0)
         try:

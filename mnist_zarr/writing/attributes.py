@@ -5,16 +5,68 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from mnist_zarr.dataset.classes import MAX_CLASSES, class_attrs
-from mnist_zarr.dataset.records import SOURCE_SHA256, is_recorded_hash
-from mnist_zarr.dataset.schema import CONVENTIONS
+from mnist_zarr.dataset.classes import MAX_CLASSES, class_attrs, class_names
+from mnist_zarr.dataset.lazy import is_same_data
+from mnist_zarr.dataset.records import (
+    AS_OPENED,
+    BLANK_OBJECTS,
+    DATASET_ID,
+    DERIVED_FROM,
+    SHA256_ORDER,
+    SOURCE_SAMPLES,
+    SOURCE_SHA256,
+    blank_lines,
+    content_records,
+    is_record,
+    sha256_name,
+)
+from mnist_zarr.dataset.schema import CONVENTIONS, IMAGE, LABEL, SAMPLE
 from mnist_zarr.errors import SchemaError
+
+FLAGS = ("flag_values", "flag_meanings")
+# What says of a data set which one it is, and is true of no other samples.
+IDENTIFYING = (DATASET_ID, "title", "license", SOURCE_SHA256)
+MAX_VALUES_NAMED = 3
+
+
+def label_attrs(attrs: Mapping[str, Any], labels: npt.NDArray[Any]) -> dict[str, Any]:
+    """Return the attributes of ``label`` with flags that name all of these distinct labels.
+
+    Flags whose names are just the numbers are made anew, as are those that are
+    missing; names that somebody has given cannot be.
+
+    Raises
+    ------
+    SchemaError
+        If a label has no name where others have.
+
+    Examples
+    --------
+    >>> label_attrs({"flag_values": [0, 1], "flag_meanings": "0 1"}, np.array([1, 5]))
+    {'flag_values': [1, 5], 'flag_meanings': '1 5'}
+    """
+    if not attrs.keys() & set(FLAGS):
+        return {**attrs, **flag_attrs(labels)}
+    names = class_names(xr.Dataset({LABEL: ((), 0, attrs)}))
+    unknown = [label for label in labels.tolist() if label not in names]
+    if not unknown:
+        return dict(attrs)
+    if all(name == str(value) for value, name in names.items()):
+        kept = {name: value for name, value in attrs.items() if name not in FLAGS}
+        return {**kept, **flag_attrs(labels)}
+    listed = ", ".join(map(str, unknown[:MAX_VALUES_NAMED]))
+    raise SchemaError(
+        f"label: has values that flag_values does not name, such as {listed}; name all classes "
+        "with ds.label.attrs.update(class_attrs(values, names)), or remove flag_values and "
+        "flag_meanings from ds.label.attrs"
+    )
 
 
 def flag_attrs(labels: npt.NDArray[Any]) -> dict[str, Any]:
@@ -59,26 +111,104 @@ def name_coordinates(
     return attrs, " ".join(sorted(set(coords).difference(*beside.values())))
 
 
+@dataclass(frozen=True)
+class Content:
+    """The content of a store that has been written.
+
+    Attributes
+    ----------
+    order : {"source_index", "stored"}
+        The order of the samples in which it was hashed.
+    n_samples : int
+        How many there are.
+    hashes : mapping
+        From each variable to the SHA-256 of its values.
+    blank : tuple of (str, int)
+        The objects, chunks or shards, that hold nothing but the fill value: the
+        path of the array, and the index along its first dimension.
+    """
+
+    order: str
+    n_samples: int
+    hashes: Mapping[str, str]
+    blank: tuple[tuple[str, int], ...] = ()
+
+    def is_that_of(self, attrs: Mapping[str, Any]) -> bool:
+        """Whether these attributes record the same images and labels."""
+        recorded = {name: attrs.get(sha256_name(name)) for name in (IMAGE, LABEL)}
+        return (
+            attrs.get(SHA256_ORDER) == self.order
+            and any(recorded.values())
+            and all(
+                self.hashes[name] == sha256
+                for name, sha256 in recorded.items()
+                if name in self.hashes
+            )
+        )
+
+
 def root_attrs(
     attrs: Mapping[str, Any],
     order: str,
-    content: Mapping[str, str],
+    content: Content,
     coordinates: str,
     sources: list[str],
+    *,
+    is_as_opened: bool = False,
 ) -> dict[str, Any]:
     """Return the root attributes of a store, from those of the Dataset.
 
-    Without hashes of the store that this was opened from, and with the records
-    of the content and of the source files.
+    With the records of its content and of the source files, and without those
+    of another store. What identifies a data set is kept for the very samples
+    that it was recorded of, or that are as they were opened; of others,
+    ``source`` says what they were made from.
     """
-    kept = {name: value for name, value in attrs.items() if not is_recorded_hash(name)}
+    if SHA256_ORDER in attrs and not (is_as_opened or content.is_that_of(attrs)):
+        attrs = _derived(attrs)
+    kept = {name: value for name, value in attrs.items() if not is_record(name)}
     software = f"mnist-zarr {importlib.metadata.version('mnist-zarr')}"
-    root = {"Conventions": CONVENTIONS, **kept, "software": software, "order": order, **content}
+    root = {"Conventions": CONVENTIONS, **kept, "software": software, "order": order}
+    root |= content_records(content.order, content.n_samples, content.hashes)
+    if content.blank:
+        root[BLANK_OBJECTS] = blank_lines(content.blank)
     if coordinates:
         root["coordinates"] = coordinates
     if sources:
         root[SOURCE_SHA256] = sources
     return root
+
+
+def _derived(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes that say what the samples were made from, not that they are it."""
+    kept = {name: value for name, value in attrs.items() if name not in IDENTIFYING}
+    known = [f"{name} {attrs[name]}" for name in (DATASET_ID, "license") if name in attrs]
+    details = f" ({', '.join(known)})" if known else ""
+    if title := attrs.get("title"):
+        kept["source"] = f"made, at least in part, from: {title}{details}"
+    if DATASET_ID in attrs:
+        kept[DERIVED_FROM] = attrs[DATASET_ID]
+    return kept
+
+
+def is_as_opened(ds: xr.Dataset) -> bool:
+    """Whether these are all samples of a data set of the catalog, unchanged."""
+    opened = ds.encoding.get(AS_OPENED, {})
+    return bool(opened) and all(
+        name in ds.variables and is_same_data(ds[name].variable, variable)
+        for name, variable in opened.items()
+    )
+
+
+def without_partial_source(ds: xr.Dataset) -> xr.Dataset:
+    """Return a Dataset that names no source files if they are not those of all its samples."""
+    # Of Datasets that it joins, xarray keeps the attributes and the encoding of the first.
+    if ds.sizes[SAMPLE] <= ds.encoding.get(SOURCE_SAMPLES, np.inf):
+        return ds
+    whole = ds.drop_attrs(deep=False).assign_attrs(
+        {name: ds.attrs[name] for name in ds.attrs if name not in ("source", SOURCE_SHA256)}
+    )
+    whole.encoding = {}
+    return whole
 
 
 def as_json(attrs: Mapping[Any, Any], owner: str) -> dict[str, Any]:

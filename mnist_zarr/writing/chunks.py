@@ -19,6 +19,31 @@ from mnist_zarr.stores.keys import as_buffer, sync
 from mnist_zarr.stores.upload import Receipt, Upload
 from mnist_zarr.writing.layout import Compression
 
+# Few chunks are blank, and of those that are not the first samples tell.
+BLANK_PIECE_VALUES = 1 << 14
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of an object, for the process that collects it.
+
+    Attributes
+    ----------
+    array : str
+        The path of the array.
+    index : int
+        Which object along the first dimension.
+    is_blank : bool
+        Whether it holds nothing but the fill value.
+    receipt : dict
+        What an upload has sent.
+    """
+
+    array: str
+    index: int
+    is_blank: bool
+    receipt: Receipt
+
 
 @dataclass(frozen=True)
 class ArrayWriter:
@@ -35,23 +60,21 @@ class ArrayWriter:
     array: zarr.Array[Any]
     compression: Compression
 
-    def write(self, start: int, samples: npt.NDArray[Any]) -> Receipt:
+    def write(self, start: int, samples: npt.NDArray[Any]) -> Written:
         """Write the samples from ``start`` on: exactly one object along the first dimension.
-
-        Returns
-        -------
-        dict
-            What an upload has sent, for the process that began it.
 
         Raises
         ------
         SchemaError
             If there is an object that is no string among strings.
         """
-        store, objects = self.array.store, self._encode(start, self._stored(samples))
+        store, values = self.array.store, self._stored(samples)
+        objects = self._encode(start, values)
         for key, value in objects.items():
             sync(store.set(key, value))
-        return store.receipt(objects) if isinstance(store, Upload) else {}
+        receipt = store.receipt(objects) if isinstance(store, Upload) else {}
+        index = start // (self.array.shards or self.array.chunks)[0]
+        return Written(self.array.path, index, is_blank(values), receipt)
 
     def _encode(self, start: int, samples: npt.NDArray[Any]) -> dict[str, Buffer]:
         if self.array.shards is not None:
@@ -70,12 +93,29 @@ class ArrayWriter:
         index = (start // self.array.chunks[0],) + (0,) * (samples.ndim - 1)
         return {chunk_key(self.array, index): as_buffer(encoded)}
 
-    def write_whole(self, values: npt.NDArray[Any]) -> None:
+    def write_whole(self, values: npt.NDArray[Any]) -> Written:
         """Write all values of a small array; raises as :meth:`write` does."""
-        self.array[...] = self._stored(values)
+        stored = self._stored(values)
+        self.array[...] = stored
+        return Written(self.array.path, 0, is_blank(stored), {})
 
     def _stored(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return as_strings(self.array.path, values) if is_string(values.dtype) else values
+
+
+def is_blank(values: npt.NDArray[Any]) -> bool:
+    """Whether all values are the fill value, 0 or the empty string.
+
+    Examples
+    --------
+    >>> is_blank(np.zeros(3)), is_blank(np.array(["", "a"]))
+    (True, False)
+    """
+    flat = values.reshape(-1)
+    return not any(
+        flat[start : start + BLANK_PIECE_VALUES].astype(bool).any()
+        for start in range(0, flat.size, BLANK_PIECE_VALUES)
+    )
 
 
 def _serialized(samples: npt.NDArray[Any]) -> Any:

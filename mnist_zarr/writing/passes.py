@@ -22,8 +22,7 @@ from dask.base import optimize
 
 from mnist_zarr.dataset.blocks import block_bounds, bytes_per_sample, iter_blocks
 from mnist_zarr.pool import Pool
-from mnist_zarr.stores.upload import Receipt
-from mnist_zarr.writing.chunks import ArrayWriter
+from mnist_zarr.writing.chunks import ArrayWriter, Written
 from mnist_zarr.writing.plan import Chunking, Positions, SampleOrder, SourceOrder, scatter_passes
 
 OPEN_OBJECTS_BYTES = 64 << 20
@@ -109,11 +108,13 @@ def by_workers(transfer: Transfer, pool: Pool, on_block: OnBlock) -> None:
         on_block(stop - start, None if is_dask else transfer.variable[start:stop].values)
 
 
-def stored_blocks(array: zarr.Array[Any], order: SampleOrder) -> Iterator[npt.NDArray[Any]]:
-    """Yield the samples of an array that has been written, in the order of their source."""
+def stored_blocks(
+    array: zarr.Array[Any], positions_of: Callable[[int, int], Positions]
+) -> Iterator[npt.NDArray[Any]]:
+    """Yield the samples of an array that has been written, a block of these positions at a time."""
     sample_bytes = array.dtype.itemsize * math.prod(array.shape[1:])
     for start, stop in block_bounds(array.shape[0], sample_bytes):
-        yield np.asarray(array.oindex[order.stored_positions(start, stop)])
+        yield np.asarray(array.oindex[positions_of(start, stop)])
 
 
 class _OpenObjects:
@@ -148,7 +149,7 @@ class _OpenObjects:
             self._pool.submit(self._transfer.array.write, start, buffer)
 
 
-def _copy_object(array: ArrayWriter, start: int, samples: xr.Variable) -> Receipt:
+def _copy_object(array: ArrayWriter, start: int, samples: xr.Variable) -> Written:
     # The thread of a worker must not wait for tasks that need threads of workers.
     with dask.config.set(scheduler="synchronous"):
         return array.write(start, samples.values)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
@@ -17,13 +16,7 @@ if TYPE_CHECKING:
 from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.blocks import bytes_per_sample, iter_blocks
 from mnist_zarr.dataset.lazy import is_lazy
-from mnist_zarr.dataset.records import (
-    ContentHash,
-    content_order,
-    content_records,
-    content_sha256,
-    source_line,
-)
+from mnist_zarr.dataset.records import SOURCE_FILES, ContentHash, content_sha256, source_line
 from mnist_zarr.dataset.scaling import pack, stay_packed, with_true_range
 from mnist_zarr.dataset.schema import (
     IMAGE,
@@ -42,13 +35,23 @@ from mnist_zarr.stores.place import Place
 from mnist_zarr.stores.targets import Target, parse_target
 from mnist_zarr.stores.upload import Upload
 from mnist_zarr.terminal import sample_bar
-from mnist_zarr.writing.attributes import as_json, flag_attrs, name_coordinates, root_attrs
-from mnist_zarr.writing.chunks import ArrayWriter
+from mnist_zarr.writing.attributes import (
+    Content,
+    as_json,
+    is_as_opened,
+    label_attrs,
+    name_coordinates,
+    root_attrs,
+    without_partial_source,
+)
+from mnist_zarr.writing.chunks import ArrayWriter, Written
 from mnist_zarr.writing.layout import Codec, Compression, Layout, ZarrFormat
+from mnist_zarr.writing.numbering import Numbering, number_samples
 from mnist_zarr.writing.passes import Transfer, choose_pass, stored_blocks
 from mnist_zarr.writing.plan import (
     Chunking,
     Order,
+    Positions,
     SampleOrder,
     SourceOrder,
     factorize_labels,
@@ -82,7 +85,15 @@ def write_zarr(
     The store appears under its name only when it is complete: until then a
     local target is absent, or the old store, and one in an object store cannot
     be opened. Data that are expensive to read, as those of gzip files, are read
-    once. The attribute ``valid_range`` of the image is written where it is known
+    once.
+
+    What a Dataset says of itself is written as far as it is true of its samples.
+    ``id``, ``title``, ``license`` and the hashes of the source files of a data set
+    or store are kept for the very same images and labels; in a store of others,
+    such as a selection, ``source`` says what they were made from. (To name them
+    yourself, replace ``ds.attrs`` as a whole.) ``source_index`` is numbered anew
+    if it has a number twice, flags that are just the numbers are made anew if
+    there are other labels. The attribute ``valid_range`` of the image is written where it is known
     to be true of these values, see :func:`mnist_zarr.rescale`.
 
     Parameters
@@ -128,7 +139,8 @@ def write_zarr(
     SchemaError
         If ``ds`` is not of the data model, or has a name, a type, a value or an
         attribute that Zarr cannot hold; if ``rescale`` is given for an image that
-        is not of integers or has a scale factor already.
+        is not of integers or has a scale factor already; if there are labels
+        that ``flag_values`` does not name, where it names others.
     OptionError
         If an option is outside its range, or the target takes no
         ``storage_options``.
@@ -147,6 +159,7 @@ def write_zarr(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from zarr.storage import MemoryStore
     >>> store = MemoryStore()
     >>> write_zarr(schema.make_dataset(np.zeros((4, 2, 2)), label=np.array([1, 0, 1, 0])), store)
@@ -154,6 +167,7 @@ def write_zarr(
     array([0, 2], dtype=uint32)
     """
     schema.validate(ds)
+    ds = without_partial_source(ds)
     if IMAGE in ds.variables:
         ds = ds.assign({IMAGE: with_true_range(ds[IMAGE].variable)})
     ds = stay_packed(ds) if rescale is None else pack(ds, rescale)
@@ -169,22 +183,45 @@ def write_zarr(
     with place.create(overwrite=overwrite) as store:
         # Objects that go over a network wait for it most of the time.
         upload = store if isinstance(store, Upload) else None
+        outcome = _Outcome(upload)
         with (
             ThreadPoolExecutor(1) as beside,
             open_pool(
                 plan.waiting_tasks,
                 workers,
                 n_threads=PARALLEL_REQUESTS if upload else None,
-                on_result=upload.add_receipt if upload else None,
+                on_result=outcome.add,
             ) as pool,
         ):
-            files = ds.encoding.get("source_files", ())
+            files = ds.encoding.get(SOURCE_FILES, ())
             sources = beside.map(lambda file: source_line(file.sha256(), file.name), files)
-            hashes = _write_chunks(plan, template.bind(store), pool, progress)
-        records = content_records(plan.content_order, hashes)
-        attrs = root_attrs(plan.attrs, order, records, plan.coordinates, list(sources))
+            hashes = _write_chunks(plan, template.bind(store), pool, outcome, progress)
+        attrs = root_attrs(
+            plan.attrs,
+            order,
+            Content(
+                plan.numbering.content_order, plan.order.n_samples, hashes, tuple(outcome.blank)
+            ),
+            plan.coordinates,
+            list(sources),
+            is_as_opened=plan.is_as_opened,
+        )
         template.write_metadata(store, attrs)
         place.check_complete(store)
+
+
+class _Outcome:
+    """What the objects that have been written add to the records."""
+
+    def __init__(self, upload: Upload | None) -> None:
+        self._upload = upload
+        self.blank: list[tuple[str, int]] = []
+
+    def add(self, written: Written) -> None:
+        if self._upload:
+            self._upload.add_receipt(written.receipt)
+        if written.is_blank:
+            self.blank.append((written.array, written.index))
 
 
 def _check_is_no_source_of(ds: xr.Dataset, place: Place) -> None:
@@ -205,22 +242,20 @@ class _StorePlan:
     array_attrs: dict[str, dict[Any, Any]]
     chunkings: dict[str, Chunking]  # of the variables along ``sample``
     order: SampleOrder  # of the samples in the store
+    numbering: Numbering  # of the samples
     hashed: list[str]  # variables whose content is recorded
-    content_order: str  # of the samples when it is hashed
     attrs: dict[str, Any]  # of the Dataset
+    is_as_opened: bool  # whether that is a data set of the catalog, unchanged
     coordinates: str  # those that no variable names
     waiting_tasks: int  # how many objects may wait to be written
 
 
 def _plan_store(ds: xr.Dataset, layout: Layout) -> _StorePlan:
-    n_samples = ds.sizes[SAMPLE]
     variables = {check_name(name): variable for name, variable in ds.variables.items()}
     for name, variable in variables.items():
         _check_values(name, variable)
-    if SOURCE_INDEX not in variables:
-        numbers = np.arange(n_samples, dtype=schema.source_index_dtype(n_samples))
-        added = schema.make_dataset(None, source_index=numbers)
-        variables[SOURCE_INDEX] = added[SOURCE_INDEX].variable
+    numbering = number_samples(ds)
+    variables[SOURCE_INDEX] = numbering.source_index
     coords = {*ds.coords, LABEL, SPLIT, SOURCE_INDEX} & variables.keys()
     along_sample = {name: v for name, v in variables.items() if SAMPLE in v.dims}
     chunkings = {name: layout.chunking(variable) for name, variable in along_sample.items()}
@@ -228,19 +263,20 @@ def _plan_store(ds: xr.Dataset, layout: Layout) -> _StorePlan:
         chunking.object_samples * bytes_per_sample(along_sample[name])
         for name, chunking in chunkings.items()
     )
-    order, flags = _plan_order(variables.get(LABEL), n_samples, layout)
+    order, attrs_of_label = _plan_order(variables.get(LABEL), ds.sizes[SAMPLE], layout)
     named, alone = name_coordinates(variables, coords)
-    added_attrs = named | {LABEL: flags}
+    attrs = {name: variable.attrs for name, variable in variables.items()} | attrs_of_label
     hashed = sorted(name for name in coords & chunkings.keys() if variables[name].ndim == 1)
     hashed.remove(SOURCE_INDEX)
     return _StorePlan(
         variables=variables,
-        array_attrs={name: v.attrs | added_attrs.get(name, {}) for name, v in variables.items()},
+        array_attrs={name: attrs[name] | named.get(name, {}) for name in variables},
         chunkings=chunkings,
         order=order,
+        numbering=numbering,
         hashed=[IMAGE, *hashed] if IMAGE in chunkings else hashed,
-        content_order=content_order(block for _, block in iter_blocks(variables[SOURCE_INDEX])),
         attrs=as_json(ds.attrs, "the Dataset"),
+        is_as_opened=is_as_opened(ds),
         coordinates=alone,
         waiting_tasks=max(2, WAITING_BYTES_OF_ORDER[layout.order] // max(1, largest_object)),
     )
@@ -260,31 +296,34 @@ def _check_values(name: str, variable: xr.Variable) -> None:
 
 def _plan_order(
     label: xr.Variable | None, n_samples: int, layout: Layout
-) -> tuple[SampleOrder, dict[str, Any]]:
-    """Return the order of the samples, and the flag attributes that ``label`` lacks."""
-    has_flags = label is None or "flag_values" in label.attrs
-    if layout.order == "source" and has_flags:
-        return SourceOrder(n_samples), {}
+) -> tuple[SampleOrder, dict[str, dict[str, Any]]]:
+    """Return the order of the samples, and the attributes of ``label``, with flags."""
     if label is None:
-        raise SchemaError("order='label' needs a coordinate 'label', which this Dataset lacks")
+        if layout.order == "label":
+            raise SchemaError("order='label' needs a coordinate 'label', which this Dataset lacks")
+        return SourceOrder(n_samples), {}
     blocks = (block for _, block in iter_blocks(label))
     if is_string(label.dtype):
         blocks = (as_strings(LABEL, block) for block in blocks)
     labels, codes = factorize_labels(blocks)
-    flags = {} if has_flags else flag_attrs(labels)
+    attrs = {LABEL: label_attrs(label.attrs, labels)}
     if layout.order == "source":
-        return SourceOrder(n_samples), flags
-    return plan_label_order(codes, len(labels)), flags
+        return SourceOrder(n_samples), attrs
+    return plan_label_order(codes, len(labels)), attrs
 
 
 def _write_chunks(
-    plan: _StorePlan, arrays: Mapping[str, ArrayWriter], pool: Pool, progress: bool | None
+    plan: _StorePlan,
+    arrays: Mapping[str, ArrayWriter],
+    pool: Pool,
+    outcome: _Outcome,
+    progress: bool | None,
 ) -> dict[str, str]:
     """Write all chunks; return the SHA-256 of the content of each variable that is hashed."""
-    # Blocks come in the order of the source. If that cannot be told from the store afterwards, the
-    # content is hashed as it is stored.
-    hashes_blocks = plan.content_order == SOURCE_INDEX or isinstance(plan.order, SourceOrder)
-    digests = {name: ContentHash() for name in plan.hashed if hashes_blocks}
+    comes_in_order = plan.numbering.positions is None and (
+        plan.numbering.content_order == SOURCE_INDEX or isinstance(plan.order, SourceOrder)
+    )
+    digests = {name: ContentHash() for name in plan.hashed if comes_in_order}
     n_large = sum(plan.variables[name].ndim > 1 for name in plan.chunkings)
     with (
         open_pool(1, n_threads=1) as hashing,
@@ -304,13 +343,23 @@ def _write_chunks(
                 transfer = Transfer(variable, arrays[name], plan.chunkings[name], plan.order)
                 choose_pass(transfer, pool)(transfer, pool, functools.partial(on_block, name))
             else:
-                arrays[name].write_whole(variable.values)
+                outcome.add(arrays[name].write_whole(variable.values))
         pool.finish()
     # What did not pass by is read back.
-    order = plan.order if hashes_blocks else SourceOrder(plan.order.n_samples)
+    positions_of = _hashed_positions(plan)
     return {
         name: digests[name].hexdigest()
         if name in digests
-        else content_sha256(stored_blocks(arrays[name].array, order))
+        else content_sha256(stored_blocks(arrays[name].array, positions_of))
         for name in plan.hashed
     }
+
+
+def _hashed_positions(plan: _StorePlan) -> Callable[[int, int], Positions]:
+    """Return what says which stored samples come when in the order in which they are hashed."""
+    if plan.numbering.content_order != SOURCE_INDEX:
+        return SourceOrder(plan.order.n_samples).stored_positions
+    if plan.numbering.positions is None:
+        return plan.order.stored_positions
+    positions = plan.order.stored_positions(0, plan.order.n_samples)[plan.numbering.positions]
+    return lambda start, stop: positions[start:stop]

@@ -6,16 +6,15 @@ import hashlib
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mnist_zarr.dataset.records import (
-    content_order,
+    as_recorded,
     content_records,
     content_sha256,
     metadata_sha256,
-    source_line,
 )
 from mnist_zarr.dataset.schema import STRING_DTYPE
 
@@ -70,27 +69,24 @@ def test_in_format_2_the_copy_of_all_documents_does_not_count() -> None:
     assert metadata_sha256(documents | {".zattrs": b'{"a": 2}'}) != sha256
 
 
-@given(
-    st.lists(st.integers(0, 9), max_size=8).flatmap(
-        lambda numbers: st.sampled_from([numbers, sorted(numbers), sorted(set(numbers))])
-    ),
-    st.sampled_from(["u1", "u4", "i8"]),
-    st.integers(0, 8),
-)
-@example([3, 3], "u4", 1)
-def test_content_is_in_the_order_of_indices_that_ascend_however_they_are_cut(
-    numbers: list[int], dtype: str, cut: int
-) -> None:
-    indices = np.array(numbers, dtype)
-    blocks = [block for block in (indices[:cut], indices[cut:]) if len(block)]
-    is_ascending = numbers == sorted(set(numbers))
-    assert content_order(blocks) == ("source_index" if is_ascending else "stored")
+def test_each_document_has_its_own_line() -> None:
+    documents = {"zarr.json": b"{}", "image/zarr.json": b'{"shape": [3]}'}
+    changed = documents | {"image/zarr.json": b'{"shape": [4]}'}
+    before, after = as_recorded(metadata_sha256(documents)), as_recorded(metadata_sha256(changed))
+    assert before.keys() == after.keys() == documents.keys()
+    assert before["zarr.json"] == after["zarr.json"]
+    assert before["image/zarr.json"] != after["image/zarr.json"]
+
+
+@pytest.mark.parametrize("lines", [None, "0123", 5, [5, None], {"a": 1}])
+def test_what_are_no_recorded_lines_record_nothing(lines: object) -> None:
+    assert as_recorded(lines) == {}
 
 
 def test_records_are_attributes_of_the_root() -> None:
-    assert content_records("stored", {"image": "12", "label": "34"}) == {
+    assert content_records("stored", 5, {"image": "12", "label": "34"}) == {
         "sha256_order": "stored",
+        "sha256_samples": 5,
         "image_sha256": "12",
         "label_sha256": "34",
     }
-    assert source_line("12", "https://host/folder/train.gz") == "12  train.gz"

@@ -71,7 +71,7 @@ def test_a_store_whose_chunks_did_not_arrive_takes_no_place(
             return write(self, start, samples)
         if what == "empty":
             sync(self.array.store.set("image/c/0/0/0", as_buffer(b"")))
-        return {}
+        return chunks.Written("image", 0, False, {})
 
     place = parse_target(*named)
     before = place.identity()

@@ -153,18 +153,6 @@ class TestLocalSnapshot(OnDisk):
         assert isinstance(store, LocalSnapshot)
         store._identity = root_identity(store.root)
 
-    async def test_get_bytes(self, store: LocalSnapshot) -> None:
-        """A chunk that is missing is an error: Zarr would fill its place, with black images."""
-        assert await store.get("image/zarr.json") is None
-        with pytest.raises(StoreError, match="c/0: this chunk is missing"):
-            await store.get("c/0")
-
-    def test_get_sync_missing(self, store: LocalSnapshot) -> None:
-        """Likewise."""
-        assert store.get_sync("image/zarr.json") is None
-        with pytest.raises(StoreError, match="c/0: this chunk is missing"):
-            store.get_sync("c/0")
-
     async def test_it_only_reads(self, store: LocalSnapshot) -> None:
         """A snapshot is one version of a store: nothing is written through it."""
         await self.set(store, "c/0", VALUE)
@@ -211,12 +199,6 @@ class TestZipSnapshot(Contract):
             with pytest.raises((ValueError, NotImplementedError)):
                 await write(store)
         assert [key async for key in store.list()] == ["c/0"]
-
-    async def test_a_missing_chunk_is_an_error(self, store: ZipSnapshot) -> None:
-        """Zarr would fill its place, with black images."""
-        assert await store.get("image/zarr.json", default_buffer_prototype()) is None
-        with pytest.raises(StoreError, match="c/0: this chunk is missing"):
-            await store.get("c/0", default_buffer_prototype())
 
 
 def identify() -> int:
@@ -354,7 +336,6 @@ override(
     getsize_prefix list list_prefix list_empty_path list_dir""",
     TestZipSnapshot.test_it_only_reads,
 )
-override(TestZipSnapshot, "get_bytes", TestZipSnapshot.test_a_missing_chunk_is_an_error)
 override(
     TestUpload,
     "set set_many exists delete delete_dir list list_prefix list_empty_path list_dir",

@@ -11,7 +11,14 @@ import pytest
 import xarray as xr
 
 from mnist_zarr.errors import SchemaError
-from mnist_zarr.writing.attributes import as_json, flag_attrs, name_coordinates, root_attrs
+from mnist_zarr.writing.attributes import (
+    Content,
+    as_json,
+    flag_attrs,
+    label_attrs,
+    name_coordinates,
+    root_attrs,
+)
 
 
 def test_attributes_become_what_json_gives_back() -> None:
@@ -64,16 +71,88 @@ def test_labels_that_are_no_classes_get_no_flags(labels: Any) -> None:
     assert flag_attrs(labels) == {}
 
 
+def test_flags_that_are_just_the_numbers_are_made_anew_for_other_labels() -> None:
+    derived = {"long_name": "class", "flag_values": [0, 1], "flag_meanings": "0 1"}
+    assert label_attrs(derived, np.array([1])) == derived
+    anew = {"long_name": "class", "flag_values": [1, 5], "flag_meanings": "1 5"}
+    assert label_attrs(derived, np.array([1, 5])) == anew
+    assert label_attrs(derived, np.array([0.5])) == {"long_name": "class"}
+    assert label_attrs({"long_name": "class"}, np.array([1, 5])) == anew
+
+
+def test_a_label_without_a_name_among_named_ones_is_refused() -> None:
+    named = {"flag_values": [0, 1], "flag_meanings": "cat dog"}
+    assert label_attrs(named, np.array([1])) == named
+    with pytest.raises(SchemaError, match=r"does not name, such as 2, 3; .*class_attrs"):
+        label_attrs(named, np.array([0, 2, 3]))
+
+
+def content(order: str = "source_index", **hashes: str) -> Content:
+    return Content(order, 6, hashes)
+
+
 def test_the_root_keeps_the_attributes_of_the_dataset_but_no_hashes_of_another_store() -> None:
-    attrs = {"title": "digits", "image_sha256": "1", "metadata_sha256": "2", "source_sha256": ["3"]}
-    root = root_attrs(attrs, "label", {"label_sha256": "4"}, "day", [])
+    attrs = {"title": "digits", "metadata_sha256": ["2"], "source_sha256": ["3"]}
+    root = root_attrs(attrs, "label", content(label="4"), "day", [])
     assert root.pop("software").startswith("mnist-zarr ")
     assert root == {
         "Conventions": "CF-1.11 ACDD-1.3",
         "title": "digits",
         "source_sha256": ["3"],
         "order": "label",
+        "sha256_order": "source_index",
+        "sha256_samples": 6,
         "label_sha256": "4",
         "coordinates": "day",
     }
-    assert root_attrs(attrs, "label", {}, "", ["5"])["source_sha256"] == ["5"]
+    assert root_attrs(attrs, "label", content(), "", ["5"])["source_sha256"] == ["5"]
+
+
+NAMED = {
+    "id": "mnist",
+    "title": "MNIST",
+    "license": "CC",
+    "references": "LeCun",
+    "source": "four files",
+    "source_sha256": ["3"],
+    "creator": "me",
+}
+RECORDED = NAMED | {"sha256_order": "source_index", "image_sha256": "1", "label_sha256": "2"}
+
+
+@pytest.mark.parametrize(
+    ("attrs", "written"),
+    [
+        (NAMED, content(image="5")),  # nothing is recorded of other samples
+        (RECORDED, content(image="1", label="2")),
+        (RECORDED, content(image="1", label="2", writer="7")),
+        (RECORDED, content(image="1")),
+    ],
+)
+def test_what_identifies_a_data_set_is_kept_for_the_samples_that_it_was_recorded_of(
+    attrs: dict[str, Any], written: Content
+) -> None:
+    root = root_attrs(attrs, "source", written, "", [])
+    assert NAMED.items() <= root.items()
+
+
+@pytest.mark.parametrize(
+    ("attrs", "written"),
+    [
+        (RECORDED, content(image="5", label="2")),
+        (RECORDED, content(image="1", label="5")),
+        (RECORDED, content("stored", image="1", label="2")),
+        (NAMED | {"sha256_order": "source_index"}, content(image="1", label="2")),
+    ],
+)
+def test_of_other_samples_the_root_says_what_they_were_made_from(
+    attrs: dict[str, Any], written: Content
+) -> None:
+    root = root_attrs(attrs, "source", written, "", [])
+    assert root.keys().isdisjoint({"id", "title", "license", "source_sha256"})
+    assert root["source"] == "made, at least in part, from: MNIST (id mnist, license CC)"
+    assert (root["derived_from"], root["creator"]) == ("mnist", "me")
+    again = root_attrs(root, "source", content(image="6"), "", [])
+    assert (again["source"], again["derived_from"]) == (root["source"], "mnist")
+    as_opened = root_attrs(attrs, "source", written, "", [], is_as_opened=True)
+    assert NAMED.items() <= as_opened.items()

@@ -124,7 +124,7 @@ def test_a_pass_writes_every_object_once_and_shows_the_source(
     shown = np.concatenate([source[:0], *(block for block in blocks if block is not None)])
     np.testing.assert_array_equal(shown, source)
     assert sum(counts) == len(source)
-    in_order = [source[:0], *stored_blocks(transfer.array.array, transfer.order)]
+    in_order = [source[:0], *stored_blocks(transfer.array.array, transfer.order.stored_positions)]
     np.testing.assert_array_equal(np.concatenate(in_order), source)
 
 

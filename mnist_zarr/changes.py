@@ -1,0 +1,109 @@
+"""Changes of a store that exists: it is written anew, as it was laid out, and takes its place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, get_args
+
+import numcodecs
+import xarray as xr
+import zarr
+from zarr.codecs import GzipCodec, ZstdCodec
+
+if TYPE_CHECKING:
+    from distributed import Client
+from mnist_zarr.dataset.schema import IMAGE, SAMPLE
+from mnist_zarr.errors import OptionError
+from mnist_zarr.reading.reader import open_place
+from mnist_zarr.stores.targets import Target, parse_target
+from mnist_zarr.writing.layout import LEVELS_OF_CODEC
+from mnist_zarr.writing.plan import Order
+from mnist_zarr.writing.writer import write_zarr
+
+OWN_CODECS = (ZstdCodec, GzipCodec, numcodecs.Zstd, numcodecs.GZip)
+
+
+def update(
+    target: Target,
+    change: Callable[[xr.Dataset], xr.Dataset],
+    *,
+    progress: bool | None = None,
+    client: Client | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> None:
+    """Replace a store by what a function makes of it, such as one with another variable.
+
+    Unlike :meth:`xarray.Dataset.to_zarr` with ``mode="a"``, this brings hashes,
+    flags and titles up to date, and readers see the old store until the new one
+    is complete. The whole store is written anew, in bounded memory, with the
+    order, chunks, codec and format that it has.
+
+    Parameters
+    ----------
+    target : str, os.PathLike or zarr store
+        The store: a local folder or zip file, or an Icechunk repository. (Other
+        stores would be overwritten object by object while they are read:
+        update a copy, and :func:`mnist_zarr.publish` it.)
+    change : callable
+        Gets the Dataset, lazy except for its coordinates, and returns another.
+    progress, client, storage_options
+        As of :func:`mnist_zarr.write_zarr`.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If there is no store at the target.
+    StoreError
+        If the store cannot be read, or would be overwritten while it is read.
+    SchemaError
+        If what ``change`` returns is not of the data model, or cannot be stored.
+    OptionError
+        If ``change`` is no function, or the target takes no ``storage_options``.
+    TargetBusyError
+        If another process is building the same target.
+
+    Examples
+    --------
+    >>> import tempfile, mnist_zarr
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     mnist_zarr.build(f"{folder}/mnist.zarr", level=1)
+    ...     update(f"{folder}/mnist.zarr", lambda ds: ds.assign_coords(is_even=ds.label % 2 == 0))
+    ...     mnist_zarr.open_store(f"{folder}/mnist.zarr").is_even.values[:3]
+    array([False,  True,  True])
+    """
+    if not callable(change):
+        raise OptionError(
+            f"change: expected a function from Dataset to Dataset, got {type(change).__name__}"
+        )
+    ds, group = open_place(parse_target(target, storage_options))
+    write_zarr(
+        change(ds),
+        target,
+        overwrite=True,
+        progress=progress,
+        client=client,
+        storage_options=storage_options,
+        **_layout_of(group, ds),
+    )
+
+
+def _layout_of(group: zarr.Group, ds: xr.Dataset) -> dict[str, Any]:
+    """Return the options with which a store was written, as far as it tells."""
+    order = group.attrs.get("order")
+    layout: dict[str, Any] = {
+        "order": order if order in get_args(Order) else "source",
+        "zarr_format": group.metadata.zarr_format,
+    }
+    image = group.get(IMAGE)
+    if isinstance(image, zarr.Array) and ds[IMAGE].dims[0] == SAMPLE:
+        sample_bytes = max(1, image.dtype.itemsize * math.prod(image.shape[1:]))
+        layout["chunk_bytes"] = image.chunks[0] * sample_bytes
+        if image.shards:
+            layout["shard_bytes"] = image.shards[0] * sample_bytes
+        for codec in image.compressors:
+            name = "gzip" if isinstance(codec, GzipCodec | numcodecs.GZip) else "zstd"
+            level = getattr(codec, "level", None)
+            if level in LEVELS_OF_CODEC[name] and type(codec) in OWN_CODECS:
+                layout |= {"codec": name, "level": level}
+    return layout

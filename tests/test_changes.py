@@ -1,0 +1,99 @@
+"""Changes of a store that exists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from zarr.storage import MemoryStore
+
+from mnist_zarr.builder import build
+from mnist_zarr.changes import update
+from mnist_zarr.errors import OptionError, SchemaError, StoreError, StoreNotFoundError
+from mnist_zarr.reading.reader import open_store
+from mnist_zarr.reading.summary import summarize
+from mnist_zarr.reading.verification import verify
+from mnist_zarr.writing.writer import write_zarr
+from tests.support.digits import digits
+from tests.support.files import file_contents
+from tests.support.targets import IN_PLACE, Named
+
+
+def with_predictions(ds: xr.Dataset) -> xr.Dataset:
+    return ds.assign(prediction=("sample", 9 - ds.label.values)).assign_coords(
+        day=("sample", np.arange(ds.sizes["sample"]))
+    )
+
+
+def test_a_variable_and_a_coordinate_are_added_in_every_kind_of_target(
+    kind: str, new_target: Named
+) -> None:
+    target, options = new_target
+    write_zarr(digits(), target, order="label", chunk_bytes=200, storage_options=options)
+    if kind in IN_PLACE:
+        with pytest.raises(StoreError, match="the Dataset is read from this very store"):
+            update(target, with_predictions, storage_options=options)
+        assert verify(target, storage_options=options).is_whole
+        return
+    before = open_store(target, storage_options=options).load()
+    update(target, with_predictions, storage_options=options)
+    after = open_store(target, storage_options=options).load()
+    xr.testing.assert_identical(
+        after.drop_attrs(deep=False), with_predictions(before).drop_attrs(deep=False)
+    )
+    report = verify(target, storage_options=options)
+    assert report.problems == []
+    assert any("day" in line for line in report.confirmed)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {},
+        {"order": "label", "chunk_bytes": 240, "level": 3},
+        {"chunk_bytes": 120, "shard_bytes": 480, "level": 2},
+        {"zarr_format": 2, "codec": "gzip", "level": 5},
+        {"zarr_format": 2, "level": 4, "rescale": (-1, 1)},
+    ],
+)
+def test_a_change_of_nothing_changes_nothing(layout: dict[str, Any], tmp_path: Path) -> None:
+    target = tmp_path / "d.zarr"
+    write_zarr(digits(), target, **layout)
+    before = file_contents(target)
+    update(target, lambda ds: ds)
+    assert file_contents(target) == before
+
+
+def test_mnist_stays_mnist_when_a_coordinate_is_added(tmp_path: Path) -> None:
+    target = tmp_path / "mnist.zarr"
+    build(target, order="label", level=1)
+    update(target, with_predictions)
+    assert summarize(target).attrs["id"] == "mnist"
+    assert verify(target).confirmed[-1] == "image, label, equal to the data set 'mnist'"
+
+
+def test_a_store_that_xarray_wrote_can_be_changed(tmp_path: Path) -> None:
+    target = tmp_path / "d.zarr"
+    with pytest.warns(UserWarning, match="Consolidated metadata"):
+        digits().to_zarr(target)
+    update(target, with_predictions)
+    assert verify(target).problems == []
+    np.testing.assert_array_equal(open_store(target).image, digits().image)
+
+
+def test_a_change_that_fails_leaves_the_store_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "d.zarr"
+    write_zarr(digits(), target)
+    before = file_contents(target)
+    with pytest.raises(SchemaError, match=r"expected an xarray\.Dataset, got NoneType"):
+        update(target, lambda ds: None)  # type: ignore[arg-type,return-value]
+    with pytest.raises(ZeroDivisionError):
+        update(target, lambda ds: ds.assign(wrong=1 // 0))
+    with pytest.raises(OptionError, match="change: expected a function"):
+        update(target, digits())  # type: ignore[arg-type]
+    assert file_contents(target) == before
+    with pytest.raises(StoreNotFoundError):
+        update(MemoryStore(), with_predictions)
