@@ -23,7 +23,7 @@ from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.hosting.cors import cors_rule
 from mnist_zarr.hosting.page import PAGE_FILE, make_page
 from mnist_zarr.hosting.publication import publish
-from mnist_zarr.stores.keys import PAGE
+from mnist_zarr.stores.keys import PAGE, is_document
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.browser import Tab, running_browser
 from tests.support.marks import needs_zip_urls
@@ -189,7 +189,7 @@ def test_ranges_of_a_shard_are_merged(site: WebSite, open_tab: OpenTab) -> None:
 
 def test_the_first_digits_are_there_within_a_second(mnist: WebSite, open_tab: OpenTab) -> None:
     seconds: list[float] = []
-    while len(seconds) < 5 and (not seconds or min(seconds) >= 1):
+    while len(seconds) < 8 and (not seconds or min(seconds) >= 1):
         tab = open_tab(f"{mnist.address}/mnist.zarr/#class=7")
         seconds.append(tab.seconds_to_first_samples())
     assert min(seconds) < 1
@@ -322,6 +322,30 @@ def test_a_mean_image_is_the_mean_of_all_samples(site: WebSite, open_tab: OpenTa
         np.testing.assert_allclose(255.0 - shown[..., 0], tones[index], atol=0.5001)
 
 
+def test_mean_images_of_very_many_pixels_are_computed_only_if_wanted(
+    site: WebSite, browser: Any
+) -> None:
+    zeros = np.broadcast_to(np.uint8(0), (300, 1000, 1000))
+    url = write(site, make_dataset(zeros), chunk_bytes=30_000_000)
+    tab = Tab(browser)
+    tab.page.goto(f"{url}&view=means")
+    tab.wait_for(lambda: tab.page.is_visible("#means button"))
+    assert tab.text("#means").startswith("Mean images need every sample: 300\u00a0MB of pixels.")
+    assert not site.asked("/image/")
+    tab.page.get_by_role("button", name="Read them all").click()
+    tab.wait_for(lambda: site.asked("/image/"))
+    tab.close()
+
+
+def test_a_store_without_samples(site: WebSite, browser: Any) -> None:
+    empty = make_dataset(np.zeros((0, 4, 4), np.uint8), label=np.zeros(0, np.uint8))
+    tab = Tab(browser)
+    tab.page.goto(write(site, empty))
+    tab.wait_for(lambda: tab.text("#heading") == "No samples")
+    assert tab.messages() == tab.complaints == []
+    tab.close()
+
+
 @needs_zip_urls
 @pytest.mark.parametrize("ending", ["", ".zip"])
 @pytest.mark.parametrize("choice", ["", "&class=7", "&class=3&class=7&split=test", "&sample=17"])
@@ -407,6 +431,30 @@ def test_a_damaged_or_missing_chunk_is_a_message_and_no_picture(
     assert len(np.unique(pixels[..., 3])) == 2  # crossed out
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_no_changed_bit_gives_a_wrong_picture(
+    site: WebSite, open_tab: OpenTab, layout: str
+) -> None:
+    images = DS.image.values[:160]
+    url = write(site, make_dataset(images), **{**LAYOUTS[layout], "chunk_bytes": 1_568})
+    rng = np.random.default_rng(1)
+    files = [path for path in (site.root / "t.zarr" / "image").rglob("*") if path.is_file()]
+    chunks = [path for path in files if not is_document(path.name)]
+    for path in chunks:
+        data = bytearray(path.read_bytes())
+        data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+        path.write_bytes(data)
+    tab = open_tab(url)
+    wait_until_painted(tab)
+    cells = tab.cells(28, 28).reshape(-1, 28, 28, 4)
+    is_crossed = (cells[..., 3] == 40).any(axis=(1, 2))[: len(images)]
+    for cell, image in zip(cells[:160][~is_crossed], images[~is_crossed], strict=True):
+        np.testing.assert_array_equal(cell[..., 0], ink(image))
+    # Gzip does not check all of its header.
+    assert is_crossed.sum() > (1 if "gzip" in layout else 0.9 * 2) * len(chunks)
+    assert tab.messages()
+
+
 def test_a_changed_index_of_a_shard_is_noticed(site: WebSite, open_tab: OpenTab) -> None:
     url = write(site, DS.isel(sample=slice(100)), shard_bytes=160_000, order="label")
     shard = site.root / "t.zarr" / "image" / "c" / "0" / "0" / "0"
@@ -432,6 +480,28 @@ def test_a_store_that_is_replaced_is_noticed(
     tab.click_class("7")
     expected = "Another store has taken the place of this one. Reload the page."
     tab.wait_for(lambda: expected in tab.messages())
+
+
+def test_a_chunk_that_may_be_missing_holds_the_fill_value(site: WebSite, open_tab: OpenTab) -> None:
+    images = DS.image.values[:30].copy()
+    images[10:20] = 0
+    write(site, make_dataset(images), "ours.zarr", chunk_bytes=7_840)
+    (site.root / "ours.zarr" / "image" / "c" / "1" / "0" / "0").unlink()
+    # Other programs do not write what is equal to the fill value.
+    group = zarr.create_group(site.root / "foreign.zarr")
+    array = group.create_array(
+        "image",
+        data=images,
+        chunks=(10, 28, 28),
+        compressors=zarr.codecs.GzipCodec(),
+        dimension_names=("sample", "row", "col"),
+    )
+    assert not (site.root / "foreign.zarr" / array.path / "c" / "1").exists()
+    for name in ("ours.zarr", "foreign.zarr"):
+        tab = open_tab(f"{site.address}/#store={name}")
+        wait_until_painted(tab)
+        check_sheet(tab, ink(images))
+        assert tab.messages() == []
 
 
 def test_a_codec_that_is_left_out_is_named(site: WebSite, open_tab: OpenTab) -> None:
@@ -484,7 +554,7 @@ def test_screen_readers_are_told_what_everything_is(site: WebSite, open_tab: Ope
         ("group", "Split"),
         ("toolbar", "What is shown"),
         ("grid", "Class 7"),
-        ("heading", "MNIST database of handwritten digits"),
+        ("heading", "t.zarr"),
     ]:
         assert tab.page.get_by_role(role, name=name).count() == 1
     script = "buttons => buttons.filter(b => !(b.innerText.trim() || b.ariaLabel)).length"

@@ -108,7 +108,7 @@ export class Dataset {
       block.catch(() => this.#blocks.delete(number));
     }
     this.#blocks.set(number, block);
-    const most = Math.max(4, CACHE_BYTES / (this.blockLength * this.sampleSize));
+    const most = Math.max(4, CACHE_BYTES / ((this.blockLength * this.rawBytes) / this.nSamples));
     if (this.#blocks.size > most) this.#blocks.delete(this.#blocks.keys().next().value!);
     return block;
   }

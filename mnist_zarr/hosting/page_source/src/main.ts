@@ -134,7 +134,9 @@ function describe({ attrs, shape, image, nSamples, classes, rawBytes, metadata }
   byId("facts").textContent = facts.join(" · ");
   const license = text(attrs.license);
   const citation = text(attrs.references) || text(attrs.creator_name);
-  const credit = [license && `Licence: ${license}`, citation].filter(Boolean).join("\n");
+  // What was made from a data set has no title of its own.
+  const source = text(attrs.title) ? "" : text(attrs.source);
+  const credit = [license && `Licence: ${license}`, source, citation].filter(Boolean).join("\n");
   byId("credit").replaceChildren(
     ...credit.split("\n").flatMap((line, i) => [...(i ? [make("br")] : []), ...linked(line)]),
   );
@@ -240,6 +242,10 @@ function showHeading({ classes }: Dataset, chosen: ClassInfo[], nShown: number):
   const isAll = chosen.length === classes.length;
   const names = chosen.map(({ name }) => name).join(", ");
   const what = isAll && classes.length > 1 ? "All classes" : isShort(names) ? `Class ${names}` : names;
+  if (!nShown) {
+    byId("heading").replaceChildren("No samples");
+    return;
+  }
   const detail = [plural(nShown, "sample")];
   if (view.split !== null) detail.push(view.split);
   const heading = byId("heading");
@@ -384,7 +390,8 @@ function nextSplit(): void {
 
 function chooseDigit(digit: string): void {
   const info = ds?.classes.find((other) => nameOf(other) === digit);
-  if (info) go({ classes: [digit] });
+  if (info && isSeveral()) choose(info, true);
+  else if (info) go({ classes: [digit] });
 }
 
 const KEYS: Record<string, () => void> = {

@@ -1,6 +1,6 @@
 /** The metadata of a store: its arrays, opened without a request where they are consolidated. */
 import * as zarr from "zarrita";
-import { ReadError, type Store } from "./stores";
+import { ReadError, type Store, isDocument } from "./stores";
 
 export type Attributes = Record<string, unknown>;
 type Json = Record<string, unknown>;
@@ -65,12 +65,12 @@ async function openFormat3(store: Store, root: Json): Promise<Metadata> {
   const names = [...documents]
     .filter(([, node]) => node.node_type === "array")
     .map(([key]) => key.split("/").slice(1, -1).join("/"));
+  const attrs = isObject(root.attributes) ? root.attributes : {};
   const variables = await openAll(
-    withDocuments(store, documents),
+    withDocuments(store, documents, attrs),
     names.length ? names : KNOWN_NAMES,
     zarr.open.v3,
   );
-  const attrs = isObject(root.attributes) ? root.attributes : {};
   return { zarrFormat: 3, rootKey: "/zarr.json", attrs, variables };
 }
 
@@ -86,23 +86,53 @@ async function openFormat2(store: Store, metadata: Json): Promise<Metadata> {
     const key = `/${name}/.zattrs`;
     documents.set(key, documents.get(key) ?? {});
   }
+  const attrs = documents.get("/.zattrs") ?? {};
   const variables = await openAll(
-    withDocuments(store, documents),
+    withDocuments(store, documents, attrs),
     names.length ? names : KNOWN_NAMES,
     zarr.open.v2,
   );
-  const attrs = documents.get("/.zattrs") ?? {};
   return { zarrFormat: 2, rootKey: "/.zgroup", attrs, variables };
 }
 
-/** Answer for documents that are here already; others are requested. */
-function withDocuments(store: Store, documents: Map<string, Json>): Store {
+/**
+ * Answer for documents that are here already; others are requested. Of chunks that the store
+ * promises it is an error that they are missing; others hold the fill value.
+ */
+function withDocuments(store: Store, documents: Map<string, Json>, attrs: Attributes): Store {
+  const isPromised = promisesOf(attrs);
+  const present = (key: string, bytes: Uint8Array | undefined): Uint8Array | undefined => {
+    if (!bytes && !isDocument(key) && isPromised(key)) {
+      throw new ReadError("missing; the store is damaged, or still being written");
+    }
+    return bytes;
+  };
   return {
     async get(key) {
       const document = documents.get(key);
-      return document ? new TextEncoder().encode(JSON.stringify(document)) : store.get(key);
+      if (document) return new TextEncoder().encode(JSON.stringify(document));
+      return present(key, await store.get(key));
     },
-    getRange: (key, range) => store.getRange(key, range),
+    getRange: async (key, range) => present(key, await store.getRange(key, range)),
+  };
+}
+
+/**
+ * Return which chunks must be there: those of arrays whose metadata the store records, as
+ * mnist-zarr does, but for those that it lists as blank ("image 3 4": from the fourth to the fifth
+ * along the first dimension). Other programs may leave out chunks of nothing but the fill value.
+ */
+function promisesOf(attrs: Attributes): (key: string) => boolean {
+  const lines = (value: unknown): string[] => (Array.isArray(value) ? value.map(String) : []);
+  const recorded = new Set(lines(attrs.metadata_sha256).map((line) => line.split("  ")[1]));
+  const blank = lines(attrs.blank_objects).map((line) => /^(.+) (\d+) (\d+)$/.exec(line));
+  return (key) => {
+    const [array, ...rest] = key.slice(1).split("/");
+    if (!recorded.has(`${array}/zarr.json`) && !recorded.has(`${array}/.zarray`)) return false;
+    const index = Number(/\d+/.exec(rest.join("/"))?.[0] ?? 0);
+    return !blank.some(
+      (match) => match?.[1] === array && Number(match[2]) <= index && index <= Number(match[3]),
+    );
   };
 }
 

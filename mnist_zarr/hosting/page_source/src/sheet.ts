@@ -67,6 +67,7 @@ export class Sheet {
   #isPumping = false;
   #cell: Cell = { row: 0, column: 0 };
   readonly #cursor = make("div", { id: "cursor", role: "gridcell" });
+  readonly #cursorRow = make("div", { role: "row" }, this.#cursor);
 
   constructor(readonly element: HTMLElement) {
     addEventListener("scroll", () => this.#update(), { passive: true });
@@ -117,7 +118,7 @@ export class Sheet {
     style.height = `${this.#rows.length * geometry.rowPixels}px`;
     this.element.setAttribute("aria-rowcount", String(this.#rows.length));
     this.element.setAttribute("aria-colcount", String(geometry.columns));
-    this.element.append(this.#cursor);
+    this.element.append(this.#cursorRow);
     this.#moveTo(this.#cell, false);
     this.#update();
   }

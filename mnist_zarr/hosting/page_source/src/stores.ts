@@ -94,10 +94,7 @@ export class HttpStore implements Store {
     if (response.ok) return response;
     this.traffic.add(0);
     // Who may not list a bucket is told "forbidden" of what is not there.
-    if (response.status === 404 || (response.status === 403 && isDocument(key))) {
-      if (isDocument(key)) return undefined;
-      throw new ReadError("missing; the store is damaged, or still being written");
-    }
+    if (response.status === 404 || (response.status === 403 && isDocument(key))) return undefined;
     throw new ReadError(await describeStatus(response));
   }
 

@@ -1,5 +1,5 @@
 /** The entries of a zip file, read in place: one request for its directory, one per entry. */
-import { type Range, ReadError, type Store, bounds, isDocument } from "./stores";
+import { type Range, ReadError, type Store, bounds } from "./stores";
 
 interface Entry {
   /** Where its header begins, and where whatever comes next does. */
@@ -60,11 +60,7 @@ export class ZipStore implements Store {
 
   async #entry(key: string): Promise<Entry | undefined> {
     this.#entries ??= this.#readDirectory();
-    const entry = (await this.#entries).get(key.slice(1));
-    if (!entry && !isDocument(key)) {
-      throw new ReadError("missing; the zip file is damaged, or not a whole store");
-    }
-    return entry;
+    return (await this.#entries).get(key.slice(1));
   }
 
   async #readDirectory(): Promise<Map<string, Entry>> {
