@@ -3,8 +3,9 @@
     pip install '.[bench]'
     python -m benchmarks [--repeats 7] [--output benchmarks]
 
-Prints tables and writes results.json and pictures/benchmarks.png. All medians come
-from interleaved runs of one session, so that their ratios are comparable.
+Prints tables; with --output, also writes results.json and pictures/benchmarks.png into that
+folder. All medians come from interleaved runs of one session, so that their ratios are
+comparable.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
-import json
 import lzma
 import os
 import platform
@@ -30,6 +30,7 @@ from numcodecs import Zstd
 from zlib_ng import zlib_ng
 
 from benchmarks import peers
+from benchmarks.output import add_output_option, write_json
 from benchmarks.timing import Timing, measure
 from benchmarks.web import serve
 from mnist_zarr import (
@@ -52,12 +53,15 @@ Cases = dict[str, Callable[[], object]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent)
+    add_output_option(parser)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         results = run(Path(folder), args.repeats)
-    (args.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    draw(results).savefig(args.output / "pictures" / "benchmarks.png", dpi=120)
+    if args.output:
+        write_json(results, args.output / "results.json")
+        pictures = args.output / "pictures"
+        pictures.mkdir(exist_ok=True)
+        draw(results).savefig(pictures / "benchmarks.png", dpi=120)
 
 
 def run(folder: Path, repeats: int) -> dict[str, Any]:
@@ -247,7 +251,7 @@ def stored_bytes(folder: Path) -> dict[str, int]:
         "gzip IDX (the original files)": tree_bytes(BUNDLED_FILES, "*.gz"),
         **{f"mnist_zarr, {order} order": tree_bytes(folder / f"{order}.zarr") for order in ORDERS},
         "mnist_zarr, opens rescaled": tree_bytes(folder / "opens-rescaled.zarr"),
-        "mnist_zarr, float32": tree_bytes(folder / "float32.zarr"),
+        "mnist_zarr, float32, level 3": tree_bytes(folder / "float32.zarr"),
         "npz, uint8": (folder / "uint8.npz").stat().st_size,
         "npz, scaled float64 (tutorial)": (folder / "scaled.npz").stat().st_size,
         "HDF5, gzip chunks": (folder / "mnist.h5").stat().st_size,

@@ -4,14 +4,14 @@
     python -m benchmarks.defaults [--repeats 3] [--output benchmarks]
 
 Builds MNIST with one option varied at a time and prints what changes: times (medians
-of interleaved runs), bytes, and what a reader of one digit fetches. Writes defaults.json.
+of interleaved runs), bytes, and what a reader of one digit fetches. With --output, also writes
+defaults.json into that folder.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +28,7 @@ from benchmarks.__main__ import (
     stored_bytes_of,
     tree_bytes,
 )
+from benchmarks.output import add_output_option, write_json
 from benchmarks.timing import measure
 from mnist_zarr import build, open_store
 from mnist_zarr.catalog.entries import BUNDLED_FILES
@@ -40,11 +41,12 @@ THREADS = (1, 2, 4)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent)
+    add_output_option(parser)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = vary(Path(folder), args.repeats)
-    (args.output / "defaults.json").write_text(json.dumps(rows, indent=1) + "\n")
+    if args.output:
+        write_json(rows, args.output / "defaults.json")
 
 
 def vary(folder: Path, repeats: int) -> list[dict[str, Any]]:

@@ -4,13 +4,13 @@
     python -m benchmarks.hosting [--repeats 5] [--output benchmarks]
 
 Serves MNIST on loopback, counts what readers fetch and what `build` sends to S3 (moto),
-times the same reads through s3fs and obstore, interleaved, and writes hosting.json.
+and times the same reads through s3fs and obstore, interleaved. With --output, also writes
+hosting.json into that folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -22,6 +22,7 @@ import xarray as xr
 from obstore.store import S3Store
 from zarr.storage import ObjectStore
 
+from benchmarks.output import add_output_option, write_json
 from benchmarks.timing import measure
 from benchmarks.web import serve
 from mnist_zarr import build, open_store
@@ -38,7 +39,7 @@ STORES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent)
+    add_output_option(parser)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         fetched = count_fetched(Path(folder))
@@ -50,7 +51,8 @@ def main() -> None:
     for name, median in seconds.items():
         print(f"all images of label.zarr through {name:<10}{median * 1e3:8.0f} ms")
     results = {"fetched": fetched, "sent": sent, "seconds": seconds}
-    (args.output / "hosting.json").write_text(json.dumps(results, indent=1) + "\n")
+    if args.output:
+        write_json(results, args.output / "hosting.json")
 
 
 def count_fetched(folder: Path) -> dict[str, dict[str, tuple[int, int]]]:

@@ -1,21 +1,22 @@
 """Out of core: ten times the samples take ten times as long, in the same memory.
 
-    python -m benchmarks.out_of_core [--samples 2000000]
+    python -m benchmarks.out_of_core [--samples 2000000] [--output benchmarks]
 
 Builds a store from N / 10 and from N generated digits (raw and gzip IDX files, both
-orders), each in its own process, and checks peak memory and time.
+orders), each in its own process, and checks peak memory and time. With --output, also writes
+out_of_core.json into that folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 from pathlib import Path
 
 from benchmarks.digits import write_digits
 from benchmarks.memory import Usage, measure_build
+from benchmarks.output import add_output_option, write_json
 
 # One byte for each of label, split and source_index.
 COORDINATE_BYTES_PER_SAMPLE = 3
@@ -90,12 +91,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=2_000_000)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    add_output_option(parser)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(args.samples, args.repeats, Path(folder))
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if args.output:
+        write_json(rows, args.output / "out_of_core.json")
     if not all(row["flat"] and row["linear"] for row in rows):
         raise SystemExit("memory or time grew more than promised")
 

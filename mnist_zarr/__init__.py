@@ -10,3 +10,4 @@ import lazy_loader
 
 # Importing the package is fast: each name imports its module on first use.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__version__ = "0.1.0"

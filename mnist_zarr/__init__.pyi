@@ -1,4 +1,5 @@
 # The public names. lazy_loader reads this file at run time, and requires relative imports.
+from . import errors as errors
 from . import plot as plot
 from .builder import build as build
 from .catalog.opening import describe_catalog as describe_catalog
@@ -6,6 +7,9 @@ from .catalog.opening import open_dataset as open_dataset
 from .catalog.openml import open_openml as open_openml
 from .catalog.qmnist import join_writers as join_writers
 from .changes import update as update
+from .dataset import schema as schema
+from .dataset.classes import class_attrs as class_attrs
+from .dataset.schema import make_dataset as make_dataset
 from .dataset.selection import select as select
 from .dataset.transform import rescale as rescale
 from .dataset.transform import standardize as standardize
@@ -21,3 +25,5 @@ from .reading.reader import open_store as open_store
 from .reading.summary import summarize as summarize
 from .reading.verification import verify as verify
 from .writing.writer import write_zarr as write_zarr
+
+__version__: str

@@ -10,13 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 
 # Public names import their modules on first use, so that --help stays fast.
 import mnist_zarr
-from mnist_zarr.errors import DownloadError, MnistZarrError
+from mnist_zarr.errors import DownloadError, MissingExtraError, MnistZarrError
 from mnist_zarr.writing.defaults import CHUNK_BYTES_OF_ORDER
 
 EXAMPLES = """
@@ -94,6 +95,35 @@ def _exit_with(lines: Iterable[str]) -> click.ClickException:
     from mnist_zarr.terminal import printable
 
     return click.ClickException("\n".join(map(printable, lines)))
+
+
+class _Stopwatch:
+    """Says in one line on a terminal what was done, and how long it took; elsewhere nothing."""
+
+    def __init__(self) -> None:
+        self.started = time.time()
+        self.is_heard = sys.stderr.isatty()
+
+    def say(self, place: str, *parts: str) -> None:
+        if self.is_heard:
+            from mnist_zarr.files.urls import shown_url
+            from mnist_zarr.terminal import printable
+
+            line = f"{shown_url(place)}: {', '.join(filter(None, parts))}"
+            click.echo(f"{printable(line)} in {time.time() - self.started:.1f} s", err=True)
+
+    def written(self, output: str) -> str:
+        """Return the size of what has been written since the start, if it is a local file."""
+        path = Path(output).expanduser()
+        paths = list(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
+        sizes = [p.stat().st_size for p in paths if p.stat().st_mtime >= self.started]
+        count = f"{len(sizes)} files, " if path.is_dir() else ""
+        return f"{count}{_size(sum(sizes))}" if sizes else ""
+
+
+def _size(n_bytes: int) -> str:
+    power = min(len(str(n_bytes)) - 1, 11) // 3
+    return f"{n_bytes / 1000**power:.{min(power, 1)}f} {('bytes', 'kB', 'MB', 'GB')[power]}"
 
 
 @click.group(cls=_Commands, epilog=EXAMPLES, context_settings={"max_content_width": 100})
@@ -226,7 +256,43 @@ def build(target: str, sources: tuple[str, ...], zarr_format: str, **options: An
       mnist-zarr build scaled.zarr --rescale -1 1
     """
     source = sources[0] if len(sources) == 1 else list(sources) or "mnist"
+    _download(sources)
+    watch = _Stopwatch()
     mnist_zarr.build(target, source, zarr_format=2 if zarr_format == "2" else 3, **options)
+    if watch.is_heard:
+        watch.say(target, _describe_store(target, options["storage_options"]), "built")
+
+
+def _download(sources: Iterable[str]) -> None:
+    """Download data sets ahead of the build, on a terminal, which then hears of each one."""
+    from mnist_zarr.catalog.download import is_here, path_of
+    from mnist_zarr.catalog.entries import CATALOG
+
+    for name in sources if sys.stderr.isatty() else ():
+        watch = _Stopwatch()
+        files = CATALOG[name].files if name in CATALOG else ()
+        with contextlib.suppress(MissingExtraError):  # of which the build has more to say
+            if missing := [file for file in files if not is_here(file)]:
+                mnist_zarr.open_dataset(name)
+                paths = [path_of(file) for file in missing]
+                size = _size(sum(path.stat().st_size for path in paths))
+                where = f"downloaded to {paths[0].parent}"
+                watch.say(name, f"{len(paths)} files, {size}", where)
+
+
+def _describe_store(target: str, storage_options: dict[str, Any] | None) -> str:
+    from mnist_zarr.dataset.schema import SAMPLE
+    from mnist_zarr.stores import inventory
+    from mnist_zarr.stores.targets import parse_target
+
+    with contextlib.suppress(MnistZarrError, OSError):  # it may be that only writing is allowed
+        store = parse_target(target, storage_options).open()
+        root = inventory.read_root(store)
+        arrays = inventory.arrays_in(inventory.open_documents(root))
+        lengths = [array.shape[0] for array in arrays if SAMPLE in inventory.dims_of(array)]
+        sizes = inventory.list_sizes(store)
+        return f"{lengths[0]:,} samples, {len(sizes):,} objects, {_size(sum(sizes.values()))}"
+    return ""
 
 
 @main.command()
@@ -259,8 +325,10 @@ def verify(store: str, as_json: bool, **options: Any) -> None:
       mnist-zarr verify mnist.zarr
       mnist-zarr verify https://host/mnist.zarr --json
     """
+    watch = _Stopwatch()
     report = mnist_zarr.verify(store, **options)
     click.echo(report.to_json() if as_json else report.to_text())
+    watch.say(store, f"{report.n_samples:,} samples", f"{report.n_objects:,} objects", "verified")
     click.get_current_context().exit(not report.is_whole)
 
 
@@ -292,7 +360,11 @@ def publish(store: str, target: str, **options: Any) -> None:
       mnist-zarr publish mnist.zarr s3://bucket/mnist.zarr \\
           --public-url https://bucket.s3.amazonaws.com/mnist.zarr
     """
-    click.echo(mnist_zarr.publish(store, target, **options).to_text())
+    watch = _Stopwatch()
+    published = mnist_zarr.publish(store, target, **options)
+    click.echo(published.to_text())
+    size = _size(sum(stored.size for stored in published.objects.values()))
+    watch.say(published.url, f"{len(published.objects):,} objects", size, "published")
 
 
 @main.command()
@@ -383,23 +455,26 @@ def plot(
       mnist-zarr plot mnist.zarr --kind mean --split test -o means.png
       mnist-zarr plot mnist.zarr --kind sheet --label 3 --label 8 -o sheet.png
     """
-    given = {name: number for name, number in grid.items() if number is not None}
+    import matplotlib
+
+    given: dict[str, Any] = {name: n for name, n in grid.items() if n is not None}
     for name in given:
         if name not in GRID_OF_KIND[kind]:
             raise click.UsageError(f"--kind {kind} has no --{name}")
+    watch = _Stopwatch()
     ds = mnist_zarr.open_store(store, storage_options=storage_options)
     ds = mnist_zarr.select(ds, label=list(labels) or None, split=split)
-    if kind == "balance":
-        figure = mnist_zarr.plot.class_balance(ds)
-    elif kind == "mean":
-        figure = mnist_zarr.plot.mean_images(ds, **given)
-    elif kind == "sheet":
-        figure = mnist_zarr.plot.contact_sheet(ds, **given)
-    elif labels or "rows" in given:
-        figure = mnist_zarr.plot.samples(ds, **given)
-    else:
-        figure = mnist_zarr.plot.one_per_class(ds, **given)
-    mnist_zarr.plot.save_figure(figure, output, overwrite=overwrite)
+    draws_samples = bool(labels) or "rows" in given
+    draw = {
+        "samples": mnist_zarr.plot.samples if draws_samples else mnist_zarr.plot.one_per_class,
+        "balance": mnist_zarr.plot.class_balance,
+        "mean": mnist_zarr.plot.mean_images,
+        "sheet": mnist_zarr.plot.contact_sheet,
+    }[kind]
+    matplotlib.use("agg")  # pyplot shall open no windows
+    axes = draw(ds, **given)
+    mnist_zarr.plot.save_figure(axes.figure, output, overwrite=overwrite)
+    watch.say(output, f"picture of {kind}", watch.written(output), "drawn")
 
 
 @main.command()
@@ -433,11 +508,13 @@ def export(
       mnist-zarr export mnist.zarr --to idx -o originals
       mnist-zarr export mnist.zarr --to npz -o mnist_scaled.npz
     """
+    watch = _Stopwatch()
     ds = mnist_zarr.open_store(store, chunks=None, storage_options=storage_options)
     if form == "idx":
         mnist_zarr.write_idx_files(ds, output, **options)
     else:
         mnist_zarr.write_npz(ds, output, **options)
+    watch.say(output, f"{ds.sizes['sample']:,} samples", watch.written(output), "exported")
 
 
 if __name__ == "__main__":

@@ -106,6 +106,10 @@ class MissingExtraError(MnistZarrError, ImportError):
     """An optional dependency is not installed; the message has the pip command."""
 
 
+def __dir__() -> list[str]:
+    return [name for name, value in globals().items() if isinstance(value, type)]
+
+
 def already_exists(target: object) -> TargetExistsError:
     """Return the error for a target that will not be overwritten."""
     return TargetExistsError(

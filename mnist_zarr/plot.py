@@ -1,54 +1,89 @@
 """Pictures of samples and of classes, with matplotlib.
 
-Every function that draws reads only what it shows and returns a
-:class:`matplotlib.figure.Figure`; ``save_figure`` writes one to a file.
+Every function that draws reads only what it shows, draws on one
+:class:`matplotlib.axes.Axes`, and returns it. Pass ``ax=`` to draw on axes of your own.
+Without it, pyplot makes a figure that fits the picture: a notebook shows it, a script shows
+it with ``matplotlib.pyplot.show()``, and ``ax.figure.savefig`` or ``save_figure`` writes it
+to a file. In a long-running program, close it with ``matplotlib.pyplot.close(ax.figure)``.
+
+Images have the dimensions (sample, row, col), or (sample, row, col, band) with the three
+bands of RGB or the four of RGBA. A picture shows at most 10,000 of them, 256 in a row or
+column. Images that are larger than they are shown are averaged down; those more than eight
+times as wide as high, or the other way round, are stretched to that ratio.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
+import matplotlib
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
 from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.blocks import iter_blocks
 from mnist_zarr.dataset.classes import MAX_CLASSES, class_names, count_samples
-from mnist_zarr.dataset.schema import COL, IMAGE, LABEL, ROW, SAMPLE
+from mnist_zarr.dataset.scaling import VALID_RANGE, known_range
+from mnist_zarr.dataset.schema import BAND, COL, IMAGE, LABEL, ROW, SAMPLE
 from mnist_zarr.dataset.selection import select
+from mnist_zarr.dataset.sheet import Grid, read_sheet
 from mnist_zarr.errors import OptionError, SchemaError, SelectionError
 from mnist_zarr.files.output import create_file
+from mnist_zarr.terminal import printable
 
-INCHES_PER_IMAGE = 1.2
-INCHES_PER_IMAGE_OF_SHEET = 0.6
-PIXELS_BETWEEN_IMAGES = 2
-INCHES_PER_BAR = 0.32
-INCHES_PER_CHARACTER = 0.09
+__all__ = [
+    "class_balance",
+    "contact_sheet",
+    "mean_images",
+    "one_per_class",
+    "samples",
+    "save_figure",
+]
+
 DOTS_PER_INCH = 150
 # Ink on paper: 0 is white, as in all data sets of this family.
 COLOR_MAP = "gray_r"
-# Samples this close together are read in one slice, with what lies between.
-MAX_GAP_SAMPLES = 100
+BANDS_OF_COLOR = (3, 4)
+
+# Bounds of a picture, whatever is asked for and however large the images are.
+MAX_INCHES = 16.0
+MAX_NAME_CHARACTERS = 40
+
+INCHES_PER_IMAGE = 1.2
+INCHES_PER_IMAGE_OF_SHEET = 0.6
+MIN_INCHES_PER_SIDE = 0.2  # of narrow images
+INCHES_PER_BAR = 0.32
+INCHES_PER_CHARACTER = 0.09
+FONT_POINTS, MIN_FONT_SHRINKAGE = 10.0, 0.7
+POINTS_PER_INCH = 72
 
 
-def one_per_class(ds: xr.Dataset, *, columns: int = 5) -> Figure:
+def __dir__() -> list[str]:
+    return __all__
+
+
+def one_per_class(ds: xr.Dataset, *, columns: int = 5, ax: Axes | None = None) -> Axes:
     """Show the first sample of every class, titled with the class name.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        With ``image`` (sample, row, col) and ``label``; lazy or in memory.
+        With ``image`` (sample, row, col) or (sample, row, col, band) and ``label``;
+        lazy or in memory.
     columns : int
         Images per row; ten digits give the tutorial's 2 by 5 picture.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default on a new figure of pyplot.
 
     Returns
     -------
-    matplotlib.figure.Figure
+    matplotlib.axes.Axes
+        With all images as one.
 
     Raises
     ------
@@ -58,37 +93,52 @@ def one_per_class(ds: xr.Dataset, *, columns: int = 5) -> Figure:
     SelectionError
         If there are no samples.
     OptionError
-        If ``columns`` is below 1.
+        If ``columns`` is below 1, or gives more than 256 images per row or column.
 
     Examples
     --------
     >>> from mnist_zarr import open_dataset
-    >>> figure = one_per_class(open_dataset("mnist"))
-    >>> figure.savefig("digits.png")  # doctest: +SKIP
+    >>> ax = one_per_class(open_dataset("mnist"))
+    >>> ax.figure.savefig("digits.png")  # doctest: +SKIP
     """
     _check_images(ds)
     _check_at_least_one("columns", columns)
     labels, values = _labels_and_classes(ds, "one_per_class")
     first = np.array([np.argmax(labels == value) for value in values])
-    return _draw(ds, first, columns, _titles(ds, values))
+    grid = Grid.of(ds, _lengths_of_rows(len(first), columns), _names(ds, values))
+    return _draw_grid(grid, read_sheet(grid, ds, first), ds, ax)
 
 
-def samples(ds: xr.Dataset, label: Any = None, *, rows: int = 5, columns: int = 5) -> Figure:
-    """Show the first samples, of one class or of all.
+def samples(
+    ds: xr.Dataset,
+    label: Any = None,
+    *,
+    rows: int = 5,
+    columns: int = 5,
+    random_state: int | np.random.Generator | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Show samples of one class or of all: the first ones, or random ones.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        With ``image`` (sample, row, col) and ``label``; lazy or in memory.
+        With ``image`` (sample, row, col) or (sample, row, col, band); lazy or in
+        memory.
     label : int, str or list, optional
         The class or classes, as in :func:`mnist_zarr.select`.
     rows, columns : int
         The size of the grid; 5 by 5 sevens are the tutorial's picture.
+    random_state : int or numpy.random.Generator, optional
+        Show random samples; an integer always gives the same ones.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default on a new figure of pyplot.
 
     Returns
     -------
-    matplotlib.figure.Figure
-        With fewer images if there are fewer samples.
+    matplotlib.axes.Axes
+        With all images as one; fewer than ``rows * columns`` if there are fewer
+        samples.
 
     Raises
     ------
@@ -97,43 +147,61 @@ def samples(ds: xr.Dataset, label: Any = None, *, rows: int = 5, columns: int = 
     SelectionError
         If there are no samples, or none with this label.
     OptionError
-        If ``rows`` or ``columns`` is below 1.
+        If ``rows`` or ``columns`` is below 1, or there would be more than 10,000
+        images or 256 per row or column; if ``random_state`` is no seed.
+
+    Examples
+    --------
+    >>> from mnist_zarr import open_dataset
+    >>> ax = samples(open_dataset("mnist"), 7, rows=2, columns=10, random_state=0)
+    >>> ax.get_title()
+    '7'
     """
     _check_images(ds)
     _check_at_least_one("rows", rows)
     _check_at_least_one("columns", columns)
     chosen = ds if label is None else select(ds, label=label)
-    if not chosen.sizes[SAMPLE]:
+    n_samples = chosen.sizes[SAMPLE]
+    if not n_samples:
         raise SelectionError("samples: the Dataset has no samples")
-    shown = np.arange(min(rows * columns, chosen.sizes[SAMPLE]))
-    titles = _titles(ds, chosen[LABEL].values[shown]) if LABEL in chosen.variables else None
-    return _draw(chosen, shown, columns, titles)
+    n_shown = min(rows * columns, n_samples)
+    row_lengths = _lengths_of_rows(n_shown, columns)
+    if random_state is None:
+        shown = np.arange(n_shown)
+    else:
+        shown = _generator(random_state).choice(n_samples, n_shown, replace=False)
+    names = _names(ds, chosen[LABEL].values[shown]) if LABEL in chosen.variables else []
+    grid = Grid.of(ds, row_lengths, names)
+    return _draw_grid(grid, read_sheet(grid, chosen, shown), ds, ax)
 
 
-def class_balance(ds: xr.Dataset) -> Figure:
+def class_balance(ds: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     """Show the number of samples per class: a bar per class, a colour per split.
 
     Parameters
     ----------
     ds : xarray.Dataset
         With ``label``, and optionally ``split``; no images are read.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default on a new figure of pyplot.
 
     Returns
     -------
-    matplotlib.figure.Figure
+    matplotlib.axes.Axes
 
     Raises
     ------
     SchemaError
-        If ``ds`` has no labels, or too many distinct ones to be classes.
+        If ``ds`` has no labels, or too many distinct ones to be classes, or more
+        than 20 splits.
     SelectionError
         If there are no samples.
 
     Examples
     --------
     >>> from mnist_zarr import open_dataset
-    >>> figure = class_balance(open_dataset("mnist"))
-    >>> figure.axes[0].get_xlabel()
+    >>> ax = class_balance(open_dataset("mnist"))
+    >>> ax.get_xlabel()
     'samples'
     """
     schema.validate(ds)
@@ -142,12 +210,18 @@ def class_balance(ds: xr.Dataset) -> Figure:
     lengths = np.array(list(counts.of_label.values()))
     starts = np.cumsum(lengths, axis=1) - lengths
     places = np.arange(len(values))
-    figure = Figure(figsize=(6.4, 1.2 + len(values) * INCHES_PER_BAR), layout="constrained")
-    axes = figure.subplots()
-    for column, split in enumerate(counts.splits):
-        bars = axes.barh(places, lengths[:, column], left=starts[:, column], label=split or None)
+    axes = ax or _new_axes(6.4, 1.2 + len(values) * INCHES_PER_BAR)
+    colors = matplotlib.color_sequences["tab10" if len(counts.splits) <= 10 else "tab20"]
+    for column, (split, color) in enumerate(zip(counts.splits, colors, strict=False)):
+        bars = axes.barh(
+            places,
+            lengths[:, column],
+            left=starts[:, column],
+            label=_as_name(split) or None,
+            color=color,
+        )
     axes.bar_label(bars, [f"{total:,}" for total in lengths.sum(axis=1)], padding=4)
-    axes.set_yticks(places, _titles(ds, values), parse_math=False)
+    axes.set_yticks(places, _names(ds, values), parse_math=False)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -156,26 +230,33 @@ def class_balance(ds: xr.Dataset) -> Figure:
     axes.margins(x=0.12)
     axes.spines[["top", "right", "left"]].set_visible(False)
     if len(counts.splits) > 1:
-        legend = figure.legend(loc="outside upper center", ncols=len(counts.splits), frameon=False)
+        n_columns = min(len(counts.splits), 5)
+        legend = axes.legend(
+            loc="lower center", bbox_to_anchor=(0.5, 1), ncols=n_columns, frameon=False
+        )
         for text in legend.get_texts():
             text.set_parse_math(False)
-    return figure
+    return axes
 
 
-def mean_images(ds: xr.Dataset, *, columns: int = 5) -> Figure:
+def mean_images(ds: xr.Dataset, *, columns: int = 5, ax: Axes | None = None) -> Axes:
     """Show the mean image of every class, titled with the class name.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        With ``image`` (sample, row, col) and ``label``; lazy or in memory. All
-        images are read once, a few megabytes or one dask chunk at a time.
+        With ``image`` (sample, row, col) or (sample, row, col, band) and ``label``;
+        lazy or in memory. All images are read once, a few megabytes or one dask
+        chunk at a time.
     columns : int
         Images per row.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default on a new figure of pyplot.
 
     Returns
     -------
-    matplotlib.figure.Figure
+    matplotlib.axes.Axes
+        With all images as one.
 
     Raises
     ------
@@ -185,41 +266,47 @@ def mean_images(ds: xr.Dataset, *, columns: int = 5) -> Figure:
     SelectionError
         If there are no samples.
     OptionError
-        If ``columns`` is below 1.
+        If ``columns`` is below 1, or gives more than 256 images per row or column.
 
     Examples
     --------
     >>> from mnist_zarr import open_dataset
-    >>> figure = mean_images(open_dataset("mnist"))
+    >>> ax = mean_images(open_dataset("mnist"))
     """
     _check_images(ds)
     _check_at_least_one("columns", columns)
     labels, values = _labels_and_classes(ds, "mean_images")
-    sums = np.zeros((len(values), *ds[IMAGE].shape[1:]))
+    grid = Grid.of(ds, _lengths_of_rows(len(values), columns), _names(ds, values))
+    sums = np.zeros((len(values), *grid.thinned_shape))
     for start, block in iter_blocks(ds[IMAGE].variable):
         codes = np.searchsorted(values, labels[start : start + len(block)])
+        thinned = grid.thin(block)
         for code in np.unique(codes):
-            sums[code] += block[codes == code].sum(axis=0, dtype=np.float64)
-    counts = [np.count_nonzero(labels == value) for value in values]
-    means = sums / np.reshape(counts, (-1, 1, 1))
-    return _draw_grid(means, columns, _titles(ds, values), valid_range=None)
+            sums[code] += thinned[codes == code].sum(axis=0, dtype=np.float64)
+    for number, value in enumerate(values):
+        sums[number] /= np.count_nonzero(labels == value)
+    sheet = grid.new_sheet(sums.dtype)
+    grid.place(sheet, np.arange(len(values)), sums)
+    return _draw_grid(grid, sheet, ds, ax, stretch_contrast=True)
 
 
-def contact_sheet(ds: xr.Dataset, *, columns: int = 10) -> Figure:
+def contact_sheet(ds: xr.Dataset, *, columns: int = 10, ax: Axes | None = None) -> Axes:
     """Show the first samples of every class, one row per class.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        With ``image`` (sample, row, col) and ``label``; lazy or in memory.
-        Pass a selection to show only some classes.
+        With ``image`` (sample, row, col) or (sample, row, col, band) and ``label``;
+        lazy or in memory. Pass a selection to show only some classes.
     columns : int
         Samples per class; ten digits give a 10 by 10 picture.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default on a new figure of pyplot.
 
     Returns
     -------
-    matplotlib.figure.Figure
-        Rows are shorter for classes with fewer samples.
+    matplotlib.axes.Axes
+        With all images as one. Rows are shorter for classes with fewer samples.
 
     Raises
     ------
@@ -229,42 +316,42 @@ def contact_sheet(ds: xr.Dataset, *, columns: int = 10) -> Figure:
     SelectionError
         If there are no samples.
     OptionError
-        If ``columns`` is below 1.
+        If ``columns`` is below 1, or there would be more than 10,000 images or 256
+        per row.
 
     Examples
     --------
     >>> from mnist_zarr import open_dataset
-    >>> figure = contact_sheet(open_dataset("mnist"))
+    >>> ax = contact_sheet(open_dataset("mnist"))
     """
     _check_images(ds)
     _check_at_least_one("columns", columns)
     labels, values = _labels_and_classes(ds, "contact_sheet")
     members = [np.flatnonzero(labels == value)[:columns] for value in values]
-    images = _images_at(ds, np.concatenate(members))
-    low, high = _shown_range(images, ds[IMAGE].attrs.get("valid_range"))
-    sheet = _sheet_of(images, [len(positions) for positions in members], low)
-    height, width = (INCHES_PER_IMAGE_OF_SHEET * n / images.shape[1] for n in sheet.shape)
-    names = _titles(ds, values)
-    width += INCHES_PER_CHARACTER * (1 + max(map(len, names)))
-    figure = Figure(figsize=(width, height), layout="compressed")
-    axes = figure.subplots()
-    axes.imshow(sheet, cmap=COLOR_MAP, vmin=low, vmax=high, interpolation="nearest")
-    row_pixels = images.shape[1] + PIXELS_BETWEEN_IMAGES
-    middles = row_pixels * np.arange(len(values)) + (images.shape[1] - 1) / 2
-    axes.set_yticks(middles, names, parse_math=False)
+    grid = Grid.of(ds, [len(positions) for positions in members])
+    sheet = read_sheet(grid, ds, np.concatenate(members))
+    names = _names(ds, values)
+    longest = max(names, key=len)
+    axes, inches_per_pixel = _axes_for(grid, ax, INCHES_PER_IMAGE_OF_SHEET, row_name=longest)
+    _show(axes, sheet, ds)
+    points = min(FONT_POINTS, 0.8 * POINTS_PER_INCH * grid.pitch[0] * inches_per_pixel)
+    middles = grid.pitch[0] * np.arange(len(values)) + (grid.tile_shape[0] - 1) / 2
+    axes.set_yticks(middles, names, parse_math=False, fontsize=points)
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    return figure
+    return axes
 
 
-def save_figure(figure: Figure, target: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+def save_figure(
+    figure: Figure | SubFigure, target: str | os.PathLike[str], *, overwrite: bool = False
+) -> None:
     """Write a figure to a file, which appears only when it is complete.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
-        What to write.
+        What to write, such as ``ax.figure``.
     target : str or os.PathLike
         Path or URL; its extension sets the format: .png, .pdf, .svg, ...
     overwrite : bool
@@ -285,40 +372,48 @@ def save_figure(figure: Figure, target: str | os.PathLike[str], *, overwrite: bo
     --------
     >>> import tempfile
     >>> from mnist_zarr import open_dataset
+    >>> ax = class_balance(open_dataset("mnist"))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_figure(class_balance(open_dataset("mnist")), f"{folder}/balance.png")
+    ...     save_figure(ax.figure, f"{folder}/balance.png")
     """
     name = os.fspath(target)
     image_format = os.path.splitext(name)[1].removeprefix(".").lower()
     known = sorted(figure.canvas.get_supported_filetypes())
     if image_format not in known:
         raise OptionError(f"{name}: expected a name that ends in one of .{', .'.join(known)}")
+    whole = figure.get_figure(root=True)
+    assert whole is not None
     with create_file(target, overwrite=overwrite) as file:
-        figure.savefig(file, format=image_format, dpi=DOTS_PER_INCH)
+        whole.savefig(file, format=image_format, dpi=DOTS_PER_INCH)
 
 
-def _draw(
-    ds: xr.Dataset,
-    positions: npt.NDArray[np.intp],
-    columns: int,
-    titles: list[str] | None,
-) -> Figure:
-    valid_range = ds[IMAGE].attrs.get("valid_range")
-    return _draw_grid(_images_at(ds, positions), columns, titles, valid_range)
-
-
-def _titles(ds: xr.Dataset, labels: npt.NDArray[Any]) -> list[str]:
+def _names(ds: xr.Dataset, labels: npt.NDArray[Any]) -> list[str]:
     names = class_names(ds)
-    return [names.get(value, str(value)) for value in labels.tolist()]
+    return [_as_name(names.get(value, str(value))) for value in labels.tolist()]
+
+
+def _as_name(text: str) -> str:
+    return _shorten(printable(text), MAX_NAME_CHARACTERS)
+
+
+def _shorten(text: str, n_characters: int) -> str:
+    return text if len(text) <= n_characters else text[: n_characters - 1] + "…"
 
 
 def _check_images(ds: xr.Dataset) -> None:
     schema.validate(ds)
-    dims = ds[IMAGE].dims if IMAGE in ds else None
-    if dims != (SAMPLE, ROW, COL):
+    sizes = dict(ds[IMAGE].sizes) if IMAGE in ds else None
+    dims = tuple(sizes or ())
+    is_color = dims == (SAMPLE, ROW, COL, BAND) and ds.sizes[BAND] in BANDS_OF_COLOR
+    if dims != (SAMPLE, ROW, COL) and not is_color:
         raise SchemaError(
-            f"expected a variable 'image' with dimensions ('sample', 'row', 'col'), got {dims}"
+            "expected a variable 'image' with dimensions ('sample', 'row', 'col'), or ('sample', "
+            f"'row', 'col', 'band') with 3 or 4 bands, got {sizes}"
         )
+    if not (ds.sizes[ROW] and ds.sizes[COL]):
+        raise SchemaError(f"image: has no pixels: {sizes}")
+    if ds[IMAGE].dtype.kind not in "biuf":
+        raise SchemaError(f"image: expected real numbers, got {ds[IMAGE].dtype}")
 
 
 def _check_at_least_one(name: str, number: int) -> None:
@@ -342,65 +437,118 @@ def _labels_and_classes(ds: xr.Dataset, caller: str) -> tuple[npt.NDArray[Any], 
     return labels, values
 
 
-def _images_at(ds: xr.Dataset, positions: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
-    """Read images in slices: dask passes a slice on to the store, but not a list."""
-    ascending = np.sort(positions)
-    ends = [*(np.flatnonzero(np.diff(ascending) > MAX_GAP_SAMPLES) + 1).tolist(), len(ascending)]
-    parts, begin = [], 0
-    for end in ends:
-        members, begin = ascending[begin:end], end
-        first = int(members[0])
-        span = ds[IMAGE].isel({SAMPLE: slice(first, int(members[-1]) + 1)}).values
-        parts.append(span[members - first])
-    images = np.concatenate(parts)
-    return images[np.searchsorted(ascending, positions)]
+def _generator(random_state: int | np.random.Generator) -> np.random.Generator:
+    try:
+        return np.random.default_rng(random_state)
+    except (TypeError, ValueError) as error:
+        raise OptionError(
+            "random_state: expected an integer of 0 or more, or a numpy.random.Generator, got "
+            f"{random_state!r}"
+        ) from error
+
+
+def _lengths_of_rows(n_images: int, columns: int) -> list[int]:
+    full, rest = divmod(n_images, columns)
+    return [columns] * full + [rest] * (rest > 0)
 
 
 def _draw_grid(
-    images: npt.NDArray[Any],
-    columns: int,
-    titles: list[str] | None,
-    valid_range: Sequence[float] | None,
-) -> Figure:
-    n_images = len(images)
-    columns = min(columns, n_images)
-    rows = -(-n_images // columns)
-    titles_differ = titles is not None and len(set(titles)) > 1
-    title_inches = 0.3 if titles_differ else 0.0
-    size = (columns * INCHES_PER_IMAGE, rows * (INCHES_PER_IMAGE + title_inches))
-    figure = Figure(figsize=size, layout="constrained")
-    low, high = _shown_range(images, valid_range)
-    for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
-        axes.axis("off")
-        if number >= n_images:
-            continue
-        axes.imshow(images[number], cmap=COLOR_MAP, vmin=low, vmax=high, interpolation="nearest")
-        if titles and titles_differ:
-            axes.set_title(titles[number], fontsize="medium", parse_math=False)
-    if titles and not titles_differ:
-        figure.suptitle(titles[0], parse_math=False)
-    return figure
+    grid: Grid,
+    sheet: npt.NDArray[Any],
+    ds: xr.Dataset,
+    ax: Axes | None,
+    *,
+    stretch_contrast: bool = False,
+) -> Axes:
+    (title,) = grid.titles if len(grid.titles) == 1 else ("",)
+    axes, inches_per_pixel = _axes_for(grid, ax, INCHES_PER_IMAGE, title=title)
+    _show(axes, sheet, ds, stretch_contrast=stretch_contrast)
+    axes.set_axis_off()
+    if title:
+        axes.set_title(title, parse_math=False)
+    elif len(grid.titles) > 1:
+        _write_titles(axes, grid, inches_per_pixel)
+    return axes
 
 
-def _sheet_of(
-    images: npt.NDArray[Any], row_lengths: Sequence[int], background: float
-) -> npt.NDArray[Any]:
-    """Return one large image, with left-aligned rows of as many images as given."""
-    row_pixels, col_pixels = (size + PIXELS_BETWEEN_IMAGES for size in images.shape[1:])
-    shape = (len(row_lengths) * row_pixels, max(row_lengths) * col_pixels)
-    sheet = np.full(shape, background, images.dtype)
-    places = [(row, column) for row, length in enumerate(row_lengths) for column in range(length)]
-    for image, (row, column) in zip(images, places, strict=True):
-        top, left = row * row_pixels, column * col_pixels
-        sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
-    return sheet[:-PIXELS_BETWEEN_IMAGES, :-PIXELS_BETWEEN_IMAGES]
+def _write_titles(axes: Axes, grid: Grid, inches_per_pixel: float) -> None:
+    """Write a title above each image, all in one size, none wider than its image."""
+    points = min(FONT_POINTS, 0.65 * grid.title_pixels * inches_per_pixel * POINTS_PER_INCH)
+    texts = [
+        axes.text(
+            left + (grid.tile_shape[1] - 1) / 2,
+            top - 0.5 - 0.25 * grid.title_pixels,
+            title,
+            fontsize=points,
+            ha="center",
+            va="baseline",
+            parse_math=False,
+        )
+        for title, (top, left) in zip(grid.titles, grid.corners(), strict=True)
+    ]
+    room = 0.95 * grid.pitch[1] * inches_per_pixel * axes.figure.dpi
+    widest = max(1.0, *(text.get_window_extent().width for text in texts))
+    shrinkage = max(MIN_FONT_SHRINKAGE, min(1.0, room / widest))
+    for text in texts:
+        text.set_fontsize(points * shrinkage)
+        width = text.get_window_extent().width
+        if width > room:
+            n_characters = int(len(text.get_text()) * room / width)
+            text.set_text(_shorten(text.get_text(), max(1, n_characters)))
 
 
-def _shown_range(
-    images: npt.NDArray[Any], valid_range: Sequence[float] | None
-) -> tuple[float, float]:
-    """Return the values of white and black: the valid range if it is stated."""
-    low, high = float(images.min()), float(images.max())
-    if valid_range is not None and images.dtype.kind in "iu":
-        return min(low, valid_range[0]), max(high, valid_range[1])
-    return low, high
+def _axes_for(
+    grid: Grid, ax: Axes | None, inches_per_image: float, *, title: str = "", row_name: str = ""
+) -> tuple[Axes, float]:
+    """Return the axes to draw on, and the size that a pixel of the sheet has there."""
+    height, width = grid.sheet_shape
+    if ax is not None:
+        box = ax.get_window_extent()
+        return ax, min(box.width / width, box.height / height) / ax.figure.dpi
+    inches_per_pixel = min(
+        max(inches_per_image / max(grid.tile_shape), MIN_INCHES_PER_SIDE / min(grid.tile_shape)),
+        MAX_INCHES / max(grid.sheet_shape),
+    )
+    inches = [width * inches_per_pixel, height * inches_per_pixel]
+    if row_name:  # to the left
+        inches[0] += INCHES_PER_CHARACTER * (1 + len(row_name))
+    if title:  # above
+        inches[1] += 0.3
+        inches[0] = max(inches[0], INCHES_PER_CHARACTER * (3 + len(title)))
+    return _new_axes(*inches), inches_per_pixel
+
+
+def _new_axes(width: float, height: float) -> Axes:
+    # Not at the top: it chooses a backend, perhaps one with windows.
+    from matplotlib import pyplot as plt
+
+    return plt.subplots(figsize=(width, height), layout="compressed")[1]
+
+
+def _show(
+    axes: Axes, sheet: npt.NDArray[Any], ds: xr.Dataset, *, stretch_contrast: bool = False
+) -> None:
+    image = ds[IMAGE].variable
+    has_colors = BAND in image.dims
+    low, high = _finite_range(sheet)
+    is_stated = VALID_RANGE in image.attrs or VALID_RANGE in image.encoding
+    is_stated |= has_colors and image.dtype == np.uint8
+    bounds = known_range(image) if is_stated and (has_colors or not stretch_contrast) else None
+    if bounds:
+        low, high = min(low, bounds[0]), max(high, bounds[1])
+    if not has_colors:
+        axes.imshow(sheet, cmap=COLOR_MAP, vmin=low, vmax=high)
+        return
+    if bounds is None and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    colors = (sheet - low) * (255 / ((high - low) or 1.0))
+    paper = np.where(np.isfinite(sheet), colors, 255)
+    axes.imshow(paper.clip(0, 255).round().astype(np.uint8))
+
+
+def _finite_range(values: npt.NDArray[Any]) -> tuple[float, float]:
+    is_finite = np.isfinite(values)
+    if not is_finite.any():
+        return 0.0, 1.0
+    low = np.min(values, where=is_finite, initial=np.inf)
+    return float(low), float(np.max(values, where=is_finite, initial=-np.inf))

@@ -1,11 +1,15 @@
-"""Terminal output: harmless text, in columns, and a progress bar."""
+"""Terminal output: harmless text, in columns, and progress bars."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from typing import Any
 
 from tqdm import tqdm
+
+MAX_LABEL_CHARACTERS = 40
 
 
 def printable(text: str) -> str:
@@ -46,20 +50,62 @@ def align_columns(rows: Sequence[tuple[str, ...]], right: Container[int] = ()) -
         yield "  ".join(cells).rstrip()
 
 
-def sample_bar(n_samples: int, progress: bool | None) -> tqdm[None]:
-    """Return a progress bar, a context manager; advance it with ``update``.
+def progress_bar(label: str, total: int, unit: str, progress: bool | None = None) -> tqdm[Any]:
+    """Return a progress bar on standard error, a context manager; advance it with ``update``.
 
     Parameters
     ----------
-    n_samples : int
-        Number of samples to process.
-    progress : bool or None
+    label : str
+        What is done, to what.
+    total : int
+        The number of units to process.
+    unit : str
+        What is counted, such as ``" samples"``.
+    progress : bool, optional
         Whether to show the bar; None shows it on a terminal only.
     """
+    label = printable(label)
+    if len(label) > MAX_LABEL_CHARACTERS:
+        label = f"{label[: MAX_LABEL_CHARACTERS // 2]}…{label[-MAX_LABEL_CHARACTERS // 2 + 1 :]}"
     return tqdm(
-        total=n_samples,
-        unit=" samples",
-        unit_scale=True,
+        desc=label,
+        total=total,
+        unit=unit,
+        unit_scale=unit == "B" or total >= 1000,
         disable=None if progress is None else not progress,
         file=sys.stderr,
     )
+
+
+@contextlib.contextmanager
+def sample_bar(
+    label: str, n_samples: int, sample_bytes: Mapping[str, int], progress: bool | None
+) -> Iterator[Callable[[str, int], None]]:
+    """Show a progress bar that counts samples of several variables, each weighted by its size.
+
+    Parameters
+    ----------
+    label : str
+        What is done, to what.
+    n_samples : int
+        The number of samples to process.
+    sample_bytes : mapping
+        From the name of each variable to the bytes of one of its samples.
+    progress : bool, optional
+        Whether to show the bar; None shows it on a terminal only.
+
+    Yields
+    ------
+    callable
+        ``advance(name, n)``, to be called when ``n`` samples of a variable are done.
+    """
+    bytes_of_all = max(1, sum(sample_bytes.values()))
+    done_bytes = 0
+    with progress_bar(label, n_samples, " samples", progress) as bar:
+
+        def advance(name: str, n: int) -> None:
+            nonlocal done_bytes
+            done_bytes += n * sample_bytes.get(name, 0)
+            bar.update(done_bytes // bytes_of_all - bar.n)
+
+        yield advance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import matplotlib
 import pytest
 from hypothesis import settings
 from pytest_httpserver import HTTPServer
@@ -23,6 +25,8 @@ from tests.support.targets import KINDS, Named
 settings.register_profile("no-deadline", deadline=None)
 settings.register_profile("thorough", deadline=None, max_examples=5000)
 settings.load_profile("no-deadline")
+
+matplotlib.use("agg")  # no windows
 
 # What `serve` returns: the URL of the file.
 Serve = Callable[..., str]
@@ -46,6 +50,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MNIST_ZARR_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("MNIST_ZARR_MIRROR", raising=False)
     return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True)
+def _close_figures() -> Iterator[None]:
+    """Close the figures of pyplot, which keeps them all."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture

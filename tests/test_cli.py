@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,8 +21,9 @@ from matplotlib.image import imread
 import mnist_zarr
 from mnist_zarr.catalog.download import fetch
 from mnist_zarr.catalog.entries import CATALOG, ArchiveMember
-from mnist_zarr.cli import main
+from mnist_zarr.cli import _Stopwatch, main
 from mnist_zarr.formats.idx import write_idx
+from mnist_zarr.formats.idx_export import write_idx_files
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.bucket_stores import URL
 from tests.support.commands import run_command, shown_on_terminal
@@ -194,6 +196,86 @@ def test_progress_shows_on_a_terminal_and_nowhere_else(tmp_path: Path) -> None:
     shown = shown_on_terminal([*command, str(tmp_path / "b.zarr")])
     assert "100%" in shown
     assert "samples/s" in shown
+
+
+def last_line_on_terminal(*args: str | Path) -> str:
+    command = [sys.executable, "-m", "mnist_zarr", *map(str, args)]
+    return shown_on_terminal(command).splitlines()[-1].split("\r")[-1]
+
+
+def test_on_a_terminal_a_command_ends_with_a_line_of_what_it_has_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_idx_files(digits(1200), "mine")
+    built = last_line_on_terminal("build", "a.zarr", "--source", "mine")
+    n_objects = sum(path.is_file() for path in Path("a.zarr").rglob("*"))
+    assert re.fullmatch(
+        rf"a.zarr: 1,200 samples, {n_objects} objects, [\d.]+ kB, built in [\d.]+ s", built
+    )
+    for args, expected in [
+        (["plot", "a.zarr", "-o", "a.png"], r"a.png: picture of samples, [\d.]+ kB, drawn"),
+        (
+            ["export", "a.zarr", "--to", "idx", "-o", "mine", "--overwrite"],
+            r"mine: 1,200 samples, 4 files, [\d.]+ kB, exported",
+        ),
+        (
+            ["export", "a.zarr", "--to", "npz", "-o", "a.npz"],
+            r"a.npz: 1,200 samples, [\d.]+ kB, exported",
+        ),
+        (["verify", "a.zarr"], rf"a.zarr: 1,200 samples, {n_objects} objects, verified"),
+        (
+            ["publish", "a.zarr", "b.zarr"],
+            rf"b.zarr: {n_objects + 1} objects, [\d.]+ kB, published",
+        ),
+    ]:
+        said = last_line_on_terminal(*args)
+        assert re.fullmatch(rf"{expected} in [\d.]+ s", said), said
+
+
+def test_the_last_line_hides_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    watch = _Stopwatch()
+    watch.say("s3://me:secret@host/x.zarr", "built")
+    assert capsys.readouterr() == ("", "")
+    watch.is_heard = True
+    watch.say("s3://me:secret@host/x.zarr", "built")
+    assert re.fullmatch(r"s3://host/x.zarr: built in [\d.]+ s\n", capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_progress_bars_end_where_their_total_is(tmp_path: Path, store: Path) -> None:
+    for args, label, total in [
+        (["verify", store], "verifying", "70.0k/70.0k"),
+        (["export", store, "--to", "idx", "-o", tmp_path / "idx"], "writing", "70.0k/70.0k"),
+        (["export", store, "--to", "npz", "-o", tmp_path / "x.npz"], "writing", "70.0k/70.0k"),
+        (["publish", store, tmp_path / "b.zarr"], "publishing", "55/55 "),
+    ]:
+        command = [sys.executable, "-m", "mnist_zarr", *map(str, args)]
+        bar = shown_on_terminal(command).splitlines()[-2].split("\r")[-1]
+        assert bar.startswith(label)
+        assert "100%" in bar
+        assert total in bar
+
+
+def test_on_a_terminal_a_download_has_a_line_of_its_own(
+    mirror: Path, cache: Path, tmp_path: Path
+) -> None:
+    SmallCopy(CATALOG["kmnist"], mirror)
+    code = (
+        "from tests.support.small_copy import SmallCopy\n"
+        "from mnist_zarr.catalog.entries import CATALOG\nfrom pathlib import Path\n"
+        "import sys; from mnist_zarr.cli import main\n"
+        f"CATALOG['kmnist'] = SmallCopy(CATALOG['kmnist'], Path({str(mirror)!r})).entry\n"
+        "main(['build', sys.argv[1], '--source', 'kmnist'])"
+    )
+    command = [sys.executable, "-c", code]
+    shown = shown_on_terminal([*command, str(tmp_path / "a.zarr")])
+    said = re.search(r"kmnist: 4 files, [\d.]+ (kB|bytes), downloaded to (\S+) in [\d.]+ s", shown)
+    assert said is not None
+    assert said[2] == str(cache / "kmnist")
+    again = shown_on_terminal([*command, str(tmp_path / "b.zarr")])
+    assert "downloaded" not in again
+    assert "built in" in again
 
 
 # A shell lets what runs in the background ignore Ctrl-C, and its children do so too.

@@ -72,6 +72,15 @@ def test_a_notebook_that_needs_the_network_fails(tmp_path: Path) -> None:
         run(notebook, tmp_path)
 
 
+@pytest.mark.slow
+def test_a_notebook_shows_a_picture_once_without_magic(tmp_path: Path) -> None:
+    notebook = json.loads(NOTEBOOKS[0].read_text())
+    cell = "import mnist_zarr; mnist_zarr.plot.one_per_class(mnist_zarr.open_dataset('mnist'))"
+    notebook["cells"] = [code_cell(cell) | {"id": "shows-a-picture"}]
+    outputs = run(notebook, tmp_path)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 1
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_stored_small_and_without_outputs(path: Path) -> None:
     assert path.stat().st_size < MAX_BYTES

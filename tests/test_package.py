@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import entry_points, requires
+from importlib.metadata import entry_points, requires, version
 from pathlib import Path
 
 import mnist_zarr
@@ -30,6 +30,20 @@ def test_every_public_name_is_there_and_documented() -> None:
     for name in public_names():
         assert getattr(mnist_zarr, name).__doc__
     assert set(public_names()) <= set(dir(mnist_zarr))
+
+
+def test_names_are_there_in_a_fresh_process_and_nothing_else_shows() -> None:
+    code = (
+        "import mnist_zarr; shown = dir(mnist_zarr); modules = (mnist_zarr.errors, "
+        "mnist_zarr.schema, mnist_zarr.plot); mnist_zarr.class_attrs; mnist_zarr.make_dataset; "
+        "print(mnist_zarr.__version__); assert dir(mnist_zarr) == shown == mnist_zarr.__all__; "
+        "print(*(name for module in modules for name in dir(module)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    version_, names = done.stdout.splitlines()
+    assert version_ == version("mnist-zarr")
+    assert {"SchemaError", "SAMPLE", "make_dataset", "samples"} <= set(names.split())
+    assert not {"np", "os", "annotations", "Any", "missing_extra", "COLOR_MAP"} & set(names.split())
 
 
 def test_xarray_finds_the_engine() -> None:

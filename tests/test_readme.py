@@ -5,22 +5,27 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.metadata import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 from click.testing import CliRunner
 from pytest_httpserver import HTTPServer
 
 import mnist_zarr
 from mnist_zarr.builder import build
 from mnist_zarr.catalog import qmnist
-from mnist_zarr.catalog.entries import BUNDLED_FILES, CATALOG, QMNIST, RemoteFile
+from mnist_zarr.catalog.entries import CATALOG, QMNIST, RemoteFile
 from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.cli import main
 from mnist_zarr.formats.idx import write_idx
+from mnist_zarr.writing.defaults import CHUNK_BYTES_OF_ORDER
+from mnist_zarr.writing.layout import COORDINATE_CHUNK_SAMPLES, STRING_CHUNK_SAMPLES
 from tests.support.object_server import KEYS, S3Server
 from tests.support.openml_server import OpenmlServer, point_to
 from tests.support.partners import partner
@@ -35,16 +40,8 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.fixture
-def place_with_what_readme_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for path in BUNDLED_FILES.glob("train-*.gz"):
-        (tmp_path / path.name).symlink_to(path)
-    for name in ("folder/of/idx/files", "monday", "tuesday"):
-        folder = tmp_path / name
-        folder.mkdir(parents=True)
-        for split in ("train", "t10k"):
-            write_idx(np.zeros((4, 2, 2), np.uint8), folder / f"{split}-images-idx3-ubyte")
-            write_idx(np.zeros(4, np.uint8), folder / f"{split}-labels-idx1-ubyte")
     return tmp_path
 
 
@@ -79,13 +76,32 @@ def _openml(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     OpenmlServer(httpserver).offer(some.image.values.reshape(100, -1), some.label.values)
 
 
-@pytest.mark.usefixtures("place_with_what_readme_names", "memory_url", "_downloads", "_openml")
-def test_the_blocks_of_python_run_without_a_warning() -> None:
+@pytest.mark.usefixtures("empty_folder", "memory_url", "_downloads", "_openml")
+def test_the_blocks_of_python_run_without_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     partner("distributed")
     build("mnist.zarr", level=1)
-    namespace: dict[str, object] = {}
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
+    namespace: dict[str, object] = {"__name__": "__main__"}
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), namespace)
+
+
+@pytest.mark.slow
+def test_the_block_for_a_cluster_is_a_script_of_its_own(tmp_path: Path) -> None:
+    partner("distributed")
+    (block,) = [block for block in blocks("python") if "distributed" in block]
+    (tmp_path / "script.py").write_text(block)
+    command = [sys.executable, "-W", "error", "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert xr.open_zarr(tmp_path / "on-a-cluster.zarr").sizes["sample"] == 70_000
+
+
+def test_the_sizes_of_chunks_that_readme_states_are_those_of_the_code() -> None:
+    text = " ".join(README.read_text().split())
+    assert f"{COORDINATE_CHUNK_SAMPLES:,} numbers or {STRING_CHUNK_SAMPLES:,} strings" in text
+    assert f"chunks of {CHUNK_BYTES_OF_ORDER['source'] // 10**6} MB in source order" in text
+    assert f"{CHUNK_BYTES_OF_ORDER['label'] / 1e6:g} MB in label order" in text
 
 
 @pytest.fixture
@@ -104,7 +120,7 @@ def commands() -> list[list[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("place_with_what_readme_names", "_downloads")
+@pytest.mark.usefixtures("empty_folder", "_downloads")
 def test_the_commands_run(s3_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("webbrowser.open", lambda url: True)
     monkeypatch.setattr("mnist_zarr.cli._wait_for_ctrl_c", lambda: None)

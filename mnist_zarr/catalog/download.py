@@ -28,7 +28,6 @@ from urllib.parse import urljoin, urlsplit
 from urllib.request import url2pathname
 
 from filelock import FileLock
-from tqdm import tqdm
 
 from mnist_zarr.catalog.entries import (
     BUNDLED_FILES,
@@ -42,7 +41,7 @@ from mnist_zarr.files.byte_source import READ_BYTES
 from mnist_zarr.files.output import create_file
 from mnist_zarr.files.scratch import fsync, scratch_folder
 from mnist_zarr.files.urls import hide_secrets, shown_url
-from mnist_zarr.terminal import printable
+from mnist_zarr.terminal import printable, progress_bar
 
 CACHE_VARIABLE = "MNIST_ZARR_CACHE"
 MIRROR_VARIABLE = "MNIST_ZARR_MIRROR"
@@ -218,7 +217,7 @@ def _download_from(url: str, file: RemoteFile, part: Path) -> None:
 def _download_http(url: str, file: RemoteFile, part: Path) -> None:
     with (
         _ResponseGuard() as guard,
-        tqdm(desc=file.name, total=file.size or 1, unit="B", unit_scale=True, disable=None) as bar,
+        progress_bar(f"downloading {file.name}", file.size or 1, "B") as bar,
     ):
         download = _import_pooch().HTTPDownloader(
             progressbar=bar,

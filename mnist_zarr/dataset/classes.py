@@ -13,8 +13,8 @@ import xarray as xr
 from mnist_zarr.dataset.schema import LABEL, SPLIT
 from mnist_zarr.errors import SchemaError
 
-# Labels with more values than this are numbers, not classes.
-MAX_CLASSES = 256
+# Labels with more values than this are numbers, not classes, and splits are names of samples.
+MAX_CLASSES, MAX_SPLITS = 256, 20
 
 
 def class_attrs(values: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
@@ -102,6 +102,11 @@ def count_samples(ds: xr.Dataset) -> ClassCounts:
     ds : xarray.Dataset
         With ``label`` (sample), and optionally ``split`` (sample).
 
+    Raises
+    ------
+    SchemaError
+        If there are more than 20 different splits.
+
     Examples
     --------
     >>> from mnist_zarr.dataset.schema import make_dataset
@@ -113,6 +118,11 @@ def count_samples(ds: xr.Dataset) -> ClassCounts:
     values, codes = np.unique(label, return_inverse=True)
     # In order of appearance: train before test.
     splits, first, split_codes = np.unique(split, return_index=True, return_inverse=True)
+    if len(splits) > MAX_SPLITS:
+        raise SchemaError(
+            f"split: {len(splits):,} different names are too many for splits; expected "
+            f"{MAX_SPLITS} at most; leave them out with .drop_vars('split')"
+        )
     table = np.zeros((len(values), len(splits)), dtype=np.int64)
     np.add.at(table, (codes, split_codes), 1)
     appearance = np.argsort(first)

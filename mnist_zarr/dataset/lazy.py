@@ -125,6 +125,53 @@ class MappedSamples:
         return self._function(self._variable[positions].values)
 
 
+class KeptSamples:
+    """The samples of a lazy variable; each part of it is read once, when it is first asked for.
+
+    Parameters
+    ----------
+    variable : xarray.Variable
+        Of one dimension.
+    part_samples : int
+        Samples in a part, such as a stored chunk.
+    """
+
+    def __init__(self, variable: xr.Variable, part_samples: int) -> None:
+        self._variable = variable
+        self._part_samples = part_samples
+        self._parts: dict[int, npt.NDArray[Any]] = {}
+
+    def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Return the samples ``start`` to ``stop`` (not included)."""
+        first, last = start // self._part_samples, -(-stop // self._part_samples)
+        parts = [self._part(index) for index in range(first, max(first + 1, last))]
+        samples = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        begin = first * self._part_samples
+        return samples[start - begin : stop - begin]
+
+    def take_samples(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Return the samples at these positions, in any order and with repeats."""
+        samples = np.empty(len(positions), self._variable.dtype)
+        parts = positions // self._part_samples
+        for index in np.unique(parts).tolist():
+            inside = parts == index
+            samples[inside] = self._part(index)[positions[inside] - index * self._part_samples]
+        return samples
+
+    def _part(self, index: int) -> npt.NDArray[Any]:
+        if index not in self._parts:
+            start = index * self._part_samples
+            self._parts[index] = self._variable[start : start + self._part_samples].values
+        return self._parts[index]
+
+
+def kept(variable: xr.Variable, part_samples: int) -> xr.Variable:
+    """Return a lazy variable that keeps in memory what has been read of it, a part at a time."""
+    reader = KeptSamples(variable, part_samples)
+    data = lazy_array(LazySamples(variable.shape, variable.dtype, reader))
+    return xr.Variable(variable.dims, data, variable.attrs, variable.encoding)
+
+
 class SuggestedChunks(dict[Any, int]):
     """Chunk sizes for ``chunks={}`` of which other sizes split no stored chunk.
 

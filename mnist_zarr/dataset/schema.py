@@ -25,7 +25,22 @@ import xarray as xr
 
 from mnist_zarr.errors import SchemaError, SourceError
 
-SAMPLE, ROW, COL = "sample", "row", "col"
+__all__ = [
+    "BAND",
+    "COL",
+    "CONVENTIONS",
+    "IMAGE",
+    "LABEL",
+    "ROW",
+    "SAMPLE",
+    "SOURCE_INDEX",
+    "SPLIT",
+    "STRING_DTYPE",
+    "make_dataset",
+    "validate",
+]
+
+SAMPLE, ROW, COL, BAND = "sample", "row", "col", "band"
 IMAGE, LABEL, SPLIT, SOURCE_INDEX = "image", "label", "split", "source_index"
 CONVENTIONS = "CF-1.11 ACDD-1.3"
 STRING_DTYPE = np.dtypes.StringDType()
@@ -34,6 +49,10 @@ STRING_DTYPE = np.dtypes.StringDType()
 def split_order(split: str | None) -> tuple[int, str]:
     """Return the sort key of a split: train, then test, then others by name."""
     return {"train": 0, "test": 1}.get(split or "", 2), split or ""
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def is_string(dtype: np.dtype[Any]) -> bool:
@@ -105,6 +124,9 @@ def make_dataset(
 ) -> xr.Dataset:
     """Make a labelled Dataset from arrays, which may be lazy.
 
+    Strings get a variable length, as they have in every Dataset of this package: a
+    ``split`` of fixed length would cut off longer names that are assigned to it.
+
     Parameters
     ----------
     image : array or None
@@ -123,6 +145,21 @@ def make_dataset(
     ------
     SourceError
         If the arrays differ in length, or ``label`` has another shape.
+
+    Notes
+    -----
+    dask cannot concatenate strings of NumPy with its own. Before
+    :func:`xarray.concat` with a Dataset of dask arrays, such as one of
+    :func:`xarray.open_zarr`, call ``.chunk()``.
+
+    Examples
+    --------
+    >>> ds = make_dataset(np.zeros((2, 28, 28), "uint8"), label=[7, 3], split=["train", "test"])
+    >>> ds.split.dtype
+    StringDType()
+    >>> own = make_dataset(ds.image.values, split=["validation", "validation"])
+    >>> xr.concat([ds.drop_vars("label"), own], "sample").split.values.tolist()
+    ['train', 'test', 'validation', 'validation']
     """
     data_vars: dict[str, xr.Variable] = {}
     coords: dict[str, xr.Variable] = {}
@@ -131,11 +168,11 @@ def make_dataset(
         variable.attrs = image_attrs(variable.dtype)
         data_vars[IMAGE] = variable
     if label is not None:
-        coords[LABEL] = _label_variable(label)
+        coords[LABEL] = _with_strings(_label_variable(label))
         coords[LABEL].attrs = {"long_name": "class of the sample", **(label_attrs or {})}
     if split is not None:
         long_name = "part of the data set that the sample belongs to"
-        coords[SPLIT] = xr.Variable((SAMPLE,), split, {"long_name": long_name})
+        coords[SPLIT] = _with_strings(xr.Variable((SAMPLE,), split, {"long_name": long_name}))
     if source_index is not None:
         long_name = "position of the sample in the source files, concatenated"
         coords[SOURCE_INDEX] = xr.Variable((SAMPLE,), source_index, {"long_name": long_name})
@@ -148,6 +185,10 @@ def make_dataset(
         counts = ", ".join(f"{count:,} samples in {name!r}" for name, count in lengths.items())
         raise SourceError(f"arrays differ in length: {counts}")
     return xr.Dataset(data_vars, coords, {"Conventions": CONVENTIONS, **(attrs or {})})
+
+
+def _with_strings(variable: xr.Variable) -> xr.Variable:
+    return variable.astype(STRING_DTYPE) if variable.dtype.kind == "U" else variable
 
 
 def _label_variable(label: npt.ArrayLike | Any) -> xr.Variable:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from mnist_zarr.dataset import schema
-from mnist_zarr.dataset.blocks import iter_blocks_at
+from mnist_zarr.dataset.blocks import bytes_per_sample, iter_blocks_at
 from mnist_zarr.dataset.scaling import unpack
 from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE
 from mnist_zarr.dataset.selection import splits_in_source_order
@@ -110,12 +110,15 @@ def write_idx_files(
                 f"split: {other.split!r} and {content.split!r} would both be written as {name!r}; "
                 "rename one"
             )
+    sample_bytes = {role: bytes_per_sample(v) for role, v in variables.items()}
     with (
         create_files(folder, list(by_name), overwrite=overwrite) as place,
-        sample_bar(ds.sizes[SAMPLE] * len(variables), progress) as bar,
+        sample_bar(
+            f"writing {os.fspath(folder)}", ds.sizes[SAMPLE], sample_bytes, progress
+        ) as advance,
     ):
         for name, content in by_name.items():
-            write_blocks(content.header, content.blocks(bar.update), place / name)
+            write_blocks(content.header, content.blocks(advance), place / name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +142,7 @@ class _Content:
         rank = len(self.header.shape)
         return f"{prefix}{self.role}-idx{rank}-{kind}{'.gz' if compress else ''}"
 
-    def blocks(self, advance: Callable[[int], Any]) -> Iterator[npt.NDArray[Any]]:
+    def blocks(self, advance: Callable[[str, int], Any]) -> Iterator[npt.NDArray[Any]]:
         for block in iter_blocks_at(self.variable, self.positions):
             yield block
-            advance(len(block))
+            advance(self.role, len(block))

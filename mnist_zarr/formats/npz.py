@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -24,7 +25,7 @@ from mnist_zarr.errors import NpzFormatError, SchemaError, SourceError
 from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.output import create_file
 from mnist_zarr.files.sources import PathOrFile, open_bytes
-from mnist_zarr.files.urls import is_url
+from mnist_zarr.files.urls import is_url, shown_url
 from mnist_zarr.files.zip_source import ZIP_MAGIC, zip_members
 from mnist_zarr.formats.idx_names import IdxPair
 from mnist_zarr.formats.npy import NpyFile, npy_header
@@ -321,10 +322,11 @@ def write_npz(
             return np.asarray(map_values(variable, scaling, dtype).values)
 
     sample_shape = (math.prod(image.shape[1:]),) if flat else image.shape[1:]
+    label_of_bar = f"writing {shown_url(os.fspath(path))}"
     with (
         create_file(path, overwrite=overwrite) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
-        sample_bar(ds.sizes[SAMPLE], progress) as bar,
+        sample_bar(label_of_bar, ds.sizes[SAMPLE], {IMAGE: 1}, progress) as advance,
     ):
         for split, positions in splits:
             ending = f"_{split}" if split else ""
@@ -332,7 +334,7 @@ def write_npz(
                 archive,
                 f"X{ending}",
                 npy_header(dtype, (len(positions), *sample_shape)),
-                _pieces(image, positions, convert, bar.update),
+                _pieces(image, positions, convert, functools.partial(advance, IMAGE)),
             )
             if label is not None:
                 _write_array(

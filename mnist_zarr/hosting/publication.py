@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +38,7 @@ from mnist_zarr.stores.keys import (
     sync,
 )
 from mnist_zarr.stores.targets import Target, parse_target
-from mnist_zarr.terminal import printable
+from mnist_zarr.terminal import printable, progress_bar
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def publish(
     TargetBusyError
         If another process is building or publishing the same target.
     StoreReplacedError
-        If ``store`` is a local store and is replaced while it is copied.
+        If ``store`` is replaced while it is copied.
     StoreError
         If the store lacks objects, has links to files outside of it, or is the
         target itself, if the target cannot be written, or if readers do not get
@@ -160,12 +159,9 @@ def publish(
     version = origin.identity()
     documents, attrs, inventory = _inspect(source, origin.name)
     url = shown_url(public_url or place.name)
-    with tqdm(
-        total=2 * (inventory.n_promised + len(documents)),
-        unit=" objects",
-        disable=None if progress is None else not progress,
-        file=sys.stderr,
-    ) as bar:
+    n_sent = inventory.n_promised + len(documents)
+    n_read_back = n_sent + (not place.holds_zarr_only)  # the card
+    with progress_bar(f"publishing {url}", n_sent + n_read_back, " objects", progress) as bar:
         with place.create(overwrite=overwrite, immutable=immutable) as fresh:
             objects = _send(source, inventory.promised(), documents, fresh, bar)
             if not place.holds_zarr_only:
@@ -214,7 +210,7 @@ def _send(
         value = documents[key] if key in documents else read_object(source, key)
         sent[key] = _summarize(value.to_bytes())
         sync(fresh.set(key, value))
-        bar.update()
+        _count(bar)
 
     run_on_objects(send, itertools.chain(chunks, documents))
     return sent
@@ -227,7 +223,7 @@ def _compare(reader: Store, url: str, sent: Mapping[str, StoredObject], bar: tqd
     def fetch(key: str) -> None:
         if _summarize(read_object(reader, key).to_bytes()) != sent[key]:
             different.append(key)
-        bar.update()
+        _count(bar)
 
     run_on_objects(fetch, sent)
     if different:
@@ -235,6 +231,11 @@ def _compare(reader: Store, url: str, sent: Mapping[str, StoredObject], bar: tqd
             f"{url}: {len(different):,} of {len(sent):,} objects differ from what was sent, such "
             f"as {min(different)!r}; does a cache hold an old copy?"
         )
+
+
+def _count(bar: tqdm[Any]) -> None:
+    with bar.get_lock():  # threads that add at the same time would lose some
+        bar.update()
 
 
 def _summarize(data: bytes) -> StoredObject:

@@ -12,6 +12,7 @@ import zarr
 from dask.base import tokenize
 from zarr.abc.store import Store
 
+from mnist_zarr.dataset.lazy import kept
 from mnist_zarr.dataset.schema import SAMPLE
 from mnist_zarr.errors import MnistZarrError, StoreError
 from mnist_zarr.formats.source import Source
@@ -29,14 +30,15 @@ _OPENING = threading.Lock()
 def open_store(
     target: Target, *, chunks: Any = "auto", storage_options: dict[str, Any] | None = None
 ) -> xr.Dataset:
-    """Open a store with its sample coordinates in memory.
+    """Open a store of which each coordinate is read once, when it is first asked for.
 
     The same Dataset as :func:`xarray.open_zarr` gives, but ``label``,
-    ``split`` and the other one-dimensional coordinates are loaded once, so that
-    ``groupby("label")`` and ``where`` work, and selecting again does not fetch
-    them again. A chunk that is missing from a store that :func:`build` or
-    :func:`write_zarr` has made is an error, not a stretch of black images, and so
-    is a store that another version replaces while it is read.
+    ``split`` and the other one-dimensional coordinates are plain arrays, not of
+    dask, so that ``groupby("label")`` and ``where`` work, and they stay in memory
+    once they were read, so that selecting again does not fetch them again. A
+    chunk that is missing from a store that :func:`build` or :func:`write_zarr` has
+    made is an error, not a stretch of black images, and so is a store that another
+    version replaces while it is read.
 
     Parameters
     ----------
@@ -53,12 +55,15 @@ def open_store(
     Returns
     -------
     xarray.Dataset
-        ``image`` lazy, the coordinates along ``sample`` in memory.
+        ``image`` lazy, the coordinates along ``sample`` read when they are needed.
 
     Raises
     ------
     StoreNotFoundError
         If there is no store at the target.
+    StoreReplacedError
+        If the store is replaced while it is opened; afterwards also from the
+        Dataset, wherever it reads.
     StoreError
         If what is there cannot be opened.
 
@@ -116,17 +121,14 @@ def open_place(place: Place) -> tuple[xr.Dataset, zarr.Group]:
             store.promises = Promises(read_root(store))
         with zarr_config(pipeline_config(store)):
             group = _open_group(store)
-            ds = xr.open_dataset(group, chunks=None)
-        along_sample = [key for key, coord in ds.coords.items() if coord.dims == (SAMPLE,)]
-        ds = ds.assign_coords(ds[along_sample].load().coords)
+            ds = xr.open_dataset(group, chunks=None, cache=False)
+        ds = ds.assign_coords({key: _keep(coord) for key, coord in ds.coords.items()})
     except (MnistZarrError, MemoryError):
         raise
     except FileNotFoundError as error:
         raise place.not_found() from error
     except Exception as error:  # whatever Zarr and xarray make of damaged metadata and chunks
         raise StoreError(f"{place.name}: cannot be opened as a Zarr store: {error}") from error
-    if isinstance(store, OneVersion):
-        store.pin()
     return ds, group.zarr_group
 
 
@@ -149,6 +151,13 @@ def _open_group(store: Store) -> xr.backends.ZarrStore:
     except FileNotFoundError:
         group = xr.backends.ZarrStore.open_group(store, consolidated=None)
     return group
+
+
+def _keep(coord: xr.DataArray) -> xr.Variable:
+    """Return a coordinate along ``sample`` that is read once; any other as it is."""
+    if coord.dims != (SAMPLE,) or isinstance(coord.variable, xr.IndexVariable):
+        return coord.variable
+    return kept(coord.variable, coord.encoding["chunks"][0])
 
 
 def _chunk(array: xr.DataArray, chunks: Any, token: str) -> xr.Variable:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
-from tqdm import tqdm
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 
@@ -234,8 +233,14 @@ def _check_values(
     n_recorded = _n_recorded(attrs, report)
     source_index = order = None
     hashes: dict[str, str] = {}
-    with sample_bar(sum(map(_length, arrays.values())), progress) as bar:
-        reader = _Reader(missing, report, bar)
+    sample_bytes = {
+        name: array.dtype.itemsize * math.prod(array.shape[1:])
+        for name, array in arrays.items()
+        if dims_of(array)[:1] == (SAMPLE,)
+    }
+    label = f"verifying {report.store}"
+    with sample_bar(label, report.n_samples, sample_bytes, progress) as advance:
+        reader = _Reader(missing, report, advance)
         if has_order:
             source_index, order = reader.read_order(arrays[SOURCE_INDEX], n_recorded)
         elif n_recorded < report.n_samples:
@@ -268,17 +273,13 @@ def _n_recorded(attrs: Mapping[str, Any], report: Verification) -> int:
     return min(recorded, report.n_samples)
 
 
-def _length(array: zarr.Array[Any]) -> int:
-    return array.shape[0] if array.ndim else 1
-
-
 @dataclass(frozen=True)
 class _Reader:
     """Reads whole arrays, and adds what is damaged to the report."""
 
     missing: frozenset[str]
     report: Verification
-    bar: tqdm[None]
+    advance: Callable[[str, int], None]
 
     def read_order(
         self, array: zarr.Array[Any], n_samples: int
@@ -333,7 +334,7 @@ class _Reader:
             try:
                 for block in iter_samples(array, positions):
                     use(block)
-                    self.bar.update(len(block))
+                    self.advance(array.basename, len(block))
             except StoreReplacedError:
                 raise
             except Exception as error:  # every codec and store has kinds of its own

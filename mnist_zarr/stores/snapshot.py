@@ -129,7 +129,6 @@ class OneVersion(WrapperStore[Store]):
         self._name = name
         self._identify = identify
         self._identity = identify()
-        self._pinned: set[bool] = set()  # shared with the copies that Zarr makes
         self._root: dict[str, Buffer | None] = {}
 
     def __str__(self) -> str:
@@ -154,11 +153,6 @@ class OneVersion(WrapperStore[Store]):
             self._root[key] = value  # to be asked for once, whoever reads it
         return value
 
-    def pin(self) -> None:
-        """Check that all that was read so far is of one version, and do so from now on."""
-        self._pinned.add(True)
-        self._check(self._identify())
-
     async def check_version(self) -> None:
         """Check, after an array was read, that it is of the version that was opened.
 
@@ -167,9 +161,5 @@ class OneVersion(WrapperStore[Store]):
         StoreReplacedError
             If another version has taken its place.
         """
-        if self._pinned:
-            self._check(await asyncio.to_thread(self._identify))
-
-    def _check(self, identity: Hashable | None) -> None:
-        if identity != self._identity:
+        if await asyncio.to_thread(self._identify) != self._identity:
             raise replaced_while_read(self._name)

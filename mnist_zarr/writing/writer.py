@@ -195,7 +195,8 @@ def write_zarr(
         ):
             files = ds.encoding.get(SOURCE_FILES, ())
             sources = beside.map(lambda file: source_line(file.sha256(), file.name), files)
-            hashes = _write_chunks(plan, template.bind(store), pool, outcome, progress)
+            arrays, label = template.bind(store), f"writing {place.name}"
+            hashes = _write_chunks(plan, arrays, pool, outcome, label, progress)
         attrs = root_attrs(
             plan.attrs,
             order,
@@ -317,6 +318,7 @@ def _write_chunks(
     arrays: Mapping[str, ArrayWriter],
     pool: Pool,
     outcome: _Outcome,
+    label: str,
     progress: bool | None,
 ) -> dict[str, str]:
     """Write all chunks; return the SHA-256 of the content of each variable that is hashed."""
@@ -324,15 +326,14 @@ def _write_chunks(
         plan.numbering.content_order == SOURCE_INDEX or isinstance(plan.order, SourceOrder)
     )
     digests = {name: ContentHash() for name in plan.hashed if comes_in_order}
-    n_large = sum(plan.variables[name].ndim > 1 for name in plan.chunkings)
+    sample_bytes = {name: bytes_per_sample(plan.variables[name]) for name in plan.chunkings}
     with (
         open_pool(1, n_threads=1) as hashing,
-        sample_bar(plan.order.n_samples * n_large, progress) as bar,
+        sample_bar(label, plan.order.n_samples, sample_bytes, progress) as advance,
     ):
 
         def on_block(name: str, n_samples: int, block: npt.NDArray[Any] | None) -> None:
-            if plan.variables[name].ndim > 1:
-                bar.update(n_samples)
+            advance(name, n_samples)
             if block is None:
                 digests.pop(name, None)
             elif name in digests:

@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mnist_zarr.catalog.opening import open_dataset
-from mnist_zarr.dataset.lazy import is_lazy
+from mnist_zarr.dataset.lazy import is_lazy, kept
 from mnist_zarr.dataset.scaling import Scaling
 from mnist_zarr.dataset.transform import rescale, standardize
 from mnist_zarr.reading.reader import open_store
@@ -75,3 +77,24 @@ def test_dask_arrays_are_rescaled_lazily_chunk_by_chunk() -> None:
     assert scaled.chunks == array.chunks
     assert scaled.dtype == np.float32
     np.testing.assert_array_equal(scaled, rescale(pixels))
+
+
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=20),
+    st.integers(1, 7),
+    st.lists(
+        st.one_of(
+            st.slices(20),
+            st.integers(0, 19),
+            st.lists(st.integers(0, 19), max_size=5).map(lambda p: np.array(p, np.int64)),
+        ),
+        max_size=4,
+    ),
+)
+def test_what_is_kept_is_what_was_read(values: list[int], part: int, keys: list[Any]) -> None:
+    array = np.array(values)
+    variable = kept(xr.Variable("sample", array), part)
+    for key in keys:
+        inside = key if isinstance(key, slice) else key % len(array)
+        np.testing.assert_array_equal(variable[inside].values, array[inside])
+    np.testing.assert_array_equal(variable.values, array)

@@ -92,6 +92,26 @@ def test_lazy_arrays_stay_lazy() -> None:
     assert ds.label.chunks == ((1, 1, 1),)
 
 
+@pytest.mark.parametrize("is_dask", [False, True])
+def test_strings_are_those_of_every_dataset_of_the_package(is_dask: bool) -> None:
+    names = np.array(["a", "bc"])
+    given = xr.Variable("x", names).chunk({}).data if is_dask else names
+    ds = make_dataset(None, label=given, split=given)
+    for variable in (ds.label, ds.split):
+        assert variable.dtype == np.dtypes.StringDType()
+        assert (variable.chunks is not None) == is_dask
+        assert variable.values.tolist() == ["a", "bc"]
+    ds.split[:1] = "a longer one"
+    assert ds.split.values.tolist() == ["a longer one", "bc"]
+
+
+def test_a_dataset_concatenates_with_one_of_dask_arrays_once_it_is_chunked() -> None:
+    own = make_dataset(images(2), split=["train", "validation"])
+    other = own.chunk(sample=1)
+    joined = xr.concat([own.chunk(), other], "sample")
+    assert joined.split.values.tolist() == ["train", "validation"] * 2
+
+
 def test_column_0_of_a_label_table_is_the_label() -> None:
     table = np.array([[5, 0, 100], [7, 1, 200], [2, 0, 300]], np.int32)
     ds = make_dataset(images(), label=table)

@@ -371,7 +371,7 @@ def test_exports_to_a_full_disk_raise_errors_and_leave_nothing(small_disk: Path)
     ds = open_dataset("mnist")
     (small_disk / "ballast").write_bytes(bytes((3 << 20) - 4096))
     before = os.listdir(small_disk)
-    figure = one_per_class(ds)
+    figure = one_per_class(ds).figure
     exports: dict[str, Callable[[], object]] = {
         "idx": lambda: write_idx_files(ds, small_disk / "idx"),
         "d.npz": lambda: write_npz(ds, small_disk / "d.npz"),

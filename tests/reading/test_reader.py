@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from zarr.storage import MemoryStore
+from zarr.storage import MemoryStore, WrapperStore
 
 from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.dataset.schema import make_dataset
+from mnist_zarr.dataset.selection import select
 from mnist_zarr.errors import StoreError, StoreNotFoundError
 from mnist_zarr.reading import reader
 from mnist_zarr.reading.reader import open_store
+from mnist_zarr.stores.keys import is_document
 from mnist_zarr.writing.writer import write_zarr
 
 
@@ -32,11 +35,40 @@ def test_open_store_gives_the_dataset_that_xarray_opens() -> None:
     xr.testing.assert_identical(open_store(store), xr.open_zarr(store))
 
 
-def test_sample_coordinates_are_in_memory_and_images_are_not() -> None:
-    ds = open_store(small_store())
-    assert isinstance(ds.label.variable.data, np.ndarray)
-    assert isinstance(ds.source_index.variable.data, np.ndarray)
+class CountingStore(WrapperStore[MemoryStore]):
+    """Says which chunks were read."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store)
+        self.read: list[str] = []
+
+    def _with_store(self, store: MemoryStore) -> CountingStore:
+        return self
+
+    async def get(self, key: str, *args: Any, **options: Any) -> Any:
+        if not is_document(key):
+            self.read.append(key.partition("/")[0])
+        return await super().get(key, *args, **options)
+
+
+def test_each_coordinate_is_read_once_when_it_is_first_asked_for() -> None:
+    store = CountingStore(small_store())
+    ds = open_store(store)
+    assert store.read == []
     assert ds.image.chunks is not None
+    assert select(ds, label=3).sizes["sample"] == 10
+    assert store.read == ["label"]
+    for label in (1, 2):
+        loaded = select(ds, label=label).load()
+        assert (loaded.label == label).all()
+    assert [name for name in store.read if name != "image"] == ["label", "source_index"]
+
+
+def test_an_opened_store_can_be_pickled_with_what_it_keeps(tmp_path: Path) -> None:
+    write_zarr(make_dataset(np.zeros((4, 2, 2)), label=np.arange(4)), tmp_path / "d.zarr")
+    ds = open_store(tmp_path / "d.zarr")
+    for opened in (ds, select(ds, label=[1, 3])):
+        xr.testing.assert_identical(pickle.loads(pickle.dumps(opened)).load(), opened.load())
 
 
 def test_groupby_and_where_work() -> None:

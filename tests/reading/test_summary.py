@@ -87,12 +87,12 @@ def test_a_store_in_a_bucket_is_opened_and_listed_once(ds: xr.Dataset, s3: S3Ser
     s3.requests.clear()
     summary = summarize(f"s3://{BUCKET}/t.zarr", storage_options=s3.options)
     assert summary.counts == {"Bag": (5, 20), "Ankle boot": (25, 0)}
-    keys = ["zarr.json", *(f"{name}/c/0" for name in ("label", "source_index", "split"))]
+    keys = ["zarr.json", *(f"{name}/c/0" for name in ("label", "split"))]
     expected = [f"/{BUCKET}", *(f"/{BUCKET}/t.zarr/{key}" for key in keys)]
     assert sorted(s3.asked("GET")) == sorted(expected)
-    # Before and after, whether the store is still the same one.
+    # Before, and after each array, whether the store is still the same one.
     others = [request for request in s3.requests if request[0] != "GET"]
-    assert others == [("HEAD", f"/{BUCKET}/t.zarr/zarr.json")] * 2
+    assert others == [("HEAD", f"/{BUCKET}/t.zarr/zarr.json")] * 3
 
 
 def test_of_a_store_on_a_web_server_no_image_is_read(ds: xr.Dataset, s3: S3Server) -> None:
@@ -131,3 +131,23 @@ def test_a_damaged_byte_of_the_metadata_is_never_a_traceback(
         except MnistZarrError:
             n_errors += 1
     assert n_errors > 10
+
+
+def test_the_hashes_of_the_values_are_shown(ds: xr.Dataset, tmp_path: Path) -> None:
+    write_zarr(ds, tmp_path / "t.zarr")
+    summary = summarize(tmp_path / "t.zarr")
+    lines = summary.to_text().splitlines()
+    start = lines.index("values, with their SHA-256:")
+    names = [name for name in ("image", "label", "split") if f"{name}_sha256" in summary.attrs]
+    assert names == ["image", "label", "split"]
+    expected = {f"  {summary.attrs[f'{name}_sha256']}  {name}" for name in names}
+    assert set(lines[start + 1 : start + 4]) == expected
+
+
+def test_a_name_for_every_sample_is_no_column_of_the_table(ds: xr.Dataset, tmp_path: Path) -> None:
+    names = np.array([f"sample {number}" for number in range(50)])
+    write_zarr(ds.assign_coords(split=("sample", names)), tmp_path / "t.zarr")
+    summary = summarize(tmp_path / "t.zarr")
+    assert summary.splits == ("",)
+    assert summary.counts == {"Bag": (25,), "Ankle boot": (25,)}
+    assert max(map(len, summary.to_text().splitlines())) < 120
