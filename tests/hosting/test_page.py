@@ -270,6 +270,20 @@ def test_rescaled_and_float_stores_look_like_their_bytes(site: WebSite, open_tab
     assert "float32" in floats.text("#facts")
 
 
+def test_floats_that_no_range_is_stated_for_and_missing_values(
+    site: WebSite, open_tab: OpenTab
+) -> None:
+    images = np.linspace(-3, 5, 6 * 4 * 5).reshape(6, 4, 5)
+    images[2, 1, 1] = np.nan
+    ds = make_dataset(images)
+    ds.image.attrs["valid_range"] = [0.0, 1.0]  # is not true
+    tab = open_tab(write(site, ds) + "&sample=2")
+    expected = np.rint((images[2] + 3) * 255 / 8)
+    expected[1, 1] = 0
+    shown = shown_sample(tab, (4, 5))[..., 0].astype(float)
+    np.testing.assert_allclose(255 - shown, expected, atol=1)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (7, 40), (300, 200), (12, 9, 3), (12, 9, 1)])
 def test_images_of_other_sizes_and_in_colour(
     site: WebSite, open_tab: OpenTab, shape: tuple[int, ...]

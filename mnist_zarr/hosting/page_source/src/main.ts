@@ -5,7 +5,7 @@ import { type ClassInfo, Dataset } from "./dataset";
 import { byId, byteSize, count, isShort, linked, make, plural } from "./dom";
 import { Means } from "./means";
 import { reasonOf } from "./metadata";
-import { type Tones, rangeOf, statedRange } from "./pixels";
+import { type Tones, shownRange } from "./pixels";
 import { SampleDialog } from "./sample";
 import { Sheet, type Shown } from "./sheet";
 import { pythonCode } from "./snippet";
@@ -68,7 +68,7 @@ async function load(open: () => Store): Promise<void> {
   try {
     const store = open();
     ds = await Dataset.open(store);
-    range = statedRange(ds) ?? rangeOf((await ds.block(0)).pixels);
+    range = await shownRange(ds);
   } catch (error) {
     ds = undefined;
     byId("title").textContent = "The store cannot be opened";

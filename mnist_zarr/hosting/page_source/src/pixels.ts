@@ -22,7 +22,7 @@ export function packing(ds: Dataset): { factor: number; offset: number } {
  * Return the range of the stored numbers, as far as the store states it: `valid_range` is one of
  * the unpacked values, and small integers have that of their type.
  */
-export function statedRange(ds: Dataset): [number, number] | undefined {
+function statedRange(ds: Dataset): [number, number] | undefined {
   const { factor, offset } = packing(ds);
   const { valid_range: range } = ds.image.attrs;
   const bounds = Array.isArray(range) ? range.map(asNumber) : [];
@@ -32,6 +32,15 @@ export function statedRange(ds: Dataset): [number, number] | undefined {
   }
   const type = ds.image.array.dtype;
   return type === "uint8" ? [0, 255] : type === "bool" ? [0, 1] : undefined;
+}
+
+/** Return the numbers to show as paper and as ink; of floats, whatever the store states, all. */
+export async function shownRange(ds: Dataset): Promise<[number, number]> {
+  const stated = statedRange(ds);
+  if (stated && !ds.image.array.dtype.startsWith("float")) return stated;
+  const [low, high] = rangeOf((await ds.block(0)).pixels);
+  if (stated && stated[0] <= low && high <= stated[1]) return stated;
+  return ds.shape.channels > 1 && low >= 0 && high <= 1 ? [0, 1] : [low, high];
 }
 
 /** Return the lowest and highest of these numbers, leaving out those that are not finite. */
@@ -58,7 +67,8 @@ export function paint(
   const scale = 255 / (tones.high - tones.low || 1);
   const plane = rows * columns;
   const { data, width } = target;
-  const tone = (value: number) => Math.round((value - tones.low) * scale);
+  // What is no number is shown as paper.
+  const tone = (value: number) => Math.round((value - tones.low) * scale) || 0;
   for (let row = 0; row < rows; row += 1) {
     for (let column = 0; column < columns; column += 1) {
       const to = 4 * ((top + row) * width + left + column);
