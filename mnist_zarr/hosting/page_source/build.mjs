@@ -11,7 +11,8 @@ const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 /** Replace a text that stands exactly once in a file of a pinned version of a package. */
 function replaceOnce(source, from, to) {
   const parts = source.split(from);
-  if (parts.length !== 2) throw new Error(`expected once, found ${parts.length - 1} times: ${from}`);
+  if (parts.length !== 2)
+    throw new Error(`expected once, found ${parts.length - 1} times: ${from}`);
   return parts.join(to);
 }
 
@@ -24,7 +25,11 @@ async function loadZstd({ path }) {
   let code = await readFile(path, "utf8");
   const [, encoded] = code.match(/__toBinary\("([^"]+)"\)/);
   const packed = deflateSync(Buffer.from(encoded, "base64"), { level: 9 });
-  code = replaceOnce(code, `__toBinary("${encoded}")`, `"${Buffer.from(packed).toString("base64")}"`);
+  code = replaceOnce(
+    code,
+    `__toBinary("${encoded}")`,
+    `"${Buffer.from(packed).toString("base64")}"`,
+  );
   code = replaceOnce(code, "var init = () =>", "var init = async () =>");
   code = replaceOnce(
     code,

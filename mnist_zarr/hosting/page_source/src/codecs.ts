@@ -87,7 +87,13 @@ class VLenUtf8 {
   }
 }
 
-function isSame(bytes: Uint8Array, begin: number, end: number, at: number, length: number): boolean {
+function isSame(
+  bytes: Uint8Array,
+  begin: number,
+  end: number,
+  at: number,
+  length: number,
+): boolean {
   if (end - begin !== length) return false;
   for (let i = 0; i < length; i += 1) if (bytes[begin + i] !== bytes[at + i]) return false;
   return true;

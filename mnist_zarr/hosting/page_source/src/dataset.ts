@@ -180,11 +180,14 @@ async function readAll(array: ZarrArray): Promise<ArrayLike<unknown>> {
   const n = Math.ceil(length / step);
   const chunks = await Promise.all(Array.from({ length: n }, (_, i) => array.getChunk([i])));
   if (n === 1) return slice(chunks[0].data, length);
-  return chunks.flatMap(({ data }, i) => Array.from(slice(data, Math.min(step, length - i * step))));
+  return chunks.flatMap(({ data }, i) =>
+    Array.from(slice(data, Math.min(step, length - i * step))),
+  );
 }
 
 function slice(data: unknown, length: number): ArrayLike<unknown> {
-  const values = Array.isArray(data) || ArrayBuffer.isView(data) ? data : [...(data as Iterable<unknown>)];
+  const values =
+    Array.isArray(data) || ArrayBuffer.isView(data) ? data : [...(data as Iterable<unknown>)];
   return (values as Uint8Array).slice(0, length);
 }
 

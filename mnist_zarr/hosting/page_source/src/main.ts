@@ -64,6 +64,7 @@ async function load(open: () => Store): Promise<void> {
   web = undefined;
   byId("messages").replaceChildren();
   delete byId("messages").dataset.more;
+  document.body.classList.add("closed");
   byId("title").textContent = "Opening the store …";
   try {
     const store = open();
@@ -72,11 +73,13 @@ async function load(open: () => Store): Promise<void> {
   } catch (error) {
     ds = undefined;
     byId("title").textContent = "The store cannot be opened";
-    for (const id of ["facts", "credit", "classes", "snippet", "heading"]) byId(id).replaceChildren();
-    byId("toolbar").hidden = byId("sheet").hidden = true;
+    for (const id of ["facts", "credit", "classes", "snippet", "heading"])
+      byId(id).replaceChildren();
+    byId("toolbar").hidden = byId("sheet").hidden = byId("means").hidden = true;
     say(`${place}: ${reasonOf(error)}`);
     return;
   }
+  document.body.classList.remove("closed");
   byId("toolbar").hidden = byId("sheet").hidden = false;
   for (const note of ds.notes) say(note, "note");
   void lookForNewVersion(true);
@@ -217,7 +220,14 @@ function render(): void {
   const { isMeans } = view;
   showControls(ds);
   const chosen = chosenClasses(ds);
-  const key = JSON.stringify([view.classes, view.split, isMeans, view.isInverted, isDark.matches, place]);
+  const key = JSON.stringify([
+    view.classes,
+    view.split,
+    isMeans,
+    view.isInverted,
+    isDark.matches,
+    place,
+  ]);
   if (key !== drawn) {
     drawn = key;
     const current = ds;
@@ -235,13 +245,15 @@ function render(): void {
   else if (view.sample < ds.nSamples) {
     const { sample } = view;
     void dialog.show(ds, sample, tones(), (step) => sheet.neighbour(sample, step) !== undefined);
-  } else say(`There is no sample ${count(view.sample)}; the last one is ${count(ds.nSamples - 1)}.`);
+  } else
+    say(`There is no sample ${count(view.sample)}; the last one is ${count(ds.nSamples - 1)}.`);
 }
 
 function showHeading({ classes }: Dataset, chosen: ClassInfo[], nShown: number): void {
   const isAll = chosen.length === classes.length;
   const names = chosen.map(({ name }) => name).join(", ");
-  const what = isAll && classes.length > 1 ? "All classes" : isShort(names) ? `Class ${names}` : names;
+  const what =
+    isAll && classes.length > 1 ? "All classes" : isShort(names) ? `Class ${names}` : names;
   if (!nShown) {
     byId("heading").replaceChildren("No samples");
     return;
@@ -307,7 +319,8 @@ function showTiles({ classes, splits }: Dataset): void {
     const bySplit = info.counts.map((size, i) => `${splits[i] ?? "samples"} ${count(size)}`);
     const name = make("span", { className: "name", title: info.name }, info.name);
     name.classList.toggle("short", isShort(info.name));
-    const shownCount = view.split === null ? info.samples.length : info.counts[splits.indexOf(view.split)] ?? 0;
+    const shownCount =
+      view.split === null ? info.samples.length : (info.counts[splits.indexOf(view.split)] ?? 0);
     const tile = make(
       "button",
       {
@@ -337,8 +350,13 @@ function layOutTiles(): void {
   const element = byId("classes");
   const longest = Math.max(0, ...classes.map(({ name }) => (isShort(name) ? 5 : name.length)));
   const isNarrow = innerWidth <= 640;
-  const least = isNarrow ? Math.min(110, Math.max(62, 7 * longest + 18)) : Math.min(150, 8 * longest + 24);
-  const most = Math.max(1, Math.floor((element.clientWidth + TILE_GAP_PIXELS) / (least + TILE_GAP_PIXELS)));
+  const least = isNarrow
+    ? Math.min(110, Math.max(62, 7 * longest + 18))
+    : Math.min(150, 8 * longest + 24);
+  const most = Math.max(
+    1,
+    Math.floor((element.clientWidth + TILE_GAP_PIXELS) / (least + TILE_GAP_PIXELS)),
+  );
   const columns = Math.ceil(classes.length / Math.ceil(classes.length / most));
   element.style.gridTemplateColumns = `repeat(${columns || 1}, minmax(0, 1fr))`;
 }
@@ -484,7 +502,8 @@ traffic.onChange = () => {
   isCounting = true;
   requestAnimationFrame(() => {
     isCounting = false;
-    byId("traffic").textContent = `${plural(traffic.requests, "request")} · ${byteSize(traffic.bytes)}`;
+    byId("traffic").textContent =
+      `${plural(traffic.requests, "request")} · ${byteSize(traffic.bytes)}`;
   });
 };
 

@@ -111,7 +111,12 @@ function blocksOf(ds: Dataset, classes: Shown[]): number[] {
   return [...blocks].sort((a, b) => a - b).map((block) => block * ds.blockLength);
 }
 
-async function addBlock(ds: Dataset, first: number, classes: Shown[], sums: Float64Array[]): Promise<void> {
+async function addBlock(
+  ds: Dataset,
+  first: number,
+  classes: Shown[],
+  sums: Float64Array[],
+): Promise<void> {
   const block = await ds.block(first);
   const end = Math.min(ds.nSamples, first + ds.blockLength);
   classes.forEach(({ samples }, i) => {

@@ -14,7 +14,10 @@ export interface Variable {
   attrs: Attributes;
 }
 
-type Open = (location: zarr.Location<zarr.Readable>, options: { kind: "array" }) => Promise<unknown>;
+type Open = (
+  location: zarr.Location<zarr.Readable>,
+  options: { kind: "array" },
+) => Promise<unknown>;
 
 export interface Metadata {
   zarrFormat: 2 | 3;
@@ -136,20 +139,12 @@ function promisesOf(attrs: Attributes): (key: string) => boolean {
   };
 }
 
-async function openAll(
-  store: Store,
-  names: string[],
-  open: Open,
-): Promise<Map<string, Variable>> {
+async function openAll(store: Store, names: string[], open: Open): Promise<Map<string, Variable>> {
   const opened = await Promise.all(names.map((name) => openVariable(store, name, open)));
   return new Map(opened.flatMap((variable) => (variable ? [[variable.name, variable]] : [])));
 }
 
-async function openVariable(
-  store: Store,
-  name: string,
-  open: Open,
-): Promise<Variable | undefined> {
+async function openVariable(store: Store, name: string, open: Open): Promise<Variable | undefined> {
   const coalesced = zarr.withRangeCoalescing(store as zarr.AsyncReadable);
   try {
     const location = new zarr.Location(coalesced as zarr.Readable, `/${name}`);

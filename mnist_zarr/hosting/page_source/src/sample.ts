@@ -37,7 +37,12 @@ export class SampleDialog {
     if (this.#dialog.open) this.#dialog.close();
   }
 
-  async show(ds: Dataset, sample: number, tones: Tones, hasStep: (step: number) => boolean): Promise<void> {
+  async show(
+    ds: Dataset,
+    sample: number,
+    tones: Tones,
+    hasStep: (step: number) => boolean,
+  ): Promise<void> {
     this.#ds = ds;
     this.#sample = sample;
     if (!this.#dialog.open) this.#dialog.showModal();
@@ -68,7 +73,9 @@ export class SampleDialog {
       const value = await ds.coordinate(variable, sample);
       const text = String(value);
       const isLabel = variable.name === "label";
-      const name = isLabel ? ds.classes.find((info) => String(info.value) === text)?.name : undefined;
+      const name = isLabel
+        ? ds.classes.find((info) => String(info.value) === text)?.name
+        : undefined;
       place.textContent = name === undefined || name === text ? text : `${text}: ${name}`;
     } catch (error) {
       place.textContent = "cannot be read";
@@ -105,8 +112,14 @@ export class SampleDialog {
     if (!this.#pixels || !this.#ds) return;
     const { shape } = this.#ds;
     const box = this.#canvas.getBoundingClientRect();
-    const column = Math.min(shape.columns - 1, Math.floor(((event.clientX - box.left) / box.width) * shape.columns));
-    const row = Math.min(shape.rows - 1, Math.floor(((event.clientY - box.top) / box.height) * shape.rows));
+    const column = Math.min(
+      shape.columns - 1,
+      Math.floor(((event.clientX - box.left) / box.width) * shape.columns),
+    );
+    const row = Math.min(
+      shape.rows - 1,
+      Math.floor(((event.clientY - box.top) / box.height) * shape.rows),
+    );
     if (row < 0 || column < 0) return;
     const { factor, offset } = packing(this.#ds);
     const plane = shape.rows * shape.columns;
@@ -115,7 +128,9 @@ export class SampleDialog {
       const at = shape.isChannelsFirst ? channel * plane + place : place * shape.channels + channel;
       const stored = Number(this.#pixels![at]);
       // As xarray computes it; 15 digits leave out what only the base of two adds.
-      return factor === 1 && offset === 0 ? stored : Number((stored * factor + offset).toPrecision(15));
+      return factor === 1 && offset === 0
+        ? stored
+        : Number((stored * factor + offset).toPrecision(15));
     });
     byId("pixel").textContent = `row ${row}, column ${column}: ${values.join(", ")}`;
   }

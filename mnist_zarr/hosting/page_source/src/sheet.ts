@@ -93,7 +93,8 @@ export class Sheet {
   /** Return the sample in a cell, if there is one. */
   sampleAt({ row, column }: Cell): number | undefined {
     const place = this.#rows[row];
-    if (!place || !this.#geometry || column < 0 || column >= this.#geometry.columns) return undefined;
+    if (!place || !this.#geometry || column < 0 || column >= this.#geometry.columns)
+      return undefined;
     return this.#shown[place[0]].samples[place[1] * this.#geometry.columns + column];
   }
 
@@ -137,7 +138,8 @@ export class Sheet {
     const gap = Math.max(1, Math.ceil(1 / scale));
     const names = this.#shown.map(({ info }) => info.name);
     const longest = Math.max(...names.map((name) => (isShort(name) ? 3 : name.length)), 0);
-    const left = this.#shown.length > 1 ? Math.min(MAX_NAME_PIXELS, 12 + 8 * longest, width / 4) : 0;
+    const left =
+      this.#shown.length > 1 ? Math.min(MAX_NAME_PIXELS, 12 + 8 * longest, width / 4) : 0;
     const rowPixels = (rows + gap) * scale;
     return {
       columns: Math.max(1, Math.floor((width - left + gap * scale) / ((columns + gap) * scale))),
@@ -267,7 +269,9 @@ export class Sheet {
     if (!this.#geometry || !this.#ds) return undefined;
     const { left, scale, gap, rowPixels } = this.#geometry;
     const box = this.element.getBoundingClientRect();
-    const column = Math.floor((clientX - box.left - left) / ((this.#ds.shape.columns + gap) * scale));
+    const column = Math.floor(
+      (clientX - box.left - left) / ((this.#ds.shape.columns + gap) * scale),
+    );
     const cell = { row: Math.floor((clientY - box.top) / rowPixels), column };
     return this.sampleAt(cell) === undefined ? undefined : cell;
   }
@@ -295,7 +299,8 @@ export class Sheet {
     const target = targets[event.key];
     const sample = this.sampleAt(this.#cell);
     if (target) this.#moveTo(target, true);
-    else if ((event.key === "Enter" || event.key === " ") && sample !== undefined) this.onOpen(sample);
+    else if ((event.key === "Enter" || event.key === " ") && sample !== undefined)
+      this.onOpen(sample);
     else return;
     event.preventDefault();
   }
@@ -335,7 +340,13 @@ function planRows(shown: Shown[], columns: number): [number, number][] {
 }
 
 /** Mark the place of an image that is still to come. */
-function fill({ data, width }: ImageData, left: number, top: number, columns: number, rows: number): void {
+function fill(
+  { data, width }: ImageData,
+  left: number,
+  top: number,
+  columns: number,
+  rows: number,
+): void {
   for (let row = top; row < top + rows; row += 1) {
     for (let at = 4 * (row * width + left) + 3; at < 4 * (row * width + left + columns); at += 4) {
       data[at - 3] = data[at - 2] = data[at - 1] = 128;

@@ -69,5 +69,9 @@ function opening(place: string, zarrFormat: 2 | 3): string[] {
       "ds = xr.open_zarr(store)",
     ];
   }
-  return ["import xarray as xr", "", `ds = xr.open_zarr(${quote(place)}, zarr_format=${zarrFormat})`];
+  return [
+    "import xarray as xr",
+    "",
+    `ds = xr.open_zarr(${quote(place)}, zarr_format=${zarrFormat})`,
+  ];
 }

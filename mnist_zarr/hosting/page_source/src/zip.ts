@@ -99,7 +99,9 @@ export class ZipStore implements Store {
 
 function exactly(bytes: Uint8Array | undefined, length: number): Uint8Array {
   if (bytes?.length === length) return bytes;
-  throw new ReadError(`expected ${length} bytes, got ${bytes?.length ?? 0}; the zip file is damaged`);
+  throw new ReadError(
+    `expected ${length} bytes, got ${bytes?.length ?? 0}; the zip file is damaged`,
+  );
 }
 
 function dataOffset(header: Uint8Array): number {
