@@ -1,22 +1,22 @@
 /** The page: opens the store, and keeps what is shown in step with the address. */
 import { type View, formatAddress, parseAddress } from "./address";
 import { registerCodecs } from "./codecs";
+import { describe, showAbout } from "./about";
+import { isSeveral, layOutTiles, nameOf, showControls, showHeading } from "./controls";
 import { type ClassInfo, Dataset } from "./dataset";
-import { byId, byteSize, count, isShort, linked, make, plural } from "./dom";
+import { byId, byteSize, count, make, plural } from "./dom";
 import { Means } from "./means";
 import { reasonOf } from "./metadata";
 import { type Tones, shownRange } from "./pixels";
 import { SampleDialog } from "./sample";
-import { Sheet, type Shown } from "./sheet";
+import type { Shown } from "./plan";
+import { Sheet } from "./sheet";
 import { pythonCode } from "./snippet";
 import { FileStore, HttpStore, ReadError, type Store, Traffic } from "./stores";
 import { ZipStore } from "./zip";
 import { withRangeCoalescing, type AsyncReadable } from "zarrita";
 
-const SPLIT_COLORS = 6;
 const MAX_MESSAGES = 3;
-const MANY_CLASSES = 20;
-const TILE_GAP_PIXELS = 6;
 /** How often it is asked whether another store has taken the place of this one. */
 const VERSION_SECONDS = 5;
 
@@ -33,6 +33,8 @@ let web: HttpStore | undefined;
 let place = "";
 let range: [number, number] = [0, 255];
 let shown: Shown[] = [];
+/** What the pictures on the page are of. */
+let drawn = "";
 
 registerCodecs();
 
@@ -62,6 +64,7 @@ function openAddress(address: string | null): Store {
 async function load(open: () => Store): Promise<void> {
   ds = undefined;
   web = undefined;
+  drawn = "";
   byId("messages").replaceChildren();
   delete byId("messages").dataset.more;
   document.body.classList.add("closed");
@@ -83,7 +86,7 @@ async function load(open: () => Store): Promise<void> {
   byId("toolbar").hidden = byId("sheet").hidden = false;
   for (const note of ds.notes) say(note, "note");
   void lookForNewVersion(true);
-  describe(ds);
+  describe(ds, place);
   render();
 }
 
@@ -120,81 +123,7 @@ async function lookForNewVersion(isFirst = false): Promise<void> {
   }
 }
 
-// What the store says of itself
-
-function describe({ attrs, shape, image, nSamples, classes, rawBytes, metadata }: Dataset): void {
-  const title = text(attrs.title) || place.replace(/^.*\//, "") || "Zarr store";
-  document.title = title;
-  byId("title").textContent = title;
-  const facts = [
-    plural(nSamples, "image"),
-    `${shape.rows} × ${shape.columns}${shape.channels > 1 ? ` × ${shape.channels}` : ""}`,
-    String(image.array.dtype),
-    ...(classes[0]?.value == null ? [] : [plural(classes.length, "class", "classes")]),
-    `${byteSize(rawBytes)} of pixels`,
-    `Zarr ${metadata.zarrFormat}`,
-  ];
-  byId("facts").textContent = facts.join(" · ");
-  const license = text(attrs.license);
-  const citation = text(attrs.references) || text(attrs.creator_name);
-  // What was made from a data set has no title of its own.
-  const source = text(attrs.title) ? "" : text(attrs.source);
-  const credit = [license && `Licence: ${license}`, source, citation].filter(Boolean).join("\n");
-  byId("credit").replaceChildren(
-    ...credit.split("\n").flatMap((line, i) => [...(i ? [make("br")] : []), ...linked(line)]),
-  );
-}
-
-function text(value: unknown): string {
-  if (value === undefined || value === null) return "";
-  return typeof value === "string" ? value : JSON.stringify(value);
-}
-
-function showAbout(): void {
-  if (!ds) return;
-  const rows: [string, unknown][] = Object.entries(ds.attrs).map(([name, value]) => [
-    name,
-    Array.isArray(value) ? value.map(text).join("\n") : value,
-  ]);
-  const arrays = [...ds.metadata.variables.values()].map(({ name, array, dims }) => {
-    const sizes = array.shape.map((size, i) => `${dims[i] ?? "?"} ${count(size)}`).join(", ");
-    return `${name} (${sizes}), ${array.dtype}, in chunks of ${array.chunks.join(" × ")}`;
-  });
-  rows.unshift(["store", place]);
-  rows.push(["arrays", arrays.join("\n")]);
-  const size = make("dd", {}, "…");
-  byId("attributes").replaceChildren(
-    ...rows.flatMap(([name, value]) => [
-      make("dt", {}, name.replaceAll("_", " ")),
-      make("dd", {}, ...linked(text(value))),
-    ]),
-    make("dt", {}, "size"),
-    size,
-  );
-  byId<HTMLDialogElement>("about").showModal();
-  void sizeOf(ds).then((words) => size.replaceChildren(words));
-}
-
-/** Return the size of the store; a web server does not list, but the dataset card names objects. */
-async function sizeOf({ rawBytes }: Dataset): Promise<string> {
-  const raw = `${byteSize(rawBytes)} of pixels`;
-  const bytes = await web?.get("/croissant.json").catch(() => undefined);
-  if (!bytes) return raw;
-  try {
-    const card = JSON.parse(new TextDecoder().decode(bytes));
-    const sizes: number[] = card.distribution.map((object: { contentSize: string }) =>
-      Number.parseInt(object.contentSize, 10),
-    );
-    const total = sizes.reduce((sum, size) => sum + size, 0);
-    return `${raw}; ${plural(sizes.length, "object")}, ${byteSize(total)}`;
-  } catch {
-    return raw;
-  }
-}
-
 // What is shown
-
-const nameOf = ({ value }: ClassInfo): string => String(value);
 
 function chosenClasses({ classes }: Dataset): ClassInfo[] {
   const chosen = classes.filter((info) => view.classes.includes(nameOf(info)));
@@ -212,13 +141,11 @@ const tones = (): Tones => ({
   isHighBright: isDark.matches !== view.isInverted,
 });
 
-/** Show what the view says; what has not changed is left alone. */
-let drawn = "";
-
+/** Show what the view says; pictures that are drawn already are left alone. */
 function render(): void {
   if (!ds) return;
   const { isMeans } = view;
-  showControls(ds);
+  showControls(ds, view, { go, choose });
   const chosen = chosenClasses(ds);
   const key = JSON.stringify([
     view.classes,
@@ -239,7 +166,7 @@ function render(): void {
     else means.stop();
   }
   const nShown = shown.reduce((sum, { samples }) => sum + samples.length, 0);
-  showHeading(ds, chosen, nShown);
+  showHeading(ds, view, chosen, nShown);
   byId("snippet").textContent = pythonCode(place, ds, view, chosen, nShown);
   if (view.sample === null) dialog.close();
   else if (view.sample < ds.nSamples) {
@@ -248,122 +175,6 @@ function render(): void {
   } else
     say(`There is no sample ${count(view.sample)}; the last one is ${count(ds.nSamples - 1)}.`);
 }
-
-function showHeading({ classes }: Dataset, chosen: ClassInfo[], nShown: number): void {
-  const isAll = chosen.length === classes.length;
-  const names = chosen.map(({ name }) => name).join(", ");
-  const what =
-    isAll && classes.length > 1 ? "All classes" : isShort(names) ? `Class ${names}` : names;
-  if (!nShown) {
-    byId("heading").replaceChildren("No samples");
-    return;
-  }
-  const detail = [plural(nShown, "sample")];
-  if (view.split !== null) detail.push(view.split);
-  const heading = byId("heading");
-  const words = `${what} ${detail.join(", ")}`;
-  if (heading.textContent === words) return;
-  heading.replaceChildren(`${what} `, make("span", {}, detail.join(", ")));
-}
-
-function showControls(current: Dataset): void {
-  const { classes, splits } = current;
-  showTiles(current);
-  const choices: [string | null, number][] = [
-    [null, current.nSamples],
-    ...splits.map((name, i): [string, number] => [
-      name,
-      classes.reduce((sum, { counts }) => sum + counts[i], 0),
-    ]),
-  ];
-  byId("splits").hidden = !splits.length;
-  byId("splits").replaceChildren(
-    ...choices.map(([name, size], i) => {
-      const button = make("button", { type: "button", ariaPressed: String(view.split === name) });
-      button.ariaLabel = `${name ?? "All splits"}, ${plural(size, "sample")}`;
-      if (i) {
-        const dot = make("span", { className: "dot", ariaHidden: "true" });
-        dot.style.background = colorOf(i - 1);
-        button.append(dot);
-      }
-      button.append(name ?? "All", make("small", {}, count(size)));
-      button.addEventListener("click", () => go({ split: name }));
-      return button;
-    }),
-  );
-  byId("view-samples").ariaPressed = String(!view.isMeans);
-  byId("view-means").ariaPressed = String(view.isMeans);
-  byId("invert").ariaPressed = String(view.isInverted);
-  byId("invert").hidden = current.shape.channels > 1;
-  byId("several").hidden = classes.length < 2;
-}
-
-const colorOf = (split: number): string => `var(--split-${Math.min(split, SPLIT_COLORS - 1)})`;
-
-function showTiles({ classes, splits }: Dataset): void {
-  const element = byId("classes");
-  element.hidden = classes.length < 1 || classes[0].value === null;
-  element.classList.toggle("many", classes.length > MANY_CLASSES);
-  layOutTiles();
-  const most = Math.max(1, ...classes.map(({ samples }) => samples.length));
-  const focused = document.activeElement?.getAttribute("data-class");
-  const tiles = classes.map((info) => {
-    const bar = make("span", { className: "bar", ariaHidden: "true" });
-    info.counts.forEach((size, i) => {
-      const part = make("i");
-      part.style.width = `${(100 * size) / most}%`;
-      part.style.background = colorOf(i);
-      part.classList.toggle("dim", view.split !== null && splits[i] !== view.split);
-      bar.append(part);
-    });
-    const bySplit = info.counts.map((size, i) => `${splits[i] ?? "samples"} ${count(size)}`);
-    const name = make("span", { className: "name", title: info.name }, info.name);
-    name.classList.toggle("short", isShort(info.name));
-    const shownCount =
-      view.split === null ? info.samples.length : (info.counts[splits.indexOf(view.split)] ?? 0);
-    const tile = make(
-      "button",
-      {
-        type: "button",
-        className: "tile",
-        ariaPressed: String(view.classes.includes(nameOf(info))),
-        ariaLabel: `Class ${info.name}, ${bySplit.join(", ")}`,
-        title: bySplit.join(", "),
-      },
-      name,
-      make("span", { className: "count" }, count(shownCount)),
-      bar,
-    );
-    tile.dataset.class = nameOf(info);
-    tile.addEventListener("click", (event) => {
-      choose(info, event.shiftKey || event.ctrlKey || event.metaKey || isSeveral());
-    });
-    return tile;
-  });
-  element.replaceChildren(...tiles);
-  if (focused) tiles.find((tile) => tile.dataset.class === focused)?.focus();
-}
-
-/** Give each row about as many tiles. */
-function layOutTiles(): void {
-  const { classes } = ds ?? { classes: [] };
-  const element = byId("classes");
-  const longest = Math.max(0, ...classes.map(({ name }) => (isShort(name) ? 5 : name.length)));
-  const isNarrow = innerWidth <= 640;
-  const least = isNarrow
-    ? Math.min(110, Math.max(62, 7 * longest + 18))
-    : Math.min(150, 8 * longest + 24);
-  const most = Math.max(
-    1,
-    Math.floor((element.clientWidth + TILE_GAP_PIXELS) / (least + TILE_GAP_PIXELS)),
-  );
-  const columns = Math.ceil(classes.length / Math.ceil(classes.length / most));
-  element.style.gridTemplateColumns = `repeat(${columns || 1}, minmax(0, 1fr))`;
-}
-
-addEventListener("resize", layOutTiles);
-
-const isSeveral = (): boolean => byId("several").ariaPressed === "true";
 
 function choose(info: ClassInfo, isAdded: boolean): void {
   const name = nameOf(info);
@@ -386,16 +197,14 @@ function go(change: Partial<View>): void {
 
 // Events
 
-async function copy(button: HTMLElement, words: string): Promise<void> {
+async function copy(button: HTMLElement, words: string, refused: () => string): Promise<void> {
   const label = button.textContent;
   try {
     await navigator.clipboard.writeText(words);
     button.textContent = "Copied";
     byId("status").textContent = "Copied";
   } catch {
-    // Without https there is no clipboard: leave the text selected.
-    getSelection()?.selectAllChildren(byId("snippet"));
-    button.textContent = "Press Ctrl+C";
+    button.textContent = refused(); // without https there is no clipboard
   }
   setTimeout(() => (button.textContent = label), 1600);
 }
@@ -448,9 +257,17 @@ byId("invert").addEventListener("click", () => go({ isInverted: !view.isInverted
 byId("several").addEventListener("click", () => {
   byId("several").ariaPressed = String(!isSeveral());
 });
-byId("copy").addEventListener("click", () => copy(byId("copy"), byId("snippet").textContent ?? ""));
-byId("copy-link").addEventListener("click", () => copy(byId("copy-link"), location.href));
-byId("open-about").addEventListener("click", showAbout);
+byId("copy").addEventListener("click", () =>
+  copy(byId("copy"), byId("snippet").textContent ?? "", () => {
+    getSelection()?.selectAllChildren(byId("snippet"));
+    return "Press Ctrl+C";
+  }),
+);
+byId("copy-link").addEventListener("click", () =>
+  copy(byId("copy-link"), location.href, () => "It is the page’s address"),
+);
+byId("open-about").addEventListener("click", () => ds && showAbout(ds, place, web));
+addEventListener("resize", () => ds && layOutTiles(ds.classes));
 byId("open-help").addEventListener("click", KEYS["?"]);
 byId("open-store").addEventListener("click", () => byId<HTMLDialogElement>("open").showModal());
 byId("skip").addEventListener("click", (event) => {

@@ -2,7 +2,7 @@
 import type { Dataset } from "./dataset";
 import { byteSize, count, make, plural } from "./dom";
 import { type Tones, paint, rangeOf } from "./pixels";
-import { type Shown, placeOf, sharpScale } from "./sheet";
+import { type Shown, placeOf, sharpScale } from "./plan";
 
 const PICTURE_PIXELS = 112;
 const LARGE_PICTURE_PIXELS = 160;

@@ -1,6 +1,11 @@
 /** From the numbers of an image to what is seen: ink on paper, or colours. */
 import type { Dataset, ImageShape } from "./dataset";
 
+/** Alpha, blue, green and red: browsers run on little-endian machines only. */
+const PALE_GREY = 0x16808080;
+const DANGER = [168, 50, 31] as const;
+const LINE_DISTANCE = 7;
+
 export interface Tones {
   /** The numbers that are shown as paper and as ink. */
   low: number;
@@ -87,19 +92,32 @@ export function paint(
   }
 }
 
+/** Mark the place of an image that is still to come. */
+export function fill(
+  target: ImageData,
+  left: number,
+  top: number,
+  { rows, columns }: ImageShape,
+): void {
+  const pixels = new Uint32Array(target.data.buffer);
+  for (let row = top; row < top + rows; row += 1) {
+    const begin = row * target.width + left;
+    pixels.fill(PALE_GREY, begin, begin + columns);
+  }
+}
+
 /** Cross out the place of an image that cannot be read. */
 export function crossOut(
   target: ImageData,
   left: number,
   top: number,
   { rows, columns }: ImageShape,
-  color: [number, number, number],
 ): void {
   for (let row = 0; row < rows; row += 1) {
     for (let column = 0; column < columns; column += 1) {
       const to = 4 * ((top + row) * target.width + left + column);
-      const isLine = (row + column) % 7 === 0;
-      target.data.set([...color, isLine ? 255 : 40], to);
+      const isLine = (row + column) % LINE_DISTANCE === 0;
+      target.data.set([...DANGER, isLine ? 255 : 40], to);
     }
   }
 }

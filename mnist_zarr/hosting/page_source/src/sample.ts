@@ -3,7 +3,7 @@ import type { Dataset, Numbers } from "./dataset";
 import { byId, count, make } from "./dom";
 import type { Variable } from "./metadata";
 import { type Tones, packing, paint } from "./pixels";
-import { sharpScale } from "./sheet";
+import { sharpScale } from "./plan";
 
 const PICTURE_PIXELS = 392;
 
