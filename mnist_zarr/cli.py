@@ -386,17 +386,17 @@ def view(store: str, port: int, browser: bool, storage_options: dict[str, Any] |
 
     from mnist_zarr.hosting.viewer import serve_store
 
-    with serve_store(store, port=port, storage_options=storage_options) as url:
+    served = serve_store(store, port=port, storage_options=storage_options)
+    with served as url, contextlib.suppress(KeyboardInterrupt):
         click.echo(f"{url}  (Ctrl-C stops)")
         if browser:
             webbrowser.open(url)
-        _wait_for_ctrl_c()
+        _wait()
 
 
-def _wait_for_ctrl_c() -> None:
-    with contextlib.suppress(KeyboardInterrupt):
-        while True:
-            time.sleep(3600)
+def _wait() -> None:
+    while True:
+        time.sleep(3600)
 
 
 @main.command()
