@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from distributed import Client
 from mnist_zarr.catalog.entries import CATALOG
 from mnist_zarr.catalog.opening import CatalogSource
-from mnist_zarr.errors import OptionError, SourceNotFoundError
+from mnist_zarr.dataset.concatenation import Part, concat_samples
+from mnist_zarr.errors import OptionError, SourceError, SourceNotFoundError
 from mnist_zarr.files.output import create_file
-from mnist_zarr.files.sources import PathOrFile
-from mnist_zarr.files.urls import is_url
-from mnist_zarr.formats.idx_engine import Files, IdxSource
-from mnist_zarr.formats.idx_names import parse_name
+from mnist_zarr.files.sources import PathOrFile, describe
+from mnist_zarr.files.urls import is_url, path_or_url
+from mnist_zarr.formats.idx_engine import IdxSource
+from mnist_zarr.formats.idx_names import IdxPair, parse_name
 from mnist_zarr.formats.npz import NpzSource
 from mnist_zarr.formats.source import Source
 from mnist_zarr.hosting.page import make_page
@@ -30,10 +31,12 @@ from mnist_zarr.writing.layout import Codec, ZarrFormat
 from mnist_zarr.writing.plan import Order
 from mnist_zarr.writing.writer import write_zarr
 
+AnySource = PathOrFile | IdxPair | Store | xr.Dataset
+
 
 def build(
     target: Target,
-    source: Files | Store | xr.Dataset = "mnist",
+    source: AnySource | Sequence[AnySource] = "mnist",
     *,
     labels: PathOrFile | None = None,
     order: Order = "source",
@@ -62,9 +65,11 @@ def build(
     source : optional
         The name of a data set of the catalog (``"mnist"``, the default, is
         bundled; the others are downloaded, see :func:`open_dataset`); an IDX
-        image file; a folder with one pair of IDX files per split; a list of
-        these; an .npz archive; a Zarr store; or a Dataset. Write ``"./mnist"``
-        for a folder that has the name of a data set.
+        image file; a folder with one pair of IDX files per split; an .npz
+        archive; a Zarr store; or a Dataset. Of a list of these, in any mixture,
+        the samples are concatenated; ``source_index`` continues from each to the
+        next, and what identifies only one of them (``id``, recorded hashes) is
+        left out. Write ``"./mnist"`` for a folder that has the name of a data set.
     labels : path, URL or open binary file, optional
         The label file of a single image file, if its name does not match.
     order, chunk_bytes, shard_bytes, codec, level, zarr_format
@@ -87,8 +92,8 @@ def build(
     FileFormatError
         If a source file is not a complete IDX file or .npz archive.
     SourceError
-        If the source cannot be read or takes no ``labels``, or its files do not
-        fit together.
+        If the source cannot be read or takes no ``labels``, or its files or
+        several sources do not fit together.
     SourceNotFoundError
         If the source names no data set, file or folder.
     StoreNotFoundError
@@ -125,8 +130,9 @@ def build(
     place = parse_target(target, storage_options)
     if page and not isinstance(place, LocalFolder):
         raise OptionError(
-            f"page: expected a folder of this machine as the target, got {place.name}; 'mnist-zarr "
-            "publish' copies a finished store with a page, and 'mnist-zarr view' shows any store"
+            f"`page`: expected a folder of this machine as the target, got {place.name}; "
+            "'mnist-zarr publish' copies a finished store with a page, and 'mnist-zarr view' shows "
+            "any store"
         )
     write_zarr(
         parse_source(source, labels, source_options).open(),
@@ -162,8 +168,47 @@ class DatasetSource(Source):
         return ds
 
 
+class SeveralSources(Source):
+    """A list of sources, which are concatenated in the order given."""
+
+    @classmethod
+    def recognizes(cls, given: object) -> bool:
+        return isinstance(given, Sequence) and not isinstance(given, str | bytes)
+
+    def open(self) -> xr.Dataset:
+        self._refuse_labels("belong to a single image file; of several sources, name folders")
+        if not self.given:
+            raise SourceError("source: expected one or more, got an empty list")
+        sources = self._sources()
+        if len(sources) == 1:
+            return sources[0].open()
+        return concat_samples(
+            [
+                Part(_name(each), each.open(), not isinstance(each, DatasetSource))
+                for each in sources
+            ]
+        )
+
+    def identity(self) -> Hashable:
+        return tuple(source.identity() for source in self._sources())
+
+    def _sources(self) -> list[Source]:
+        if not any(map(is_url, self.given)):
+            self._refuse_options("a list without a URL")
+        return [
+            parse_source(part, source_options=self.options if is_url(part) else None)
+            for part in self.given
+        ]
+
+
+def _name(source: Source) -> str:
+    given = source.given
+    return describe(given) if isinstance(given, str | os.PathLike) else type(given).__name__
+
+
 # The kinds of sources; the first that recognizes the argument takes it.
 KINDS: tuple[type[Source], ...] = (
+    SeveralSources,
     DatasetSource,
     CatalogSource,
     StoreSource,
@@ -173,7 +218,7 @@ KINDS: tuple[type[Source], ...] = (
 
 
 def parse_source(
-    given: Files | Store | xr.Dataset,
+    given: AnySource | Sequence[AnySource],
     labels: PathOrFile | None = None,
     source_options: dict[str, Any] | None = None,
 ) -> Source:
@@ -191,16 +236,16 @@ def parse_source(
     """
     kind = next(kind for kind in KINDS if kind.recognizes(given))
     if kind is IdxSource:
-        parts = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
-        for part in parts:
-            _check_names_something(part)
+        _check_names_something(given)
     return kind(given, labels, source_options)
 
 
 def _check_names_something(part: Any) -> None:
-    if not isinstance(part, str | os.PathLike) or is_url(part) or os.path.lexists(part):
+    if not isinstance(part, str | os.PathLike):
         return
-    name = os.fspath(part)
+    name = path_or_url(part)
+    if is_url(name) or os.path.lexists(name):
+        return
     if os.path.basename(name) == name and parse_name(name) is None and "." not in name:
         raise SourceNotFoundError(
             f"{name!r}: no such file or folder, and no data set of that name; the catalog has "

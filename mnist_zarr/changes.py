@@ -74,7 +74,7 @@ def update(
     """
     if not callable(change):
         raise OptionError(
-            f"change: expected a function from Dataset to Dataset, got {type(change).__name__}"
+            f"`change`: expected a function from Dataset to Dataset, got {type(change).__name__}"
         )
     ds, group = open_place(parse_target(target, storage_options))
     write_zarr(

@@ -1,10 +1,25 @@
-"""The command ``mnist-zarr``: each subcommand is one call of the package."""
+"""The command ``mnist-zarr``: each subcommand is one call of the package.
+
+============== =================================================
+exit code      meaning
+============== =================================================
+0              done; of ``verify``: the store is whole
+1              an error
+2              wrong usage
+3              there is no such store, source or data set
+4              of ``verify``: the store is damaged or changed
+130            interrupted by Ctrl-C; 128 + N: by signal N
+============== =================================================
+"""
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
+import os
 import re
+import shlex
 import signal
 import sys
 import threading
@@ -17,7 +32,13 @@ import click
 
 # Public names import their modules on first use, so that --help stays fast.
 import mnist_zarr
-from mnist_zarr.errors import DownloadError, MissingExtraError, MnistZarrError
+from mnist_zarr.errors import (
+    DownloadError,
+    MissingExtraError,
+    MnistZarrError,
+    SourceNotFoundError,
+    StoreNotFoundError,
+)
 from mnist_zarr.writing.defaults import CHUNK_BYTES_OF_ORDER
 
 EXAMPLES = """
@@ -28,7 +49,15 @@ Examples:
   mnist-zarr plot mnist.zarr --label 7 -o sevens.png
   mnist-zarr view mnist.zarr
   mnist-zarr publish mnist.zarr s3://bucket/mnist.zarr
+
+\b
+Exit codes:
+  0 done   1 error   2 wrong usage   3 no such store or source
+  4 verify: damaged or changed   130 interrupted
 """
+NOT_FOUND, DAMAGED, INTERRUPTED = 3, 4, 128 + signal.SIGINT
+# How messages of the package name a parameter: `overwrite=True`.
+PARAMETER = re.compile(r"`(?P<name>\w+)(?:=(?P<value>[^`]*))?`")
 BYTES_OF_UNIT = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 # For each kind of picture, the options that set how many images it shows.
 GRID_OF_KIND = {
@@ -72,29 +101,84 @@ def _exit_on_signals() -> Iterator[None]:
             signal.signal(signal.Signals[name], handler)
 
 
+class _Command(click.Command):
+    """Reports an error as one sentence on stderr, in the words of its options."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\nAborted!", err=True)
+            ctx.exit(INTERRUPTED)
+        except MnistZarrError as error:
+            is_absent = isinstance(error, StoreNotFoundError | SourceNotFoundError)
+            message = _in_options(str(error), self.params)
+            # What is not downloaded has a line for each mirror.
+            lines = message.split("\n") if isinstance(error, DownloadError) else [message]
+            raise _failure(lines, _NotFound if is_absent else click.ClickException) from error
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise _failure([f"{where}{error.strerror or error}"]) from error
+
+
 class _Commands(click.Group):
-    """Reports an error as one sentence on stderr and exit code 1."""
+    """Commands that clean up upon any signal to end."""
+
+    command_class = _Command
 
     def main(self, *args: Any, **options: Any) -> Any:
         with _exit_on_signals():
             return super().main(*args, **options)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except DownloadError as error:  # has a line for each mirror
-            raise _exit_with(str(error).split("\n")) from error
-        except MnistZarrError as error:
-            raise _exit_with([str(error)]) from error
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            raise _exit_with([f"{where}{error.strerror or error}"]) from error
+
+class _NotFound(click.ClickException):
+    exit_code = NOT_FOUND
 
 
-def _exit_with(lines: Iterable[str]) -> click.ClickException:
+def _failure(
+    lines: Iterable[str], kind: type[click.ClickException] = click.ClickException
+) -> click.ClickException:
     from mnist_zarr.terminal import printable
 
-    return click.ClickException("\n".join(map(printable, lines)))
+    return kind("\n".join(map(printable, lines)))
+
+
+def _show(text: str) -> None:
+    """Print a text, even if standard output cannot encode all of it, or nobody reads it."""
+    from mnist_zarr.terminal import BLOCK
+
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.replace(BLOCK, "#").encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        click.echo(text)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        # Python flushes standard output once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _in_options(message: str, params: Iterable[click.Parameter]) -> str:
+    """Return a message with options of the command in place of the parameters that it names."""
+    option_of: dict[str, click.Option] = {}
+    for param in params:
+        if isinstance(param, click.Option):
+            spelt = (param.name, param.opts[-1].lstrip("-").replace("-", "_"))
+            option_of |= dict.fromkeys(filter(None, spelt), param)
+
+    def spell(found: re.Match[str]) -> str:
+        option = option_of.get(found["name"])
+        try:
+            value = ast.literal_eval(found["value"] or "True")
+        except (ValueError, SyntaxError):  # part of a name of the caller's
+            return found[0]
+        if option is None or value is False:
+            return found[0]
+        words = [] if value is True else value if isinstance(value, tuple) else [value]
+        return shlex.join([option.opts[-1], *map(str, words)])
+
+    return PARAMETER.sub(spell, message)
 
 
 class _Stopwatch:
@@ -195,7 +279,7 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     multiple=True,
     metavar="NAME|FOLDER|FILE",
     help="A data set by name, a folder of IDX files, an IDX image file, an .npz archive, or a Zarr "
-    "store; can be repeated.  [default: mnist]",
+    "store; can be repeated, to concatenate several.  [default: mnist]",
 )
 @click.option("--labels", metavar="FILE", help="The label file of a single image file.")
 @click.option(
@@ -253,6 +337,7 @@ def build(target: str, sources: tuple[str, ...], zarr_format: str, **options: An
     Examples:
       mnist-zarr build mnist.zarr
       mnist-zarr build mine.zarr --source ./folder-of-idx-files --order label
+      mnist-zarr build all.zarr --source mnist --source more.zarr
       mnist-zarr build scaled.zarr --rescale -1 1
     """
     source = sources[0] if len(sources) == 1 else list(sources) or "mnist"
@@ -306,7 +391,7 @@ def info(store: str, storage_options: dict[str, Any] | None) -> None:
       mnist-zarr info mnist.zarr
       mnist-zarr info s3://bucket/mnist.zarr --storage-option anon=true
     """
-    click.echo(mnist_zarr.summarize(store, storage_options=storage_options).to_text())
+    _show(mnist_zarr.summarize(store, storage_options=storage_options).to_text())
 
 
 @main.command()
@@ -315,7 +400,7 @@ def info(store: str, storage_options: dict[str, Any] | None) -> None:
 @_storage_options
 @_progress_option
 def verify(store: str, as_json: bool, **options: Any) -> None:
-    """Check every byte of STORE; exit with 0 if it is whole, 1 if not.
+    """Check every byte of STORE; exit with 0 if it is whole, 4 if not.
 
     Lists each object that is damaged or missing. A store of a data set known
     by name is also compared with that data set.
@@ -327,9 +412,9 @@ def verify(store: str, as_json: bool, **options: Any) -> None:
     """
     watch = _Stopwatch()
     report = mnist_zarr.verify(store, **options)
-    click.echo(report.to_json() if as_json else report.to_text())
+    _show(report.to_json() if as_json else report.to_text())
     watch.say(store, f"{report.n_samples:,} samples", f"{report.n_objects:,} objects", "verified")
-    click.get_current_context().exit(not report.is_whole)
+    click.get_current_context().exit(0 if report.is_whole else DAMAGED)
 
 
 @main.command()
@@ -362,7 +447,7 @@ def publish(store: str, target: str, **options: Any) -> None:
     """
     watch = _Stopwatch()
     published = mnist_zarr.publish(store, target, **options)
-    click.echo(published.to_text())
+    _show(published.to_text())
     size = _size(sum(stored.size for stored in published.objects.values()))
     watch.say(published.url, f"{len(published.objects):,} objects", size, "published")
 
@@ -409,7 +494,7 @@ def sources() -> None:
     Example:
       mnist-zarr sources
     """
-    click.echo(mnist_zarr.describe_catalog())
+    _show(mnist_zarr.describe_catalog())
 
 
 @main.command()
@@ -462,7 +547,7 @@ def plot(
         if name not in GRID_OF_KIND[kind]:
             raise click.UsageError(f"--kind {kind} has no --{name}")
     watch = _Stopwatch()
-    ds = mnist_zarr.open_store(store, storage_options=storage_options)
+    ds = mnist_zarr.open_store(store, chunks=None, storage_options=storage_options)
     ds = mnist_zarr.select(ds, label=list(labels) or None, split=split)
     draws_samples = bool(labels) or "rows" in given
     draw = {

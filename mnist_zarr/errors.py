@@ -23,6 +23,9 @@
 
 Every class also inherits the built-in that a caller would expect to catch.
 All carry one argument, the message, so that they travel between processes.
+
+A parameter stands in backticks in a message, `overwrite=True`, and in the command line's own words
+where the message is shown there: --overwrite.
 """
 
 from __future__ import annotations
@@ -113,7 +116,7 @@ def __dir__() -> list[str]:
 def already_exists(target: object) -> TargetExistsError:
     """Return the error for a target that will not be overwritten."""
     return TargetExistsError(
-        f"{target}: exists already; choose another name, or replace it with overwrite=True"
+        f"{target}: exists already; choose another name, or replace it with `overwrite=True`"
     )
 
 

@@ -15,7 +15,7 @@ times as wide as high, or the other way round, are stretched to that ratio.
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
@@ -34,6 +34,7 @@ from mnist_zarr.dataset.selection import select
 from mnist_zarr.dataset.sheet import Grid, read_sheet
 from mnist_zarr.errors import OptionError, SchemaError, SelectionError
 from mnist_zarr.files.output import create_file
+from mnist_zarr.files.urls import path_or_url
 from mnist_zarr.terminal import printable
 
 __all__ = [
@@ -360,7 +361,7 @@ def save_figure(
     Raises
     ------
     OptionError
-        If matplotlib does not support the format.
+        If this is no figure, or matplotlib does not support the format.
     TargetExistsError
         If the file exists and ``overwrite`` is false.
     OutputError
@@ -376,7 +377,9 @@ def save_figure(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_figure(ax.figure, f"{folder}/balance.png")
     """
-    name = os.fspath(target)
+    name = path_or_url(target)
+    if not hasattr(cast(object, figure), "canvas"):
+        raise OptionError(f"expected a figure, got {type(figure).__name__}")
     image_format = os.path.splitext(name)[1].removeprefix(".").lower()
     known = sorted(figure.canvas.get_supported_filetypes())
     if image_format not in known:
@@ -417,8 +420,8 @@ def _check_images(ds: xr.Dataset) -> None:
 
 
 def _check_at_least_one(name: str, number: int) -> None:
-    if number < 1:
-        raise OptionError(f"{name}: expected 1 or more, got {number}")
+    if not isinstance(cast(object, number), int | np.integer) or number < 1:
+        raise OptionError(f"{name}: expected 1 or more, got {number!r}")
 
 
 def _labels_and_classes(ds: xr.Dataset, caller: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

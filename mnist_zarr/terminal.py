@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+BLOCK = "█"  # of which bars in a table are drawn
 MAX_LABEL_CHARACTERS = 40
 
 

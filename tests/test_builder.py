@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from zarr.storage import MemoryStore
 
 from mnist_zarr.builder import build, parse_source
 from mnist_zarr.catalog.entries import BUNDLED_FILES
+from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.errors import OptionError, SourceError, SourceNotFoundError, TargetExistsError
 from mnist_zarr.formats.idx import read_idx, write_idx
 from mnist_zarr.formats.idx_export import write_idx_files
@@ -186,12 +188,70 @@ def test_a_folder_gets_a_page_that_is_no_part_of_the_store(tmp_path: Path, folde
 @pytest.mark.parametrize("name", ["a.zarr.zip", "memory://a.zarr", "icechunk+file:///a"])
 def test_only_a_folder_of_this_machine_gets_a_page(tmp_path: Path, folder: Path, name: str) -> None:
     target = name if ":" in name else tmp_path / name
-    with pytest.raises(OptionError, match="page: expected a folder of this machine"):
+    with pytest.raises(OptionError, match="`page`: expected a folder of this machine"):
         build(target, folder, page=True)
     assert not (tmp_path / name).exists()
 
 
 @pytest.mark.parametrize("source", ["mnist", xr.Dataset(), MemoryStore()])
 def test_a_source_without_a_url_takes_no_options(tmp_path: Path, source: Any) -> None:
-    with pytest.raises(OptionError, match="takes no source_options, got anon"):
+    with pytest.raises(OptionError, match="takes no `source_options`, got anon"):
         build(tmp_path / "a.zarr", source, source_options={"anon": True})
+
+
+@pytest.mark.parametrize("order", ["source", "label"])
+def test_sources_of_every_kind_become_one_store(
+    tmp_path: Path, folder: Path, memory_url: str, order: Any
+) -> None:
+    whole = xr.open_dataset(folder, engine="idx").load()
+    write_npz(whole, tmp_path / "a.npz", scaled=False, flat=False)
+    build(tmp_path / "a.zarr", folder, order="label")
+    build(f"{memory_url}/a.zarr.zip", folder)
+    sources: list[Any] = [
+        *(folder, folder / "train-images-idx3-ubyte", str(tmp_path / "a.npz")),
+        *(tmp_path / "a.zarr", f"{memory_url}/a.zarr.zip", open_store(tmp_path / "a.zarr"), whole),
+    ]
+    build(tmp_path / "t.zarr", sources, order=order, source_options={})
+    back = open_store(tmp_path / "t.zarr").load().sortby("source_index")
+    parts = [whole, whole.isel(sample=slice(30)), *[whole] * 5]
+    expected = xr.concat([part.drop_vars("source_index") for part in parts], "sample")
+    xr.testing.assert_equal(back.drop_vars("source_index"), expected)
+    assert back.source_index.values.tolist() == list(range(270))
+    assert verify(tmp_path / "t.zarr").is_whole
+
+
+def test_more_than_the_catalog_is_not_taken_for_it(tmp_path: Path) -> None:
+    source: list[Any] = ["mnist", open_dataset("mnist").isel(sample=slice(7)).load()]
+    build(tmp_path / "t.zarr", source, level=1)
+    ds, report = open_store(tmp_path / "t.zarr"), verify(tmp_path / "t.zarr")
+    assert ds.sizes["sample"] == 70_007
+    assert "id" not in ds.attrs
+    assert "title" not in ds.attrs
+    assert ds.attrs["source"].endswith("made, at least in part, from: " + source[1].attrs["title"])
+    assert report.is_whole
+    assert "mnist" not in " ".join(report.confirmed)
+    assert "flag_values" in ds.label.attrs
+
+
+def test_a_list_of_one_source_is_that_source(tmp_path: Path) -> None:
+    assert parse_source(["mnist"]).open().attrs["id"] == "mnist"
+    with pytest.raises(OptionError, match="a list without a URL, which takes no"):
+        build(tmp_path / "t.zarr", ["mnist", "mnist"], source_options={"anon": True})
+    with pytest.raises(SourceError, match="`labels`: belong to a single image file"):
+        build(tmp_path / "t.zarr", ["mnist", "mnist"], labels="x")
+
+
+def test_the_versions_of_several_sources_are_told_apart(tmp_path: Path, folder: Path) -> None:
+    build(tmp_path / "a.zarr", folder)
+    sources = [folder, tmp_path / "a.zarr"]
+    before = parse_source(sources).identity()
+    assert parse_source(sources).identity() == before
+    build(tmp_path / "a.zarr", folder, overwrite=True)
+    assert parse_source(sources).identity() != before
+
+
+def test_several_files_travel_to_other_processes(folder: Path) -> None:
+    ds = parse_source([folder, folder / "train-images-idx3-ubyte"]).open()
+    assert ds.image.encoding["seeks_cheaply"]
+    back = pickle.loads(pickle.dumps(ds.variables["image"]))
+    np.testing.assert_array_equal(back[35:45].values, ds.image[35:45].values)

@@ -92,7 +92,7 @@ def test_a_change_that_fails_leaves_the_store_as_it_was(tmp_path: Path) -> None:
         update(target, lambda ds: None)  # type: ignore[arg-type,return-value]
     with pytest.raises(ZeroDivisionError):
         update(target, lambda ds: ds.assign(wrong=1 // 0))
-    with pytest.raises(OptionError, match="change: expected a function"):
+    with pytest.raises(OptionError, match="`change`: expected a function"):
         update(target, digits())  # type: ignore[arg-type]
     assert file_contents(target) == before
     with pytest.raises(StoreNotFoundError):

@@ -24,6 +24,7 @@ from mnist_zarr.catalog.entries import CATALOG, ArchiveMember
 from mnist_zarr.cli import _Stopwatch, main
 from mnist_zarr.formats.idx import write_idx
 from mnist_zarr.formats.idx_export import write_idx_files
+from mnist_zarr.stores.local import LocalFolder
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.bucket_stores import URL
 from tests.support.commands import run_command, shown_on_terminal
@@ -126,25 +127,25 @@ def test_plot_draws_every_kind(options: list[str], store: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("args", "sentence"),
+    ("args", "code", "sentence"),
     [
-        (["info", "nowhere.zarr"], "nowhere.zarr: there is no Zarr store"),
-        (["build", "x.zarr", "--source", "minst"], "no data set of that name"),
-        (["build", "x.zarr", "--level", "99"], "zstd has levels 1 to 22"),
-        (["build", "x.zarr", "--chunk-bytes", "many"], "'many' is not a number of bytes"),
-        (["build", "x.zarr", "--order", "size"], "'size' is not one of"),
-        (["plot", "nowhere.zarr", "-o", "x.png"], "there is no Zarr store"),
-        (["plot", "x", "--kind=balance", "--rows=3", "-o", "x.png"], "balance has no --rows"),
-        (["publish", "nowhere.zarr", "x.zarr"], "nowhere.zarr: there is no Zarr store"),
-        (["info", "s3://x", "--storage-option", "anon"], "'anon' is not of the form KEY=VALUE"),
+        (["info", "nowhere.zarr"], 3, "nowhere.zarr: there is no Zarr store"),
+        (["build", "x.zarr", "--source", "minst"], 3, "no data set of that name"),
+        (["build", "x.zarr", "--level", "99"], 1, "zstd has levels 1 to 22"),
+        (["build", "x.zarr", "--chunk-bytes", "many"], 2, "'many' is not a number of bytes"),
+        (["build", "x.zarr", "--order", "size"], 2, "'size' is not one of"),
+        (["plot", "nowhere.zarr", "-o", "x.png"], 3, "there is no Zarr store"),
+        (["plot", "x", "--kind=balance", "--rows=3", "-o", "x.png"], 2, "balance has no --rows"),
+        (["publish", "nowhere.zarr", "x.zarr"], 3, "nowhere.zarr: there is no Zarr store"),
+        (["info", "s3://x", "--storage-option", "anon"], 2, "'anon' is not of the form KEY=VALUE"),
     ],
 )
 def test_an_error_is_one_sentence_on_stderr_without_a_traceback(
-    args: list[str], sentence: str, tmp_path: Path
+    args: list[str], code: int, sentence: str, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "mnist_zarr", *args]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode in (1, 2)
+    assert done.returncode == code
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
@@ -299,7 +300,7 @@ def test_ctrl_c_leaves_the_old_store_and_no_rubbish(tmp_path: Path) -> None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stderr) == (1, "\nAborted!\n")
+    assert (process.returncode, stderr) == (130, "\nAborted!\n")
     assert os.listdir(tmp_path) == ["t.zarr"]
     assert xr.open_zarr(target).sel(label=7).load().sizes["sample"] == 7293
 
@@ -334,7 +335,7 @@ def test_verify_tells_by_exit_code_and_text(tmp_path: Path) -> None:
     assert whole.stdout.splitlines()[0] == f"{place}: whole"
     (place / "image" / "c" / "1" / "0" / "0").unlink()
     damaged = run_command("verify", place)
-    assert damaged.exit_code == 1
+    assert damaged.exit_code == 4
     assert damaged.stdout.splitlines()[0] == f"{place}: DAMAGED OR CHANGED, 1 problem"
     assert "  image/c/1/0/0: is missing" in damaged.stdout.splitlines()
     assert damaged.stderr == ""
@@ -345,7 +346,7 @@ def test_verify_prints_json(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "d.zarr" / "label" / "c")
     done = run_command("verify", tmp_path / "d.zarr", "--json")
     found = json.loads(done.stdout)
-    assert done.exit_code == 1
+    assert done.exit_code == 4
     assert found["is_whole"] is False
     assert found["problems"] == [{"place": "label/c/0", "what": "is missing"}]
     assert found["n_samples"] == 60
@@ -441,9 +442,157 @@ def test_what_a_store_says_cannot_forge_lines_or_control_the_terminal(tmp_path: 
         run_command("plot", target, "--split", "none", "-o", tmp_path / "x.png"),
         run_command("verify", tmp_path / evil),
     ]
-    assert [result.exit_code for result in said] == [0, 1, 1, 1, 1]
+    assert [result.exit_code for result in said] == [0, 4, 1, 1, 3]
     for line in "".join(result.output for result in said).split("\n"):
         assert line.isprintable()
         assert not line.startswith("mine.zarr")
     assert "x\\x1b[2J\\r\\u202e\\nmine.zarr: whole" in said[0].output
     assert all("mine.zarr: whole" in result.output for result in said[2:])
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["build", "d.zarr"], "replace it with --overwrite"),
+        (["export", "d.zarr", "--to=npz", "-o", "d.npz"], "replace it with --overwrite"),
+        (
+            ["build", "x.zarr", "--shard-bytes=9", "--zarr-format=2"],
+            "--shard-bytes: Zarr format 2 has no shards; use --zarr-format 3",
+        ),
+        (["build", "x.zarr", "--chunk-bytes=0"], "--chunk-bytes: expected a whole number"),
+        (["build", "x.zarr", "--labels=x"], "--labels: the data set 'mnist' of the catalog"),
+        (["build", "x.zarr", "--source-option=a=1"], "takes no --source-option, got a"),
+        (["info", "d.zarr", "--storage-option=a=1"], "takes no --storage-option, got a"),
+        (
+            ["build", "x.zarr", "--source=images-idx3-ubyte", "--order=label"],
+            "--order label needs a coordinate 'label'",
+        ),
+        (
+            ["build", "x.zarr", "--source=my files"],
+            "--source 'my files/X', --labels 'my files/y'",
+        ),
+        (["publish", "d.zarr", "p.zarr", "--public-url=x"], "is this --public-url the URL of"),
+    ],
+    ids=str,
+)
+def test_errors_name_the_options_of_the_command(
+    args: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_zarr(digits(9), "d.zarr")
+    mnist_zarr.write_npz(digits(9), "d.npz")
+    Path("my files").mkdir()
+    for name, array in (("images-idx3-ubyte", IMAGES), ("my files/X", IMAGES)):
+        write_idx(array, name)
+    write_idx(np.arange(4, dtype=np.uint8), "my files/y")
+    done = run_command(*args)
+    assert done.exit_code in (1, 3)
+    assert said in done.stderr
+    assert "`" not in done.stderr
+
+
+def test_names_of_the_caller_are_shown_as_they_are() -> None:
+    for name in ("`storage_options=x y`", "overwrite=True", "`no_option=1`"):
+        assert name in run_command("info", name).stderr
+
+
+IMAGES = np.zeros((4, 2, 2), np.uint8)
+
+
+def test_what_is_not_there_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
+    for args in (
+        ["verify", "nowhere.zarr"],
+        ["info", "nowhere.zarr.zip"],
+        ["publish", "nowhere.zarr", tmp_path / "x.zarr"],
+        ["plot", "memory://nowhere.zarr", "-o", tmp_path / "x.png"],
+        ["export", "nowhere.zarr", "--to", "npz", "-o", tmp_path / "x.npz"],
+        ["build", tmp_path / "x.zarr", "--source", "nowhere/train-images-idx3-ubyte"],
+        ["build", tmp_path / "x.zarr", "--source", "nowhere.npz"],
+        ["build", tmp_path / "x.zarr", "--source", "minst"],
+    ):
+        assert run_command(*args).exit_code == 3
+    assert os.listdir(tmp_path) == []
+
+
+def test_ctrl_c_has_the_same_exit_code_in_every_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LocalFolder, "open", interrupt)
+    for args in (["verify", "x.zarr"], ["info", "x.zarr"], ["plot", "x.zarr", "-o", "x.png"]):
+        done = run_command(*args)
+        assert (done.exit_code, done.stderr) == (130, "\nAborted!\n")
+
+
+def test_the_help_lists_the_exit_codes() -> None:
+    shown = CliRunner().invoke(main, ["--help"], terminal_width=80).output
+    for code in ("0 done", "1 error", "2 wrong usage", "3 no such", "4 verify", "130 interrupted"):
+        assert code in shown
+
+
+@pytest.mark.parametrize(("encoding", "bar"), [("cp1252", "#"), ("ascii", "#"), ("utf-8", "█")])
+def test_info_is_shown_in_any_encoding(encoding: str, bar: str, tmp_path: Path) -> None:
+    ds = digits(9)
+    ds.label.attrs |= {"flag_values": [0, 1, 2], "flag_meanings": "お き す"}
+    write_zarr(ds, tmp_path / "d.zarr")
+    command = [sys.executable, "-m", "mnist_zarr", "info", str(tmp_path / "d.zarr")]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    shown = done.stdout.decode(encoding)
+    assert bar * 24 in shown
+    assert ("お" in shown) == (encoding == "utf-8")
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+    write_zarr(digits(9), tmp_path / "d.zarr")
+    for command, code in (("info", 0), ("verify", 0), ("damaged", 4)):
+        if command == "damaged":
+            shutil.rmtree(tmp_path / "d.zarr" / "label" / "c")
+            command = "verify"
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+        done = subprocess.run(
+            [sys.executable, "-m", "mnist_zarr", command, str(tmp_path / "d.zarr")],
+            stdout=write_end,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        os.close(write_end)
+        assert (done.returncode, done.stderr) == (code, b"")
+
+
+def test_a_picture_in_a_missing_folder_is_not_called_by_a_temporary_name(
+    store: Path, tmp_path: Path
+) -> None:
+    picture = tmp_path / "missing" / "x.png"
+    done = run_command("plot", store, "-o", picture)
+    assert done.exit_code == 1
+    assert done.stderr == (
+        f"Error: {picture}: was not written: there is no folder '{picture.parent}'\n"
+    )
+
+
+def test_a_folder_of_a_web_server_without_its_slash_is_told_from_a_failed_download(
+    web_address: str, tmp_path: Path
+) -> None:
+    mnist_zarr.write_idx_files(digits(9), tmp_path / "files")
+    target = tmp_path / "t.zarr"
+    done = run_command("build", target, "--source", f"{web_address}/files")
+    assert "the URL of a folder ends with a slash" in done.stderr
+    assert run_command("build", target, "--source", f"{web_address}/files/").exit_code == 0
+
+
+def test_build_takes_sources_of_several_kinds(tmp_path: Path) -> None:
+    mnist_zarr.write_idx_files(digits(9), tmp_path / "files")
+    write_zarr(digits(9), tmp_path / "d.zarr")
+    mnist_zarr.write_npz(digits(9), tmp_path / "d.npz", scaled=False, flat=False)
+    sources = [f"--source={tmp_path / name}" for name in ("files", "d.zarr", "d.npz")]
+    done = run_command("build", tmp_path / "t.zarr", *sources)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert xr.open_zarr(tmp_path / "t.zarr").sizes["sample"] == 27
+    refused = run_command("build", tmp_path / "x.zarr", "--source=mnist", *sources)
+    assert refused.exit_code == 1
+    assert "'image' is uint8 (row 28, col 28) in mnist, uint8 (row 4, col 3)" in refused.stderr

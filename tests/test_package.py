@@ -7,7 +7,11 @@ import sys
 from importlib.metadata import entry_points, requires, version
 from pathlib import Path
 
+import pytest
+
 import mnist_zarr
+from mnist_zarr.writing.writer import write_zarr
+from tests.support.digits import digits
 
 PACKAGE = Path(mnist_zarr.__file__).parent
 
@@ -19,6 +23,20 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("arguments", [["info"], ["plot", "--output", "digits.png"]])
+def test_what_needs_no_dask_does_not_import_it(arguments: list[str], tmp_path: Path) -> None:
+    write_zarr(digits(), tmp_path / "d.zarr")
+    code = (
+        "import sys; from mnist_zarr.cli import main; "
+        "main(sys.argv[1:], standalone_mode=False); "
+        "assert not {'dask', 'distributed', 'scipy'} & sys.modules.keys()"
+    )
+    command, *options = arguments
+    subprocess.run(
+        [sys.executable, "-c", code, command, "d.zarr", *options], cwd=tmp_path, check=True
+    )
 
 
 def public_names() -> list[str]:

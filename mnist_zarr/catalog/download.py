@@ -58,7 +58,7 @@ def cache_folder() -> Path:
         If pooch, which knows the platform's folder, is not installed.
     """
     chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen) if chosen else Path(_import_pooch().os_cache("mnist-zarr"))
+    return Path(chosen).expanduser() if chosen else Path(_import_pooch().os_cache("mnist-zarr"))
 
 
 def path_of(file: DataFile) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -67,7 +67,7 @@ def open_dataset(name: str, *, chunks: Any = None) -> xr.Dataset:
     >>> dict(open_dataset("mnist").sizes)
     {'sample': 70000, 'row': 28, 'col': 28}
     """
-    entry = CATALOG.get(name)
+    entry = CATALOG.get(name) if isinstance(cast(object, name), str) else None
     if entry is None:
         raise SourceError(f"{name!r}: no data set of that name; choose from {', '.join(CATALOG)}")
     return open_entry(entry, chunks=chunks)

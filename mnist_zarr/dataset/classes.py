@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,13 +24,44 @@ def class_attrs(values: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
     ``flag_meanings`` is a list of words separated by spaces, so that spaces
     inside a name become underscores (CF 1.11, section 3.5).
 
+    Parameters
+    ----------
+    values : sequence of int
+        The labels, all different.
+    names : sequence of str
+        The name of each class.
+
+    Returns
+    -------
+    dict
+        ``flag_values`` and ``flag_meanings``, for ``ds.label.attrs``.
+
+    Raises
+    ------
+    SchemaError
+        If the values are no integers, or the names are not one per value, none
+        empty and all different.
+
     Examples
     --------
     >>> class_attrs([0, 1], ["Ankle boot", "Bag"])
     {'flag_values': [0, 1], 'flag_meanings': 'Ankle_boot Bag'}
     """
-    meanings = " ".join("_".join(name.split()) for name in names)
-    return {"flag_values": [int(value) for value in values], "flag_meanings": meanings}
+    try:
+        numbers, words = [operator.index(value) for value in values], list(names)
+    except TypeError as error:
+        raise SchemaError(
+            f"expected integers and the name of each, got {type(values).__name__} and "
+            f"{type(names).__name__}"
+        ) from error
+    if isinstance(names, str) or len(words) != len(numbers):
+        raise SchemaError(f"expected a name for each of {len(numbers)} classes, got {names!r}")
+    words = ["_".join(str(name).split()) for name in names]
+    if not all(words):
+        raise SchemaError(f"class {numbers[words.index('')]}: the name is empty; CF needs a word")
+    attrs = {"flag_values": numbers, "flag_meanings": " ".join(words)}
+    flag_names(LABEL, attrs)
+    return attrs
 
 
 def class_names(ds: xr.Dataset, name: str = LABEL) -> dict[int, str]:
@@ -53,7 +85,11 @@ def class_names(ds: xr.Dataset, name: str = LABEL) -> dict[int, str]:
         If ``flag_values`` and ``flag_meanings`` differ in length, or give two
         values one name or one value two; if ``flag_values`` is no list of numbers.
     """
-    attrs = ds[name].attrs if name in ds.variables else {}
+    return flag_names(name, ds[name].attrs if name in ds.variables else {})
+
+
+def flag_names(name: str, attrs: Mapping[Any, Any]) -> dict[Any, str]:
+    """Return the name of each value from the attributes of a variable; see :func:`class_names`."""
     if not {"flag_values", "flag_meanings"} <= attrs.keys():
         return {}
     try:

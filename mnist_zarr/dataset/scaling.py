@@ -59,8 +59,7 @@ class Scaling:
         is_range = is_finite(self.low) and is_finite(self.high) and self.low < self.high
         if not (is_range and is_finite(self.high - self.low)):
             raise OptionError(
-                f"low, high: expected two finite numbers, the lower first, got {self.low!r} and "
-                f"{self.high!r}"
+                f"expected two finite numbers, the lower first, got {self.low!r} and {self.high!r}"
             )
 
     def __call__(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -202,28 +201,28 @@ def pack(ds: xr.Dataset, bounds: tuple[float, float]) -> xr.Dataset:
         If there is no image, it is not of integers, or it is packed already.
     """
     if IMAGE not in ds.variables:
-        raise SchemaError("rescale: the Dataset has no 'image'")
+        raise SchemaError("`rescale`: the Dataset has no 'image'")
     image = ds[IMAGE].variable
     if any(name in image.attrs or name in image.encoding for name in PACKING):
         raise SchemaError(
-            "rescale: 'image' already has a scale_factor or add_offset; omit rescale, or build "
+            "`rescale`: 'image' already has a scale_factor or add_offset; omit `rescale`, or build "
             "from the original files"
         )
     if image.dtype.kind not in "iu":
         raise SchemaError(
-            f"rescale: expected an 'image' of integers, which the store keeps, got {image.dtype}; "
-            "omit rescale to store these values"
+            "`rescale`: expected an 'image' of integers, which the store keeps, got "
+            f"{image.dtype}; omit `rescale` to store these values"
         )
     if not isinstance(bounds, Sequence) or len(bounds) != 2:
-        raise OptionError(f"rescale: expected (low, high), got {bounds!r}")
+        raise OptionError(f"`rescale`: expected (low, high), got {bounds!r}")
     scaling = scaling_of(image, *bounds)
     factor, offset = scaling.packing.values()
     if not _is_exact(factor, offset, bounds):
         raise OptionError(
-            f"rescale: float64 cannot tell the integers from {scaling.source_low:g} to "
+            f"`rescale`: float64 cannot tell the integers from {scaling.source_low:g} to "
             f"{scaling.source_high:g} apart between {bounds[0]!r} and {bounds[1]!r}; choose bounds "
             f"closer to 0, state the range of the integers in .encoding['{VALID_RANGE}'], or omit "
-            "rescale"
+            "`rescale`"
         )
     packed = image.copy(deep=False)
     scaling.describe(packed)
@@ -313,6 +312,6 @@ class _Unpacking:
         if not _is_exact(self.factor, self.offset, values):
             raise SchemaError(
                 f"float64 cannot tell the {self.dtype} of the store apart (scale_factor "
-                f"{self.factor}, add_offset {self.offset}); open it with mask_and_scale=False"
+                f"{self.factor}, add_offset {self.offset}); open it with `mask_and_scale=False`"
             )
         return nearest

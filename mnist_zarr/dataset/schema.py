@@ -16,6 +16,7 @@ follow CF 1.11 (section 3.5 for the flags) and ACDD 1.3.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,6 +44,14 @@ __all__ = [
 SAMPLE, ROW, COL, BAND = "sample", "row", "col", "band"
 IMAGE, LABEL, SPLIT, SOURCE_INDEX = "image", "label", "split", "source_index"
 CONVENTIONS = "CF-1.11 ACDD-1.3"
+# How splits are spelt in the names of files and arrays.
+SPLIT_OF_WORD = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing", "t10k"), "test"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+}
+# Of a label table, so many samples tell whether it is a one-hot encoding.
+INDICATOR_SAMPLES = 1024
 STRING_DTYPE = np.dtypes.StringDType()
 
 
@@ -144,7 +153,8 @@ def make_dataset(
     Raises
     ------
     SourceError
-        If the arrays differ in length, or ``label`` has another shape.
+        If the arrays differ in length, one is no array or of another shape, or
+        ``label`` is a one-hot encoding.
 
     Notes
     -----
@@ -164,7 +174,7 @@ def make_dataset(
     data_vars: dict[str, xr.Variable] = {}
     coords: dict[str, xr.Variable] = {}
     if image is not None:
-        variable = xr.Variable(image_dims(np.ndim(image)), image)
+        variable = xr.Variable(image_dims(len(_shape_of("image", image))), image)
         variable.attrs = image_attrs(variable.dtype)
         data_vars[IMAGE] = variable
     if label is not None:
@@ -172,10 +182,12 @@ def make_dataset(
         coords[LABEL].attrs = {"long_name": "class of the sample", **(label_attrs or {})}
     if split is not None:
         long_name = "part of the data set that the sample belongs to"
-        coords[SPLIT] = _with_strings(xr.Variable((SAMPLE,), split, {"long_name": long_name}))
+        coords[SPLIT] = _with_strings(_along_sample(SPLIT, split))
+        coords[SPLIT].attrs = {"long_name": long_name}
     if source_index is not None:
         long_name = "position of the sample in the source files, concatenated"
-        coords[SOURCE_INDEX] = xr.Variable((SAMPLE,), source_index, {"long_name": long_name})
+        coords[SOURCE_INDEX] = _along_sample(SOURCE_INDEX, source_index)
+        coords[SOURCE_INDEX].attrs = {"long_name": long_name}
     lengths = {
         name: variable.sizes[SAMPLE]
         for name, variable in (data_vars | coords).items()
@@ -191,15 +203,67 @@ def _with_strings(variable: xr.Variable) -> xr.Variable:
     return variable.astype(STRING_DTYPE) if variable.dtype.kind == "U" else variable
 
 
+def _shape_of(name: str, array: npt.ArrayLike | Any) -> tuple[int, ...]:
+    try:
+        shape = np.shape(array)
+    except (TypeError, ValueError) as error:  # lists of different lengths, a Dataset
+        raise SourceError(f"{name}: expected an array, got {type(array).__name__}") from error
+    if not shape and not hasattr(array, "dtype"):
+        raise SourceError(f"{name}: expected an array, got {type(array).__name__}")
+    return shape
+
+
+def _along_sample(name: str, array: npt.ArrayLike | Any) -> xr.Variable:
+    if len(shape := _shape_of(name, array)) != 1:
+        raise SourceError(f"{name}: expected shape (sample,), got {shape}")
+    return xr.Variable((SAMPLE,), array)
+
+
 def _label_variable(label: npt.ArrayLike | Any) -> xr.Variable:
-    rank = np.ndim(label)
+    rank = len(_shape_of("labels", label))
     if rank == 1:
         return xr.Variable((SAMPLE,), label)
     if rank == 2 and np.shape(label)[1] > 0:
-        return xr.Variable((SAMPLE, "column"), label).isel(column=0)
+        table = xr.Variable((SAMPLE, "column"), label)
+        _check_is_no_indicator(table)
+        return table.isel(column=0)
     raise SourceError(
         f"labels: expected shape (sample,) or (sample, column), got {np.shape(label)}"
     )
+
+
+def _check_is_no_indicator(table: xr.Variable) -> None:
+    """Check that a label table is no one-hot encoding, of which column 0 would be no label."""
+    n_columns = table.shape[1]
+    if n_columns == 1 or not len(table):
+        return
+    # One read of a file; a table of classes has others among so many.
+    head = table[:INDICATOR_SAMPLES].values
+    if np.isin(head, (0, 1)).all():
+        raise SourceError(
+            "labels: expected the number of a class for each sample, got a table of "
+            f"{n_columns} columns of zeros and ones, as in a one-hot encoding; convert it with "
+            ".argmax(axis=1)"
+        )
+
+
+def check_is_dataset(given: object) -> None:
+    """Check that an argument is a Dataset.
+
+    Raises
+    ------
+    SchemaError
+        If it is something else; the message says how to get a Dataset from it.
+    """
+    if isinstance(given, xr.DataArray):
+        raise SchemaError(
+            "expected an xarray.Dataset, got a DataArray; use .to_dataset(name='image')"
+        )
+    if not isinstance(given, xr.Dataset):
+        is_path = isinstance(given, str | os.PathLike)
+        remedy = "; open it first: a store with open_store(...), IDX files with open_idx(...)"
+        kind = type(given).__name__
+        raise SchemaError(f"expected an xarray.Dataset, got {kind}{remedy if is_path else ''}")
 
 
 def validate(ds: xr.Dataset) -> None:
@@ -213,13 +277,7 @@ def validate(ds: xr.Dataset) -> None:
         or ``source_index`` is not one-dimensional, or ``source_index`` does not
         hold integers.
     """
-    given: object = ds
-    if isinstance(given, xr.DataArray):
-        raise SchemaError(
-            "expected an xarray.Dataset, got a DataArray; use .to_dataset(name='image')"
-        )
-    if not isinstance(given, xr.Dataset):
-        raise SchemaError(f"expected an xarray.Dataset, got {type(given).__name__}")
+    check_is_dataset(ds)
     if SAMPLE not in ds.dims:
         raise SchemaError(
             f"expected a Dataset with dimension 'sample', got {tuple(ds.dims)}; "

@@ -11,11 +11,21 @@ import numpy.typing as npt
 import xarray as xr
 
 from mnist_zarr.dataset.classes import class_names
-from mnist_zarr.dataset.schema import LABEL, SAMPLE, SOURCE_INDEX, SPLIT, as_strings, split_order
+from mnist_zarr.dataset.schema import (
+    LABEL,
+    SAMPLE,
+    SOURCE_INDEX,
+    SPLIT,
+    as_strings,
+    check_is_dataset,
+    split_order,
+)
 from mnist_zarr.errors import SchemaError, SelectionError
 
 # Nobody reads a message that lists more choices than this.
 MAX_CHOICES_SHOWN = 70
+# What the names of files may begin with, as exports name them by splits: nothing hidden, no path.
+FILE_NAME_WORD = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")
 
 
 def select(
@@ -52,8 +62,8 @@ def select(
         (the message lists the choices), or several classes have the name; if a
         range has a step or cannot be compared with the values.
     SchemaError
-        If ``flag_values`` and ``flag_meanings`` of a coordinate differ in
-        length, or give two values one name.
+        If ``ds`` is not a Dataset, or ``flag_values`` and ``flag_meanings`` of a
+        coordinate differ in length, or give two values one name.
 
     Examples
     --------
@@ -64,6 +74,7 @@ def select(
     >>> select(ds, label=slice(8, 9)).label.values
     array([9])
     """
+    check_is_dataset(ds)
     wanted = {LABEL: label, "split": split, **coordinates}
     chosen = np.ones(ds.sizes.get(SAMPLE, 0), dtype=bool)
     for name, value in wanted.items():
@@ -106,7 +117,7 @@ def splits_in_source_order(ds: xr.Dataset) -> list[tuple[str | None, npt.NDArray
         values = as_strings(SPLIT, ds[SPLIT].values)
         names = sorted(map(str, np.unique(values)), key=split_order)
         for name in names:
-            if not re.fullmatch(r"[\w.-]+", name):
+            if not FILE_NAME_WORD.fullmatch(name):
                 raise SchemaError(f"split: {name!r} cannot be part of a file name; rename it")
         splits = {name: np.flatnonzero(values == name) for name in names}
     else:
@@ -141,6 +152,9 @@ def _matches(ds: xr.Dataset, name: str, wanted: Any) -> npt.NDArray[np.bool_]:
         raise SelectionError(
             f"{name}: expected values, got booleans; to select by a mask, use ds.isel(sample=mask)"
         )
+    for item in items:
+        if isinstance(item, complex | xr.Dataset):
+            raise SelectionError(f"{name}: expected values, got {type(item).__name__}")
     if is_range:
         return _between(name, wanted, values, names)
     known = np.unique(values).tolist()
@@ -149,7 +163,7 @@ def _matches(ds: xr.Dataset, name: str, wanted: Any) -> npt.NDArray[np.bool_]:
 
 
 def _as_list(name: str, wanted: Any) -> list[Any]:
-    if isinstance(wanted, str | bytes) or not isinstance(wanted, Iterable):
+    if isinstance(wanted, str | bytes | xr.Dataset) or not isinstance(wanted, Iterable):
         return [wanted]
     if not hasattr(wanted, "__array__"):
         return list(wanted)
@@ -172,7 +186,7 @@ def _between(
             inside &= values >= _by_name(wanted.start, names)
         if wanted.stop is not None:
             inside &= values <= _by_name(wanted.stop, names)
-    except (TypeError, np.exceptions.DTypePromotionError) as error:
+    except (TypeError, ValueError, np.exceptions.DTypePromotionError) as error:
         raise SelectionError(
             f"{name}: cannot compare {wanted} with values such as {values[:1].tolist()}"
         ) from error

@@ -10,11 +10,9 @@ import dask.array
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from dask.base import compute
-from dask.delayed import delayed
 
-from mnist_zarr.dataset.blocks import iter_blocks
-from mnist_zarr.dataset.lazy import PIECE_VALUES, map_values
+from mnist_zarr.dataset.lazy import map_values
+from mnist_zarr.dataset.moments import mean_and_std
 from mnist_zarr.dataset.scaling import (
     VALID_RANGE,
     is_finite,
@@ -23,7 +21,15 @@ from mnist_zarr.dataset.scaling import (
     state_range,
     unpack,
 )
-from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SPLIT, STRING_DTYPE, make_dataset
+from mnist_zarr.dataset.schema import (
+    IMAGE,
+    LABEL,
+    SAMPLE,
+    SPLIT,
+    STRING_DTYPE,
+    check_is_dataset,
+    make_dataset,
+)
 from mnist_zarr.dataset.selection import select
 from mnist_zarr.errors import OptionError, SchemaError, missing_extra
 
@@ -77,6 +83,7 @@ def rescale(
     float_dtype = _float_dtype(dtype)
 
     def rescaled(variable: xr.Variable) -> xr.Variable:
+        _check_numbers(variable)
         integers = unpack(variable)
         scaling = scaling_of(integers, low, high)
         result = map_values(integers, scaling, float_dtype)
@@ -132,16 +139,19 @@ def standardize(
     """
     float_dtype = _float_dtype(dtype)
     if mean is None and std is None:
-        mean, std = _mean_and_std(_training_values(ds_or_array))
+        values = _training_values(ds_or_array)
+        _check_numbers(values)
+        mean, std = map(float, mean_and_std(values))
     if mean is None or std is None:
-        raise OptionError("mean, std: give both, or neither to have them computed")
+        raise OptionError("`mean`, `std`: give both, or neither to have them computed")
     if not (is_finite(mean) and is_finite(std) and std > 0):
         raise OptionError(
-            f"mean, std: expected finite numbers, std above 0, got {mean!r} and {std!r}"
+            f"`mean`, `std`: expected finite numbers, `std` above 0, got {mean!r} and {std!r}"
         )
     standardization = _Standardization(float(mean), float(std))
 
     def standardized(variable: xr.Variable) -> xr.Variable:
+        _check_numbers(variable)
         result = map_values(variable, standardization, float_dtype)
         standardization.describe(result, known_range(variable))
         return result
@@ -180,7 +190,7 @@ def stratified_split(
         If ``test_size`` is outside its range or leaves a split with fewer
         samples than classes, or ``random_state`` is no seed.
     SchemaError
-        If there are no labels, or a class has only one sample.
+        If ``ds`` is not a Dataset or has no labels, or a class has only one sample.
     MissingExtraError
         If scikit-learn is not installed.
 
@@ -194,6 +204,7 @@ def stratified_split(
         from sklearn.model_selection import train_test_split
     except ImportError as error:
         raise missing_extra("stratified_split needs scikit-learn", "sklearn") from error
+    check_is_dataset(ds)
     if LABEL not in ds.variables:
         raise SchemaError("stratified_split needs a coordinate 'label', which this Dataset lacks")
     labels = ds[LABEL].values
@@ -209,7 +220,8 @@ def stratified_split(
         )
     except (ValueError, TypeError) as error:
         raise OptionError(
-            f"test_size {test_size!r} of {len(labels):,} samples, random_state {random_state!r}: "
+            f"`test_size={test_size!r}` of {len(labels):,} samples, "
+            f"`random_state={random_state!r}`: "
             f"{error}"
         ) from error
     is_test = np.zeros(len(labels), dtype=bool)
@@ -224,8 +236,13 @@ def _float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     except TypeError:
         float_dtype = None
     if float_dtype is None or float_dtype.kind != "f":
-        raise OptionError(f"dtype: expected float32, float64 or float16, got {dtype!r}")
+        raise OptionError(f"`dtype`: expected float32, float64 or float16, got {dtype!r}")
     return float_dtype
+
+
+def _check_numbers(variable: xr.Variable) -> None:
+    if variable.dtype.kind not in "biuf":
+        raise SchemaError(f"expected an image or array of real numbers, got {variable.dtype}")
 
 
 def _with_image(ds_or_array: T, change: Callable[[xr.Variable], xr.Variable]) -> T:
@@ -251,7 +268,9 @@ def _image_of(ds: xr.Dataset) -> xr.Variable:
 def _as_variable(array: Any) -> xr.Variable:
     data = array if isinstance(array, dask.array.Array) else np.asarray(array)
     if not data.ndim:
-        raise SchemaError("expected a Dataset or an array, got a single value")
+        raise SchemaError(
+            f"expected a Dataset or an array, got a single value ({type(array).__name__})"
+        )
     return xr.Variable([f"dim_{axis}" for axis in range(data.ndim)], data)
 
 
@@ -265,64 +284,9 @@ def _training_values(ds_or_array: Any) -> xr.Variable:
         return _as_variable(ds_or_array)
     if SPLIT in ds.coords and ds[SPLIT].dims == (SAMPLE,):
         if not (ds[SPLIT].values == "train").any():
-            raise SchemaError("split: no sample is of split 'train'; give mean and std")
+            raise SchemaError("split: no sample is of split 'train'; give `mean` and `std`")
         ds = select(ds, split="train")
     return ds[IMAGE].variable
-
-
-def _mean_and_std(variable: xr.Variable) -> tuple[float, float]:
-    if variable.chunks is None:
-        parts = [_Moments.of(block) for _, block in iter_blocks(variable)]
-    else:
-        moments_of = cast(Any, delayed)(_Moments.of)
-        chunks = variable.data.to_delayed().flat
-        parts = list(cast(Any, compute)(*(moments_of(chunk) for chunk in chunks)))
-    moments = sum(parts, start=_Moments())
-    if not moments.count:
-        raise SchemaError("image: no values to compute mean and std of; give both")
-    if not np.isfinite(moments.squares):
-        raise SchemaError("image: the values are not all finite numbers; give mean and std")
-    if not moments.squares:
-        raise SchemaError(f"image: all values are {moments.mean:g}, so the standard deviation is 0")
-    return moments.mean, float(np.sqrt(moments.squares / moments.count))
-
-
-@dataclass(frozen=True)
-class _Moments:
-    """Count and sum of some values, and the sum of their squared differences from their mean."""
-
-    count: int = 0
-    total: float = 0.0
-    squares: float = 0.0
-
-    @property
-    def mean(self) -> float:
-        return self.total / self.count
-
-    @classmethod
-    def of(cls, values: npt.NDArray[Any]) -> _Moments:
-        """Return the moments of an array, of which a piece at a time becomes float64."""
-        flat = values.reshape(-1)
-        pieces = (flat[start : start + PIECE_VALUES] for start in range(0, flat.size, PIECE_VALUES))
-        with np.errstate(invalid="ignore", over="ignore"):  # of what is not finite: see squares
-            return sum(map(cls._of_piece, pieces), start=cls())
-
-    @classmethod
-    def _of_piece(cls, piece: npt.NDArray[Any]) -> _Moments:
-        values = piece.astype(np.float64)
-        total = float(values.sum())
-        values -= total / values.size
-        return cls(values.size, total, float(np.square(values, out=values).sum()))
-
-    def __add__(self, other: _Moments) -> _Moments:
-        # T. F. Chan, G. H. Golub, R. J. LeVeque: Updating formulae and a pairwise algorithm for
-        # computing sample variances. Stanford STAN-CS-79-773, 1979, equation 2.1.
-        if not (self.count and other.count):
-            return self if self.count else other
-        count = self.count + other.count
-        difference = other.mean - self.mean
-        between = difference * difference * (self.count / count) * other.count
-        return _Moments(count, self.total + other.total, self.squares + other.squares + between)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -19,7 +20,13 @@ from mnist_zarr.errors import (
     already_exists,
 )
 from mnist_zarr.files.scratch import flush, fsync, scratch_folder
-from mnist_zarr.files.urls import is_url, name_failures, shown_url
+from mnist_zarr.files.urls import (
+    check_takes_files,
+    is_url,
+    name_failures,
+    path_or_url,
+    shown_url,
+)
 
 NEW, OLD = "new", "old"
 
@@ -32,7 +39,27 @@ def wrap_os_errors(name: str, what: str, kind: type[MnistZarrError]) -> Iterator
     except MnistZarrError:
         raise
     except OSError as error:
-        raise kind(f"{name}: was not {what}: {error}") from error
+        # Not the name in it, which may be that of a temporary file.
+        reason = error.strerror or str(error)
+        raise kind(f"{name}: was not {what}: {reason}") from error
+
+
+def check_writable(file: BinaryIO) -> BinaryIO:
+    """Return a file of the caller's, if bytes can be written to it.
+
+    Raises
+    ------
+    OptionError
+        If they cannot.
+    """
+    given: object = file
+    if not hasattr(given, "write"):
+        raise OptionError(
+            f"expected a path, a URL or a binary file open for writing, got {type(given).__name__}"
+        )
+    if isinstance(given, io.TextIOBase) or not getattr(given, "writable", lambda: True)():
+        raise OptionError(f"{given!r}: cannot be written to; open the file in mode 'wb'")
+    return file
 
 
 @contextlib.contextmanager
@@ -45,14 +72,16 @@ def create_file(target: str | os.PathLike[str], *, overwrite: bool = False) -> I
 
     Raises
     ------
+    OptionError
+        If the target is no path or URL.
     TargetExistsError
         If the file exists and ``overwrite`` is false.
     OutputError
-        If it cannot be written.
+        If it cannot be written, or its folder does not exist.
     MissingExtraError
         If the package that knows the URL is not installed.
     """
-    name = os.fspath(target)
+    name = path_or_url(target)
     with wrap_os_errors(shown_url(name), "written", OutputError):
         yield from _create_file(name, overwrite)
 
@@ -61,6 +90,7 @@ def _create_file(name: str, overwrite: bool) -> Iterator[BinaryIO]:
     if is_url(name):
         with name_failures(name, "written", OutputError, OutputError):
             fs, path = url_to_fs(name)
+            check_takes_files(fs, shown_url(name), OutputError)
             if not overwrite and fs.exists(path):
                 raise already_exists(shown_url(name))
         # In a transaction the object appears at the end, and not at all upon an error.
@@ -70,6 +100,8 @@ def _create_file(name: str, overwrite: bool) -> Iterator[BinaryIO]:
     place = Path(name)
     if not overwrite and place.exists():
         raise already_exists(name)
+    if not place.parent.is_dir():
+        raise OutputError(f"{name}: was not written: there is no folder {str(place.parent)!r}")
     with scratch_folder(place.parent, f".{place.name}.writing-") as scratch:
         beside = scratch / NEW
         with open(beside, "xb") as file:
@@ -103,10 +135,11 @@ def create_files(
     OutputError
         If they cannot be written.
     """
-    if is_url(folder):
-        raise OptionError(f"{shown_url(os.fspath(folder))!r}: expected a local folder, got a URL")
-    with wrap_os_errors(os.fspath(folder), "written", OutputError):
-        yield from _create_files(Path(folder), names, overwrite)
+    name = path_or_url(folder, "a local folder")
+    if is_url(name):
+        raise OptionError(f"{shown_url(name)!r}: expected a local folder, got a URL")
+    with wrap_os_errors(name, "written", OutputError):
+        yield from _create_files(Path(name), names, overwrite)
 
 
 def _create_files(place: Path, names: Sequence[str], overwrite: bool) -> Iterator[Path]:

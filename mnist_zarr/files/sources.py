@@ -23,7 +23,15 @@ from mnist_zarr.errors import FileFormatError, SourceError, SourceNotFoundError
 from mnist_zarr.files.byte_source import READ_BYTES, ByteSource
 from mnist_zarr.files.gzip_source import GZIP_MAGIC, GzipSource
 from mnist_zarr.files.scratch import scratch_folder
-from mnist_zarr.files.urls import identity_of, is_url, name_failures, shown_url
+from mnist_zarr.files.urls import (
+    check_options,
+    identity_of,
+    is_url,
+    name_failures,
+    path_or_url,
+    says_absence,
+    shown_url,
+)
 
 PathOrFile = str | os.PathLike[str] | BinaryIO
 
@@ -103,6 +111,8 @@ class RemoteSource(ByteSource):
                 self._fs, self._path = url_to_fs(url, **(storage_options or {}))
                 info = self._info()
             except FileNotFoundError as error:
+                if not says_absence(error):
+                    raise
                 raise SourceNotFoundError(f"{self.name}: there is no such file") from error
             except ValueError as error:  # unknown protocol
                 raise SourceNotFoundError(f"{self.name}: cannot be opened: {error}") from error
@@ -233,16 +243,19 @@ def open_bytes(source: PathOrFile, *, storage_options: dict[str, Any] | None = N
         If it cannot be read.
     FileFormatError
         If it is gzip inside gzip, or the first gzip data are damaged.
+    OptionError
+        If it is no path or URL, or ``storage_options`` is no dictionary.
     MissingExtraError
         If the package that knows the URL is not installed.
     """
+    check_options(storage_options)
     encoded: ByteSource
-    if is_url(source):
-        encoded = RemoteSource(cast(str, source), storage_options)
-    elif isinstance(source, str | os.PathLike):
-        encoded = LocalSource(source)
-    else:
+    if not isinstance(source, str | os.PathLike):
         encoded = FileObjectSource(source)
+    elif is_url(name := path_or_url(source)):
+        encoded = RemoteSource(name, storage_options)
+    else:
+        encoded = LocalSource(name)
     if encoded.read(0, 2) != GZIP_MAGIC:
         return encoded
     decoded = GzipSource(encoded)

@@ -1,8 +1,9 @@
-"""URLs of fsspec: their protocols, versions of what they lead to, and failures as our errors."""
+"""Paths and URLs as callers give them, versions of what they lead to, failures as our errors."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Any
 from mnist_zarr.errors import (
     MissingExtraError,
     MnistZarrError,
+    OptionError,
     StoreError,
     StoreNotFoundError,
     missing_extra,
@@ -24,6 +26,63 @@ EXTRA_OF_PROTOCOL = {
 }
 
 
+# A word of two letters or more, as one letter is a drive of Windows. pathlib makes two slashes one.
+ONE_SLASH = re.compile(r"(?:^|(?<=::))([a-z][a-z0-9+.-]+):/(?!/)", re.IGNORECASE)
+
+
+def path_or_url(given: object, what: str = "a path or a URL") -> str:
+    """Return a path or URL as text, with the home folder in place of a leading ``~``.
+
+    Parameters
+    ----------
+    given : object
+        What the caller gave: a str or an os.PathLike of text.
+    what : str
+        What the message says is expected.
+
+    Raises
+    ------
+    OptionError
+        If it is something else, has a NUL character, or is a URL that lacks a slash.
+
+    Examples
+    --------
+    >>> path_or_url("~/mnist.zarr") == os.path.expanduser("~/mnist.zarr")
+    True
+    >>> path_or_url("s3://bucket/~/mnist.zarr")
+    's3://bucket/~/mnist.zarr'
+    """
+    name = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if not isinstance(name, str):
+        raise OptionError(f"expected {what}, got {type(given).__name__}")
+    if "\0" in name:
+        raise OptionError(f"{name!r}: is no name for a store or file, as it has a NUL character")
+    if one_slash := ONE_SLASH.search(name):
+        meant = shown_url(ONE_SLASH.sub(_with_two_slashes, name))
+        as_text = "" if isinstance(given, str) else ", as text, since a Path removes a slash"
+        raise OptionError(
+            f"expected two slashes after '{one_slash[1]}:', got one; write {meant!r}{as_text}"
+        )
+    return name if is_url(name) else os.path.expanduser(name)
+
+
+def check_options(options: object, name: str = "storage_options") -> None:
+    """Check that the options of a file system are a dictionary.
+
+    Raises
+    ------
+    OptionError
+        If they are not; the message calls them by ``name``.
+    """
+    if options is not None and not isinstance(options, Mapping):
+        raise OptionError(f"`{name}`: expected a dict, got {type(options).__name__}")
+
+
+def _with_two_slashes(found: re.Match[str]) -> str:
+    # A path of this machine begins with a slash of its own.
+    return f"{found[1]}://{'/' if found[1].endswith(('file', 'local')) else ''}"
+
+
 def is_url(path: object) -> bool:
     """Whether ``path`` is an fsspec URL (``s3://...``, ``simplecache::...``)."""
     return isinstance(path, str) and ("://" in path or "::" in path)
@@ -34,6 +93,7 @@ def protocol_of(url: str) -> str:
     return url.rpartition("::")[2].partition("://")[0]
 
 
+ABSENT_STATUS = (404, 410)
 # Before the host, unless it is the container of an address of Azure.
 USER_INFO = re.compile(r"(?<=://)(?<!\babfs://)(?<!\babfss://)(?<!\baz://)[^/?#]*@")
 QUERY = re.compile(r"[?#].*?(?=::[a-z][a-z0-9+.-]*://|$)", re.DOTALL)
@@ -121,9 +181,36 @@ def name_failures(
         reason = _first_line(error)
         if shown.startswith(reason) and error.__cause__:  # fsspec puts a server's answer there
             reason = _first_line(error.__cause__)
-        raise kind_if_absent(f"{shown}: cannot be {what}: {reason}") from error
+        found = kind_if_absent if says_absence(error) else kind
+        raise found(f"{shown}: cannot be {what}: {reason}") from error
     except Exception as error:  # every file system has errors of its own
         raise kind(f"{shown}: cannot be {what}: {_first_line(error)}") from error
+
+
+def says_absence(error: FileNotFoundError) -> bool:
+    """Whether the error says that there is no such file, and not that a server cannot be asked.
+
+    For web servers, fsspec raises it of whatever goes wrong, with the reason as its cause.
+    """
+    cause = error.__cause__
+    if type(cause).__module__.partition(".")[0] != "aiohttp":
+        return not isinstance(cause, TimeoutError)
+    return getattr(cause, "status", None) in ABSENT_STATUS
+
+
+def check_takes_files(fs: Any, place: str, kind: type[MnistZarrError]) -> None:
+    """Check that files can be written to a file system of fsspec at all; the place is for messages.
+
+    Raises
+    ------
+    MnistZarrError
+        Of this ``kind``, if it is a web server.
+    """
+    if "http" in fs.protocol:
+        raise kind(
+            f"{place}: a web server takes no files over HTTP; write into its folder, or to the "
+            "bucket behind it, such as s3://bucket/..."
+        )
 
 
 def _first_line(error: BaseException) -> str:

@@ -33,8 +33,9 @@ import numpy.typing as npt
 from mnist_zarr.dataset.blocks import BLOCK_BYTES, block_bounds
 from mnist_zarr.errors import IdxFormatError, IdxTypeError, OptionError
 from mnist_zarr.files.byte_source import ByteSource
-from mnist_zarr.files.output import create_file
+from mnist_zarr.files.output import check_writable, create_file
 from mnist_zarr.files.sources import PathOrFile, describe, open_bytes
+from mnist_zarr.files.urls import is_url
 
 DTYPE_OF_TYPE_CODE: dict[int, np.dtype[Any]] = {
     0x08: np.dtype(np.uint8),
@@ -51,7 +52,7 @@ MAX_NUMPY_BYTES = np.iinfo(np.intp).max
 MAX_DIM_SIZE = 2**32 - 1
 # What is found on disk under the name of an IDX file, by its first bytes.
 OTHER_FORMATS = (
-    (b"<", "an HTML or XML page; the download failed and the error page was saved"),
+    (b"<", "an HTML or XML page; {page}"),
     (b"PK\x03\x04", "a zip archive; extract it first"),
     (b"\xfd7zXZ\x00", "an xz file; decompress it with 'xz -d'"),
     (b"BZh", "a bzip2 file; decompress it with 'bunzip2'"),
@@ -61,6 +62,9 @@ OTHER_FORMATS = (
     (b"version https://git-lfs", "a Git LFS pointer; fetch the file with 'git lfs pull'"),
     (b"{", "JSON text"),
 )
+# Where a page came from instead of a file.
+PAGE_ON_DISK = "the download failed and the error page was saved"
+PAGE_OF_SERVER = "the URL of a folder ends with a slash; for a file, the server sent another page"
 
 
 class ArrayLike(Protocol):
@@ -156,7 +160,8 @@ def _describe_wrong_magic(head: bytes, name: str) -> str:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     for start, what in OTHER_FORMATS:
         if text.startswith(start):
-            return f"{name}: byte 0: expected an IDX file, got {what}"
+            page = PAGE_OF_SERVER if is_url(name) else PAGE_ON_DISK
+            return f"{name}: byte 0: expected an IDX file, got {what.format(page=page)}"
     return (
         f"{name}: byte 0: expected the four bytes 00 00 TYPE RANK of an IDX file, "
         f"got {head[:4].hex(' ')}"
@@ -258,7 +263,7 @@ class IdxFile:
             If ``block_bytes`` is less than 1.
         """
         if block_bytes < 1:
-            raise OptionError(f"block_bytes: expected 1 or more, got {block_bytes}")
+            raise OptionError(f"`block_bytes`: expected 1 or more, got {block_bytes}")
         if not self.shape:
             yield self.read().reshape(1)
             return
@@ -379,6 +384,8 @@ def read_idx(
         If there is no such file.
     SourceError
         If the file cannot be read, or changes while it is read.
+    OptionError
+        If the source is no path or URL, or ``storage_options`` is no dictionary.
     MissingExtraError
         If the package that knows the URL is not installed.
 
@@ -412,7 +419,9 @@ def write_idx(array: ArrayLike, target: PathOrFile, *, overwrite: bool = False) 
     Raises
     ------
     IdxTypeError
-        If IDX cannot hold the type or shape.
+        If it is no array, or IDX cannot hold the type or shape.
+    OptionError
+        If the target is neither a path, a URL nor a binary file open for writing.
     TargetExistsError
         If the target exists and ``overwrite`` is false.
     OutputError
@@ -428,6 +437,11 @@ def write_idx(array: ArrayLike, target: PathOrFile, *, overwrite: bool = False) 
     >>> file.getvalue().hex(" ", 4)
     '00000b02 00000001 00000002 00010002'
     """
+    if not all(hasattr(cast(object, array), name) for name in ("shape", "dtype")):
+        raise IdxTypeError(
+            f"expected an array, got {type(array).__name__}; make it one with numpy.asarray(...), "
+            "or write a Dataset with write_idx_files(...)"
+        )
     header = header_of(np.dtype(array.dtype), tuple(array.shape), describe(target))
     write_blocks(header, _sample_blocks(array, header), target, overwrite=overwrite)
 
@@ -442,7 +456,7 @@ def write_blocks(
     """Write a header and its samples; see :func:`write_idx`."""
     with contextlib.ExitStack() as stack:
         if not isinstance(target, str | os.PathLike):
-            file = target
+            file = check_writable(target)
         else:
             file = stack.enter_context(create_file(target, overwrite=overwrite))
             if os.fspath(target).endswith(".gz"):

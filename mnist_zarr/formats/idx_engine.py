@@ -14,11 +14,16 @@ from xarray.backends import BackendEntrypoint
 
 from mnist_zarr.errors import SourceError
 from mnist_zarr.files.sources import PathOrFile, describe
-from mnist_zarr.files.urls import is_url
+from mnist_zarr.files.urls import is_url, path_or_url
 from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.formats.idx_names import IdxPair, find_labels, find_pairs, is_folder, parse_name
 from mnist_zarr.formats.source import Source
-from mnist_zarr.formats.stacked import as_opened, dataset_of_files, dataset_of_labels
+from mnist_zarr.formats.stacked import (
+    as_opened,
+    dataset_of_files,
+    dataset_of_labels,
+    refuse_unknown_options,
+)
 
 Files = PathOrFile | Sequence[str | os.PathLike[str] | IdxPair]
 
@@ -47,8 +52,10 @@ class IdxBackendEntrypoint(BackendEntrypoint):
         labels: PathOrFile | None = None,
         transposed: bool = False,
         storage_options: dict[str, Any] | None = None,
+        **decoders: Any,
     ) -> xr.Dataset:
         """Open IDX files as a lazy Dataset; see :func:`open_idx`."""
+        refuse_unknown_options(decoders, self.open_dataset_parameters)
         if _is_label_file(filename_or_obj) and labels is None:
             file = IdxFile(cast(PathOrFile, filename_or_obj), storage_options=storage_options)
             ds, files = dataset_of_labels(file), [file]
@@ -61,7 +68,7 @@ class IdxBackendEntrypoint(BackendEntrypoint):
         """Whether the name, or a name in the folder, is a usual one of IDX files."""
         if not isinstance(filename_or_obj, str | os.PathLike):
             return False
-        path = os.fspath(filename_or_obj)
+        path = path_or_url(filename_or_obj)
         if not is_url(path) and os.path.isdir(path):
             return any(parse_name(name) is not None for name in os.listdir(path))
         return parse_name(path) is not None
@@ -117,10 +124,13 @@ def open_idx(
         If gzip data are damaged; also when values are read.
     SourceError
         If images and labels differ in number, the files do not fit together, a
-        folder holds no IDX files or more than one data set, or a file cannot be
-        read or changes while it is read.
+        folder holds no IDX files, more than one data set, or labels without their
+        images, the labels are one-hot, or a file cannot be read or changes while
+        it is read.
     SourceNotFoundError
         If there is no such file or folder.
+    OptionError
+        If a path or URL is none, or ``storage_options`` is no dictionary.
     MissingExtraError
         If the package that knows the URL is not installed.
 
@@ -154,7 +164,7 @@ def _pairs_of(
     """Return image file, label file and split of every pair of files."""
     if isinstance(source, Sequence) and not isinstance(source, str):
         if labels is not None:
-            raise SourceError("labels: cannot be given for several sources; name folders instead")
+            raise SourceError("`labels`: cannot be given for several sources; name folders instead")
         if not source:
             raise SourceError("source: expected one or more files or folders, got an empty list")
         return [pair for part in source for pair in _pairs_of(part, None, storage_options)]
@@ -187,17 +197,21 @@ def _open_pairs(
     ]
     if labels and len(labels) < len(images):
         alone = next(describe(image) for image, label, _ in pairs if label is None)
-        raise SourceError(f"{alone}: has no label file beside it, unlike other sources")
+        raise SourceError(
+            f"{alone}: has no label file beside it, unlike other sources; add it, or name the "
+            "image files to build from"
+        )
     splits = [split for _, _, split in pairs]
     return dataset_of_files(images, labels, splits, transposed=transposed), images + labels
 
 
 class IdxSource(Source):
-    """An IDX image file, a folder of them, or a list of either."""
+    """An IDX image file, a pair of files, or a folder of them."""
 
     @classmethod
     def recognizes(cls, given: object) -> bool:
         return True
 
     def open(self) -> xr.Dataset:
-        return open_idx(self.given, labels=self.labels, storage_options=self.options)
+        files = [self.given] if isinstance(self.given, IdxPair) else self.given
+        return open_idx(files, labels=self.labels, storage_options=self.options)

@@ -18,11 +18,11 @@ from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE
 from mnist_zarr.dataset.selection import splits_in_source_order
 from mnist_zarr.errors import SchemaError
 from mnist_zarr.files.output import create_files
+from mnist_zarr.files.urls import path_or_url
 from mnist_zarr.formats.idx import IdxHeader, header_of, write_blocks
-from mnist_zarr.formats.idx_names import SPLIT_OF_WORD
 from mnist_zarr.terminal import sample_bar
 
-WORD_OF_SPLIT = {split: word for word, split in SPLIT_OF_WORD.items()}
+WORD_OF_SPLIT = {"test": "t10k"}
 WORD_OF_DTYPE = {
     "uint8": "ubyte",
     "int8": "byte",
@@ -74,7 +74,7 @@ def write_idx_files(
     IdxTypeError
         If IDX cannot hold the type or shape of the images or labels.
     OptionError
-        If ``folder`` is a URL.
+        If ``folder`` is a URL, or no path.
     TargetExistsError
         If one of the files exists and ``overwrite`` is false.
     OutputError
@@ -114,7 +114,7 @@ def write_idx_files(
     with (
         create_files(folder, list(by_name), overwrite=overwrite) as place,
         sample_bar(
-            f"writing {os.fspath(folder)}", ds.sizes[SAMPLE], sample_bytes, progress
+            f"writing {path_or_url(folder)}", ds.sizes[SAMPLE], sample_bytes, progress
         ) as advance,
     ):
         for name, content in by_name.items():

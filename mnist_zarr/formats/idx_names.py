@@ -5,12 +5,14 @@ A name consists of a *prefix*, a role and an ending, in any of the usual spellin
     train-images-idx3-ubyte.gz           t10k-labels.idx1-ubyte
     `prefix' role  `------' ending       `prefix' `---' role
 
-The last word of the prefix is the split: ``train``, ``test`` (also spelt
-``t10k``), or any other word.
+A word of the prefix, or one after the role, is the split: ``train``, ``test`` or
+``val``, in any of their spellings; without one, the last word of the prefix. Hidden
+files do not count, such as those that a Mac puts into archives (``._train-...``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass, field
@@ -18,25 +20,28 @@ from typing import Any, Literal
 
 from fsspec.core import url_to_fs
 
-from mnist_zarr.dataset.schema import split_order
-from mnist_zarr.errors import SourceError, SourceNotFoundError
-from mnist_zarr.files.urls import is_url
+from mnist_zarr.dataset.schema import SPLIT_OF_WORD, split_order
+from mnist_zarr.errors import MnistZarrError, SourceError, SourceNotFoundError
+from mnist_zarr.files.urls import check_options, is_url, path_or_url
+from mnist_zarr.formats.idx import IdxFile
 
 Role = Literal["images", "labels"]
 IDX_NAME = re.compile(
-    r"""^(?P<prefix>.*?)(?P<role>images?|imgs?|labels?)
-        [-._]idx(?P<rank>\d+)(?:[-._](?P<type>ubyte|byte|short|int|float|double))?
+    r"""^(?!\.)(?P<prefix>.*?)(?P<role>images?|imgs?|labels?)
+        (?:[-._\ ](?P<after>train(?:ing)?|test(?:ing)?|t10k|val(?:id(?:ation)?)?))?
+        [-._\ ]idx(?P<rank>\d+)(?:[-._](?P<type>ubyte|byte|short|int|float|double))?
         (?P<gz>\.gz)?$""",
     re.IGNORECASE | re.VERBOSE,
 )
-SPLIT_OF_WORD = {"t10k": "test"}
+# Of a folder without usual names: each is opened to see whether it is IDX.
+MAX_FILES_TRIED = 100
 
 
 @dataclass(frozen=True)
 class IdxName:
     """What the name of an IDX file says."""
 
-    prefix: str  # lower case, without the separator before the role
+    prefix: str  # lower case, without the separator before the role, but with a split after it
     role: Role
     is_gzip: bool
     # As it is spelt, with the rank and the type: files that differ in one of these but agree in
@@ -46,8 +51,9 @@ class IdxName:
     @property
     def split(self) -> str | None:
         """Name of the split, or None where the name has no prefix."""
-        word = re.split(r"[-._]", self.prefix)[-1]
-        return SPLIT_OF_WORD.get(word, word) or None
+        words = [word for word in re.split(r"(?:[-._\s]|%20)+", self.prefix) if word]
+        known = [SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD]
+        return (known or words or [None])[-1]
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,9 @@ def parse_name(path: str | os.PathLike[str]) -> IdxName | None:
     if match is None:
         return None
     role: Role = "labels" if match["role"].lower().startswith("label") else "images"
-    prefix = match["prefix"].rstrip("-._")
+    prefix = match["prefix"].rstrip("-._ ")
+    if match["after"]:
+        prefix = f"{prefix} {match['after']}".lstrip()
     content = (prefix, match["rank"], (match["type"] or "").lower())
     return IdxName(prefix.lower(), role, match["gz"] is not None, content)
 
@@ -98,7 +106,7 @@ def find_labels(
         If there are several label files of that name, or the case of its letters
         differs from that of the image file.
     """
-    path = os.fspath(images)
+    path = path_or_url(images)
     name = parse_name(path)
     if name is None or name.role != "images":
         return None
@@ -131,10 +139,11 @@ def find_pairs(
     SourceNotFoundError
         If there is no such folder.
     SourceError
-        If it cannot be listed, holds no IDX image file, or holds two of the
-        same split; if names differ in the case of their letters only.
+        If it cannot be listed, holds no IDX image file, labels without their
+        images, or two image files of the same split; if names differ in the case
+        of their letters only.
     """
-    place = os.fspath(folder)
+    place = path_or_url(folder)
     place += "" if place.endswith(("/", os.sep)) else "/"
     names = _list_names(place, storage_options)
     found: dict[tuple[str, Role], list[str]] = {}
@@ -155,8 +164,14 @@ def find_pairs(
     if not pairs:
         raise SourceError(
             f"{place}: expected IDX image files such as 'train-images-idx3-ubyte.gz', got none "
-            f"among {len(names)} files"
+            f"among {len(names)} files{_describe_contents(place, names)}"
         )
+    for (prefix, role), labels in chosen.items():
+        if (prefix, "images") not in chosen:
+            raise SourceError(
+                f"{place}: {labels!r} has no image file beside it, unlike other {role}; add it, or "
+                "name the image files instead of the folder"
+            )
     pairs.sort(key=lambda pair: (split_order(pair.split), pair.images))
     _check_one_of_each(place, pairs)
     return pairs
@@ -166,12 +181,31 @@ def is_folder(
     path: str | os.PathLike[str], *, storage_options: dict[str, Any] | None = None
 ) -> bool:
     """Whether this is a folder. The URL of one on a web server ends with a slash."""
-    place = os.fspath(path)
+    place = path_or_url(path)
     if not is_url(place):
         return os.path.isdir(place)
     fs, inner = _file_system(place, storage_options)
     # A web server has no folders, and asking it would fetch the file.
     return place.endswith("/") or ("http" not in fs.protocol and bool(fs.isdir(inner)))
+
+
+def _describe_contents(place: str, names: list[str]) -> str:
+    """Say which files are IDX whatever their names, and how to use the first of them."""
+    files: dict[str, IdxFile] = {}
+    for name in [] if is_url(place) else sorted(names)[:MAX_FILES_TRIED]:
+        with contextlib.suppress(MnistZarrError):
+            files[place + name] = IdxFile(place + name)
+    if not files:
+        return ""
+    listed = ", ".join(f"{_base_name(path)!r} {file.shape}" for path, file in files.items())
+    use = ""
+    if images := next((path for path, file in files.items() if len(file.shape) > 1), None):
+        use = f"; name them: `source={images!r}`"
+        count = files[images].shape[0]
+        fitting = (path for path, file in files.items() if file.shape == (count,))
+        if labels := next(fitting, None):
+            use += f", `labels={labels!r}`"
+    return f"; by their content these are IDX files: {listed}{use}"
 
 
 def _check_one_of_each(place: str, pairs: list[IdxPair]) -> None:
@@ -232,6 +266,7 @@ def _list_names(folder: str, storage_options: dict[str, Any] | None) -> list[str
 
 
 def _file_system(url: str, storage_options: dict[str, Any] | None) -> tuple[Any, str]:
+    check_options(storage_options)
     try:
         fs, path = url_to_fs(url, **(storage_options or {}))
     except ValueError as error:  # unknown protocol
@@ -244,13 +279,15 @@ def _probe_labels(images: str, storage_options: dict[str, Any] | None) -> str | 
     match = IDX_NAME.match(base)
     if match is None:
         return None
-    folder, separator = images[: len(images) - len(base)], base[match.end("role")]
+    after = base[match.end("role") : match.end("after")] if match["after"] else ""
+    separator = base[match.end("role") + len(after)]
+    folder = images[: len(images) - len(base)]
     endings = [f"{separator}idx1-ubyte", "-idx1-ubyte", ".idx1-ubyte", "-idx2-int"]
     suffixes = [match["gz"] or "", "" if match["gz"] else ".gz"]
     fs, _ = _file_system(images, storage_options)
     for ending in dict.fromkeys(endings):
         for suffix in suffixes:
-            candidate = f"{folder}{match['prefix']}labels{ending}{suffix}"
+            candidate = f"{folder}{match['prefix']}labels{after}{ending}{suffix}"
             if fs.exists(_file_system(candidate, storage_options)[1]):
                 return candidate
     return None

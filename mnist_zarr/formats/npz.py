@@ -19,18 +19,23 @@ from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.blocks import block_bounds, bytes_per_sample, iter_blocks_at
 from mnist_zarr.dataset.lazy import map_values
 from mnist_zarr.dataset.scaling import scaling_of, unpack
-from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, split_order
+from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SPLIT_OF_WORD, split_order
 from mnist_zarr.dataset.selection import splits_in_source_order
 from mnist_zarr.errors import NpzFormatError, SchemaError, SourceError
 from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.output import create_file
 from mnist_zarr.files.sources import PathOrFile, open_bytes
-from mnist_zarr.files.urls import is_url, shown_url
+from mnist_zarr.files.urls import is_url, path_or_url, shown_url
 from mnist_zarr.files.zip_source import ZIP_MAGIC, zip_members
 from mnist_zarr.formats.idx_names import IdxPair
 from mnist_zarr.formats.npy import NpyFile, npy_header
 from mnist_zarr.formats.source import Source
-from mnist_zarr.formats.stacked import as_opened, dataset_of_files, dataset_of_labels
+from mnist_zarr.formats.stacked import (
+    as_opened,
+    dataset_of_files,
+    dataset_of_labels,
+    refuse_unknown_options,
+)
 from mnist_zarr.terminal import sample_bar
 
 # X_train of scikit-learn's users, x_train of Keras; X and y without a split.
@@ -40,7 +45,7 @@ KNOWN_NAMES = "X_train, y_train, X_test, y_test (or x_train ...), X, y, or arr_0
 
 def is_npz(source: str | os.PathLike[str]) -> bool:
     """Whether the name, or the start of a local file, is that of an .npz archive."""
-    path = os.fspath(source)
+    path = path_or_url(source)
     if path.lower().endswith(".npz"):
         return True
     if is_url(path) or not os.path.isfile(path):
@@ -93,6 +98,8 @@ def open_npz(
         changes while it is read.
     SourceNotFoundError
         If there is no such file.
+    OptionError
+        If the source is no path or URL, or ``storage_options`` is no dictionary.
     MissingExtraError
         If the package that knows the URL is not installed.
 
@@ -124,8 +131,15 @@ class _NpzBackendEntrypoint(BackendEntrypoint):
         drop_variables: str | Iterable[str] | None = None,
         labels: PathOrFile | None = None,
         storage_options: dict[str, Any] | None = None,
+        **decoders: Any,
     ) -> xr.Dataset:
+        refuse_unknown_options(decoders, self.open_dataset_parameters)
         if isinstance(filename_or_obj, Sequence) and not isinstance(filename_or_obj, str):
+            if not all(isinstance(pair, IdxPair) for pair in filename_or_obj):
+                raise SourceError(
+                    "expected an archive, or a list of IdxPair; build(target, [...]) concatenates "
+                    "archives"
+                )
             images = [_Archive(pair.images, storage_options) for pair in filename_or_obj]
             labels_of = [pair.labels for pair in filename_or_obj if pair.labels]
             tables = [_Archive(path, storage_options) for path in labels_of]
@@ -161,11 +175,12 @@ class _Archive:
         for name, member in self._members.items():
             match = ARRAY_NAME.fullmatch(name)
             if match and match["role"].lower() == role:
-                split = match["split"]
+                word = match["split"]
+                split = word and SPLIT_OF_WORD.get(word.lower(), word)
                 if split in found:
                     raise NpzFormatError(
-                        f"{member.name}: differs from {found[split].name!r} in the case of its "
-                        "letters only; expected one of them"
+                        f"{member.name}: is of the same role and split as {found[split].name!r}; "
+                        "expected one of them"
                     )
                 found[split] = NpyFile(member)
         return found
@@ -190,7 +205,7 @@ def _dataset_of(archive: _Archive, label_archive: _Archive | None = None) -> xr.
         images = {None: only}
     if label_archive is not None:
         if labels:
-            raise SourceError(f"labels: the archive {archive.name} has its own")
+            raise SourceError(f"`labels`: the archive {archive.name} has its own")
         labels = label_archive.by_role("y") or {None: label_archive.only_array()}
     if labels and images.keys() != labels.keys():
         raise SourceError(
@@ -287,6 +302,8 @@ def write_npz(
         If ``ds`` is not of the data model, has no image or labels that are not
         integers; if a split has a name that no file can have; if the range of
         the pixels is not known, or values of a rescaled store were changed.
+    OptionError
+        If ``path`` is no path or URL.
     TargetExistsError
         If the file exists and ``overwrite`` is false.
     OutputError
@@ -322,7 +339,7 @@ def write_npz(
             return np.asarray(map_values(variable, scaling, dtype).values)
 
     sample_shape = (math.prod(image.shape[1:]),) if flat else image.shape[1:]
-    label_of_bar = f"writing {shown_url(os.fspath(path))}"
+    label_of_bar = f"writing {shown_url(path_or_url(path))}"
     with (
         create_file(path, overwrite=overwrite) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,

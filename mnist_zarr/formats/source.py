@@ -60,11 +60,12 @@ class Source(ABC):
 
     def _refuse_labels(self, reason: str) -> None:
         if self.labels is not None:
-            raise SourceError(f"labels: {reason}")
+            raise SourceError(f"`labels`: {reason}")
 
     def _refuse_options(self, kind: str) -> None:
         if self.options:
             name = self.given if isinstance(self.given, str) else describe(self.given)
             raise OptionError(
-                f"{name}: is {kind}, which takes no source_options, got {', '.join(self.options)}"
+                f"{name}: is {kind}, which takes no `source_options`, got "
+                f"{', '.join(map(str, self.options))}"
             )

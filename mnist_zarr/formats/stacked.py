@@ -33,7 +33,7 @@ from mnist_zarr.dataset.schema import (
     make_dataset,
     source_index_dtype,
 )
-from mnist_zarr.errors import SourceError
+from mnist_zarr.errors import OptionError, SourceError
 from mnist_zarr.files.byte_source import ByteSource
 
 # What dask reads at once: large against the cost of a task, small against memory.
@@ -44,6 +44,15 @@ MAX_SPAN_BYTES = 2 << 20
 # A few bytes of a header can announce billions of samples without elements, and each would
 # get a position and a split.
 MAX_EMPTY_SAMPLES = 1 << 16
+# Options of xarray.open_dataset for what plain numbers do not have.
+CF_DECODERS = (
+    "mask_and_scale",
+    "decode_times",
+    "decode_timedelta",
+    "use_cftime",
+    "concat_characters",
+    "decode_coords",
+)
 swap_rows_and_columns = operator.methodcaller("swapaxes", 1, 2)
 
 
@@ -200,6 +209,19 @@ def dataset_of_labels(file: SampleFile) -> xr.Dataset:
     return make_dataset(None, label=lazy_array(StackedFiles([file]).as_lazy_samples()))
 
 
+def refuse_unknown_options(given: Iterable[str], known: Iterable[str]) -> None:
+    """Check the other options that xarray passes to an engine: those of CF decode nothing here.
+
+    Raises
+    ------
+    OptionError
+        If one is neither of the engine nor of CF.
+    """
+    for name in given:
+        if name not in CF_DECODERS:
+            raise OptionError(f"{name!r}: no such option; choose from {', '.join(known)}")
+
+
 def as_opened(
     ds: xr.Dataset, files: Sequence[ByteSource], drop_variables: str | Iterable[str] | None
 ) -> xr.Dataset:
@@ -236,7 +258,7 @@ def n_samples_of(file: SampleFile) -> int:
 def _transpose(images: LazySamples) -> LazySamples:
     if len(images.shape) != 3:
         raise SourceError(
-            f"transposed: expected images of shape (sample, row, col), got {images.shape}"
+            f"`transposed`: expected images of shape (sample, row, col), got {images.shape}"
         )
     n_samples, n_cols, n_rows = images.shape
     stored = xr.Variable((SAMPLE, COL, ROW), lazy_array(images))

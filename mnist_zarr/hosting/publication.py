@@ -14,7 +14,7 @@ from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 
 from mnist_zarr.errors import StoreError, StoreNotFoundError, StoreReplacedError
-from mnist_zarr.files.urls import name_failures, shown_url
+from mnist_zarr.files.urls import name_failures, path_or_url, shown_url
 from mnist_zarr.hosting.cors import cors_rule
 from mnist_zarr.hosting.croissant import StoredObject, make_card
 from mnist_zarr.hosting.page import make_page
@@ -37,6 +37,7 @@ from mnist_zarr.stores.keys import (
     run_on_objects,
     sync,
 )
+from mnist_zarr.stores.place import Place
 from mnist_zarr.stores.targets import Target, parse_target
 from mnist_zarr.terminal import printable, progress_bar
 
@@ -153,6 +154,8 @@ def publish(
     """
     origin = parse_target(store, source_options, "source_options")
     place = parse_target(target, storage_options)
+    if public_url is not None:
+        public_url = path_or_url(public_url)
     source = origin.open()
     if place.changes_under(source):
         raise StoreError(f"{place.name}: is the store to publish itself; choose another target")
@@ -176,8 +179,10 @@ def publish(
                     f"{origin.name}: the store was replaced while it was being copied; publish it "
                     "again"
                 )
-        reader = (parse_target(public_url) if public_url else place).open()
-        _compare(reader, url, objects, bar)
+        public = parse_target(public_url) if public_url else place
+        if public_url:
+            _check_is_public_url(public, url, place.name, objects)
+        _compare(public.open(), url, objects, bar)
     return Publication(url, dict(sorted(objects.items())), cors_rule(place.name))
 
 
@@ -214,6 +219,24 @@ def _send(
 
     run_on_objects(send, itertools.chain(chunks, documents))
     return sent
+
+
+def _check_is_public_url(
+    public: Place, url: str, target: str, sent: Mapping[str, StoredObject]
+) -> None:
+    """Check that the root document that was sent is at the URL that readers use."""
+    try:
+        root = read_root(public.open())
+        reason = "another store is there" if root else "there is no Zarr store"
+    except StoreNotFoundError:
+        root, reason = {}, "there is no Zarr store"
+    except StoreError as error:
+        root, reason = {}, str(error)
+    if not root or any(_summarize(root[key].to_bytes()) != sent.get(key) for key in root):
+        raise StoreError(
+            f"{url}: readers do not get the store, which is whole at {target}: {reason}; is this "
+            "`public_url` the URL of that place, and may everybody read it?"
+        )
 
 
 def _compare(reader: Store, url: str, sent: Mapping[str, StoredObject], bar: tqdm[Any]) -> None:

@@ -88,7 +88,7 @@ def _listen(store: Store, page: bytes, port: int) -> ThreadingHTTPServer:
         return ThreadingHTTPServer((LOOPBACK, port), Handler)
     except OSError as error:
         raise OptionError(
-            f"port: cannot listen at {port}: {error.strerror}; choose another one, or 0 for any"
+            f"`port`: cannot listen at {port}: {error.strerror}; choose another one, or 0 for any"
         ) from error
 
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import xarray as xr
 import zarr
-from dask.base import tokenize
 from zarr.abc.store import Store
 
 from mnist_zarr.dataset.lazy import kept
 from mnist_zarr.dataset.schema import SAMPLE
-from mnist_zarr.errors import MnistZarrError, StoreError
+from mnist_zarr.errors import MnistZarrError, OptionError, StoreError
 from mnist_zarr.formats.source import Source
 from mnist_zarr.reading.threaded_pipeline import CheckedStore, pipeline_config
 from mnist_zarr.stores.inventory import Promises, read_root
@@ -66,6 +65,9 @@ def open_store(
         Dataset, wherever it reads.
     StoreError
         If what is there cannot be opened.
+    OptionError
+        If the target is neither a path, a URL nor a store object or takes no
+        ``storage_options``, or ``chunks`` is nothing that xarray understands.
 
     Examples
     --------
@@ -80,9 +82,7 @@ def open_store(
     ds, group = open_place(place)
     if chunks is None:
         return ds
-    # dask would name an array by a pickle of its store, for which it opens a remote one again.
-    token = tokenize(str(target), str(group.store), ds.attrs)
-    return ds.assign({key: _chunk(array, chunks, token) for key, array in ds.items()})
+    return ds.assign({key: _chunk(array, chunks, place.name, group) for key, array in ds.items()})
 
 
 class StoreSource(Source):
@@ -160,11 +160,18 @@ def _keep(coord: xr.DataArray) -> xr.Variable:
     return kept(coord.variable, coord.encoding["chunks"][0])
 
 
-def _chunk(array: xr.DataArray, chunks: Any, token: str) -> xr.Variable:
-    if chunks == "auto":
+def _chunk(array: xr.DataArray, chunks: Any, place: str, group: zarr.Group) -> xr.Variable:
+    from dask.base import tokenize  # a third of a second, which whoever needs no dask is spared
+
+    if isinstance(chunks, str) and chunks == "auto":
         whole_objects = dict(array.encoding.get("preferred_chunks", {}))
         if SAMPLE in whole_objects:
             object_bytes = max(1, array.nbytes * whole_objects[SAMPLE] // max(1, array.shape[0]))
             whole_objects[SAMPLE] *= max(1, DASK_CHUNK_BYTES // object_bytes)
         chunks = whole_objects
-    return array.variable.chunk(chunks, name=f"{array.name}-{tokenize(token, array.name, chunks)}")
+    # dask would name an array by a pickle of its store, for which it opens a remote one again.
+    token = tokenize(place, str(group.store), group.attrs.asdict(), array.name, chunks)
+    try:
+        return array.variable.chunk(chunks, name=f"{array.name}-{token}")
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise OptionError(f"`chunks`: {error}") from error

@@ -18,7 +18,7 @@ from mnist_zarr.reading.reader import open_place
 from mnist_zarr.stores.inventory import take_inventory
 from mnist_zarr.stores.keys import is_document
 from mnist_zarr.stores.targets import Target, parse_target
-from mnist_zarr.terminal import align_columns, printable
+from mnist_zarr.terminal import BLOCK, align_columns, printable
 
 BAR_WIDTH = 24
 
@@ -132,7 +132,7 @@ class StoreSummary:
         most = max(sum(counts) for counts in self.counts.values())
         rows = [(LABEL, *self.splits, "total", "")]
         for name, counts in self.counts.items():
-            bar = "█" * max(1, round(BAR_WIDTH * sum(counts) / max(most, 1)))
+            bar = BLOCK * max(1, round(BAR_WIDTH * sum(counts) / max(most, 1)))
             rows.append((name, *(f"{count:,}" for count in counts), f"{sum(counts):,}", bar))
         sums = [sum(column) for column in zip(*self.counts.values(), strict=True)]
         rows.append(("total", *(f"{count:,}" for count in sums), f"{sum(sums):,}", ""))

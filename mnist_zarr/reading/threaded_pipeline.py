@@ -51,7 +51,7 @@ class _PresentChunk(StorePath):
 
 
 def _missing(chunk: StorePath) -> StoreError:
-    place = hide_secrets(f"{chunk.store}/{chunk.path}")
+    place = _place_of(chunk)
     return StoreError(f"{place}: this chunk is missing; the store is damaged: build it again")
 
 
@@ -170,7 +170,7 @@ class ThreadedPipeline(CheckedPipeline):
             try:
                 values = np.frombuffer(decode(encoded, _n_bytes(spec)), dtype).reshape(spec.shape)
             except StoreError as error:
-                raise StoreError(f"{chunk.path}: cannot be decoded: {error}") from error
+                raise StoreError(f"{_place_of(chunk)}: cannot be decoded: {error}") from error
             except Exception as error:
                 raise _undecodable([(chunk,)], error) from error
             destination[place] = values[wanted]
@@ -200,16 +200,21 @@ class OneVersionPipeline(CheckedPipeline):
 
 def _undecodable(chunks: Sequence[ChunkInfo], error: Exception) -> Exception:
     """Return the error for chunks of which one cannot be decoded."""
-    paths = [chunk.path for chunk, *_ in chunks if hasattr(chunk, "path")]
+    places = [_place_of(chunk) for chunk, *_ in chunks if hasattr(chunk, "path")]
     is_of_the_file_system = isinstance(error, OSError) and not isinstance(error, BadGzipFile)
     # The chunks in a shard have no path; an error of theirs is one of the shard.
-    if isinstance(error, MnistZarrError) or is_of_the_file_system or not paths:
+    if isinstance(error, MnistZarrError) or is_of_the_file_system or not places:
         return error
-    more = f" or one of {len(paths) - 1} other chunks" if paths[1:] else ""
+    more = f" or one of {len(places) - 1} other chunks" if places[1:] else ""
     return StoreError(
-        f"{paths[0]}{more}: cannot be decoded: {error}; build the store anew, or find the damage "
+        f"{places[0]}{more}: cannot be decoded: {error}; build the store anew, or find the damage "
         "with mnist-zarr verify"
     )
+
+
+def _place_of(chunk: Any) -> str:
+    """Return the name of an object with that of its store."""
+    return hide_secrets(f"{chunk.store}/{chunk.path}")
 
 
 register_pipeline(CheckedPipeline)

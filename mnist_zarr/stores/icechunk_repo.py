@@ -182,8 +182,9 @@ def _storage(url: str, storage_options: dict[str, Any] | None) -> Storage:
         icechunk.set_logs_filter("error")
     parts = urlsplit(url.removeprefix(PREFIX))
     options = storage_options or {}
-    if parts.scheme == "file" and not parts.netloc:
-        return icechunk.local_filesystem_storage(parts.path, **options)
+    if parts.scheme == "file" and parts.netloc in ("", "~"):
+        path = os.path.expanduser(parts.netloc + parts.path)
+        return icechunk.local_filesystem_storage(path, **options)
     if parts.scheme == "s3":
         return icechunk.s3_storage(bucket=parts.netloc, prefix=parts.path.strip("/"), **options)
     raise StoreError(

@@ -13,7 +13,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from mnist_zarr.errors import StoreError
-from mnist_zarr.files.urls import hide_secrets, shown_url
+from mnist_zarr.files.urls import check_takes_files, hide_secrets, shown_url
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import OPENING_NAMES, sync
 from mnist_zarr.stores.lineage import same_objects
@@ -45,6 +45,7 @@ class BucketFolder(ObjectPlace):
     @contextlib.contextmanager
     def create(self, *, overwrite: bool = False, immutable: bool = False) -> Iterator[Store]:
         store = self._store()
+        check_takes_files(store.fs, self.name, StoreError)
         if "//" in store.path:
             raise StoreError(f"{self.name}: has nothing between two slashes; leave one out")
         store.is_immutable = immutable

@@ -66,7 +66,7 @@ class LocalPlace(Place):
 
     @contextlib.contextmanager
     def create(self, *, overwrite: bool = False, immutable: bool = False) -> Iterator[Store]:
-        if "\0" in self.name or not self.path.name:
+        if not self.path.name:
             raise StoreError(f"{self.name!r}: is no name for a store; choose another one")
         with wrap_os_errors(self.name, "built", StoreError):
             place = Path(os.path.realpath(self.path))

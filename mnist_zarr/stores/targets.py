@@ -22,7 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.store import Store
 
 from mnist_zarr.errors import OptionError
-from mnist_zarr.files.urls import is_url
+from mnist_zarr.files.urls import check_options, is_url, path_or_url
 from mnist_zarr.stores.icechunk_repo import IcechunkBranch, is_repository
 from mnist_zarr.stores.keys import METADATA_NAMES
 from mnist_zarr.stores.local import LocalFolder
@@ -62,15 +62,11 @@ def parse_target(
     >>> type(parse_target("s3://bucket/mnist.zarr")).__name__
     'BucketFolder'
     """
+    check_options(storage_options, option_name)
     if isinstance(target, Store):
         _refuse_options(str(target), "a store object", storage_options, option_name)
         return GivenStore(target)
-    given: object = target
-    if not isinstance(given, str | os.PathLike):
-        raise OptionError(
-            f"expected a path, a URL or a Zarr store, got {type(given).__name__}: {given!r}"
-        )
-    name = os.fspath(target)
+    name = path_or_url(target, "a path, a URL or a Zarr store")
     if is_repository(name):
         return IcechunkBranch(name, storage_options)
     if (path := local_path(name)) is not None:
@@ -88,7 +84,7 @@ def names_store(target: object) -> bool:
         return True
     if not isinstance(target, str | os.PathLike):
         return False
-    name = os.fspath(target)
+    name = path_or_url(target)
     if (path := local_path(name)) is None:
         return is_repository(name) or name.rstrip("/").endswith((".zarr", ".zarr.zip"))
     if is_archive(path):
@@ -106,7 +102,6 @@ def local_path(name: str) -> str | None:
 def _refuse_options(name: str, kind: str, options: dict[str, Any] | None, option_name: str) -> None:
     if options:
         raise OptionError(
-            f"{name}: is {kind}, which takes no {option_name}, got {', '.join(options)}; is the "
-            "'s3://' missing? What the source needs is given as source_options, what the store "
-            "needs as storage_options"
+            f"{name}: is {kind}, which takes no `{option_name}`, got "
+            f"{', '.join(map(str, options))}; is the 's3://' missing?"
         )

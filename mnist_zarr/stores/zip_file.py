@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 from fsspec.core import url_to_fs
 from zarr.abc.store import Store
 
-from mnist_zarr.errors import already_exists
+from mnist_zarr.errors import StoreError, already_exists
 from mnist_zarr.files.scratch import fsync
-from mnist_zarr.files.urls import name_failures, protocol_of, shown_url
+from mnist_zarr.files.urls import check_takes_files, name_failures, protocol_of, shown_url
 from mnist_zarr.stores.bucket import BucketStore, identity_of_object, object_headers
 from mnist_zarr.stores.keys import METADATA_NAMES
 from mnist_zarr.stores.place import Place
@@ -82,6 +82,7 @@ class RemoteZip(Place):
     @contextlib.contextmanager
     def create(self, *, overwrite: bool = False, immutable: bool = False) -> Iterator[Store]:
         fs, path = self._file_system()
+        check_takes_files(fs, self.name, StoreError)
         with name_failures(self.name, "read"):
             if fs.exists(path):
                 if not overwrite:

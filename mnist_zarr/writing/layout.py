@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -38,14 +39,14 @@ class Compression:
 
     def __post_init__(self) -> None:
         _take_numpy_integers(self, "level")
-        if self.codec not in tuple(LEVELS_OF_CODEC):  # of which a list would be no key
+        if not _is_one_of(self.codec, LEVELS_OF_CODEC):
             raise OptionError(
-                f"codec: expected one of {', '.join(LEVELS_OF_CODEC)}, got {self.codec!r}"
+                f"`codec`: expected one of {', '.join(LEVELS_OF_CODEC)}, got {self.codec!r}"
             )
         levels = LEVELS_OF_CODEC[self.codec]
         if type(self.level) is not int or self.level not in levels:
             raise OptionError(
-                f"level: {self.codec} has levels {levels[0]} to {levels[-1]}, got {self.level!r}"
+                f"`level`: {self.codec} has levels {levels[0]} to {levels[-1]}, got {self.level!r}"
             )
 
     def for_format(self, zarr_format: ZarrFormat) -> Any:
@@ -88,13 +89,13 @@ class Layout:
 
     def __post_init__(self) -> None:
         _take_numpy_integers(self, "chunk_bytes", "shard_bytes", "zarr_format")
-        if self.order not in tuple(CHUNK_BYTES_OF_ORDER):
-            raise OptionError(f"order: expected 'source' or 'label', got {self.order!r}")
+        if not _is_one_of(self.order, CHUNK_BYTES_OF_ORDER):
+            raise OptionError(f"`order`: expected 'source' or 'label', got {self.order!r}")
         zarr_format: object = self.zarr_format
         if type(zarr_format) is not int or zarr_format not in (2, 3):
-            raise OptionError(f"zarr_format: expected 2 or 3, got {self.zarr_format!r}")
+            raise OptionError(f"`zarr_format`: expected 2 or 3, got {self.zarr_format!r}")
         if self.zarr_format == 2 and self.shard_bytes is not None:
-            raise OptionError("shard_bytes: Zarr format 2 has no shards; use zarr_format=3")
+            raise OptionError("`shard_bytes`: Zarr format 2 has no shards; use `zarr_format=3`")
 
     def chunking(self, variable: xr.Variable) -> Chunking:
         """Return how the variable is cut along ``sample``."""
@@ -107,6 +108,10 @@ class Layout:
         if chunk_bytes is None:
             chunk_bytes = CHUNK_BYTES_OF_ORDER[self.order]
         return plan_chunks(n_samples, bytes_per_sample(variable), chunk_bytes, self.shard_bytes)
+
+
+def _is_one_of(given: object, words: Collection[str]) -> bool:
+    return isinstance(given, str) and given in words
 
 
 def _take_numpy_integers(options: Compression | Layout, *names: str) -> None:

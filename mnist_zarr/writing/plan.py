@@ -97,11 +97,11 @@ def plan_chunks(
     """
     for name, size in (("chunk_bytes", chunk_bytes), ("shard_bytes", shard_bytes)):
         if size is not None and (type(size) is not int or size < 1):
-            raise OptionError(f"{name}: expected a whole number of 1 or more, got {size!r}")
+            raise OptionError(f"`{name}`: expected a whole number of 1 or more, got {size!r}")
     if shard_bytes is not None and shard_bytes < chunk_bytes:
         raise OptionError(
-            f"shard_bytes: a shard holds whole chunks, but {shard_bytes} is less than "
-            f"chunk_bytes {chunk_bytes}"
+            f"`shard_bytes`: a shard holds whole chunks, but {shard_bytes} is less than "
+            f"`chunk_bytes`, {chunk_bytes}"
         )
     most = max(1, chunk_bytes // max(1, sample_bytes))
     n_chunks = max(1, -(-n_samples // most))

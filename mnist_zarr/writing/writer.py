@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from distributed import Client
 from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.blocks import bytes_per_sample, iter_blocks
+from mnist_zarr.dataset.classes import flag_names
 from mnist_zarr.dataset.lazy import is_lazy
 from mnist_zarr.dataset.records import SOURCE_FILES, ContentHash, content_sha256, source_line
 from mnist_zarr.dataset.scaling import pack, stay_packed, with_true_range
@@ -254,6 +255,8 @@ class _StorePlan:
 def _plan_store(ds: xr.Dataset, layout: Layout) -> _StorePlan:
     variables = {check_name(name): variable for name, variable in ds.variables.items()}
     for name, variable in variables.items():
+        if variable.dims == (SAMPLE,):
+            flag_names(name, variable.attrs)  # else no reader could use it
         _check_values(name, variable)
     numbering = number_samples(ds)
     variables[SOURCE_INDEX] = numbering.source_index
@@ -301,7 +304,9 @@ def _plan_order(
     """Return the order of the samples, and the attributes of ``label``, with flags."""
     if label is None:
         if layout.order == "label":
-            raise SchemaError("order='label' needs a coordinate 'label', which this Dataset lacks")
+            raise SchemaError(
+                "`order='label'` needs a coordinate 'label', which this Dataset lacks"
+            )
         return SourceOrder(n_samples), {}
     blocks = (block for _, block in iter_blocks(label))
     if is_string(label.dtype):

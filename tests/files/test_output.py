@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mnist_zarr.errors import TargetExistsError
+from mnist_zarr.errors import OutputError, TargetExistsError
 from mnist_zarr.files.output import create_file, create_files
 from mnist_zarr.files.sources import open_bytes
 
@@ -151,3 +152,31 @@ def test_files_are_on_the_disk_before_they_have_their_names(
     with create_files(tmp_path, ["a"], overwrite=overwrite) as folder:
         (folder / "a").write_bytes(b"a")
     assert steps == ["fsync a", "fsync new", "name a", f"fsync {tmp_path.name}"]
+
+
+def test_a_missing_folder_is_named_and_no_temporary_file(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OutputError, match=r"x: was not written: there is no folder '.*missing'$"),
+        create_file(tmp_path / "missing" / "x"),
+    ):
+        pass
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(OutputError, match=r"was not written: Not a directory$"),
+        create_files(tmp_path / "file" / "deeper", ["a"]),
+    ):
+        pass
+
+
+def test_an_error_of_the_system_does_not_name_the_temporary_file(tmp_path: Path) -> None:
+    with pytest.raises(OutputError) as caught, create_file(tmp_path / "x") as file:
+        raise OSError(errno.ENOSPC, "No space left on device", file.name)
+    assert str(caught.value) == f"{tmp_path}/x: was not written: No space left on device"
+
+
+def test_a_web_server_takes_no_file() -> None:
+    with (
+        pytest.raises(OutputError, match=r"http://host/x\.npz: a web server takes no files over"),
+        create_file("http://host/x.npz"),
+    ):
+        pass

@@ -23,6 +23,7 @@ from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.sources import FileObjectSource, open_bytes
 from mnist_zarr.files.zip_source import zip_members
 from tests.support.object_server import BUCKET, S3Server
+from tests.support.servers import free_port
 
 if TYPE_CHECKING:
     from tests.conftest import Serve
@@ -286,3 +287,18 @@ def test_a_path_that_is_no_regular_file_is_refused_without_waiting(
         os.mkfifo(place)
     with pytest.raises(SourceError, match="expected a file, got a pipe or device"):
         open_bytes(place)
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_a_server_that_does_not_answer_for_a_file_is_not_said_to_lack_it(
+    httpserver: HTTPServer, status: int
+) -> None:
+    httpserver.expect_request("/private").respond_with_data("no", status=status)
+    for url, reason in (
+        (httpserver.url_for("/private"), str(status)),
+        (f"http://127.0.0.1:{free_port()}/x", "Cannot connect to host"),
+    ):
+        with pytest.raises(SourceError, match=reason) as caught:
+            open_bytes(url)
+        assert not isinstance(caught.value, FileNotFoundError)
+        assert url in str(caught.value)

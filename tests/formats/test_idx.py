@@ -356,7 +356,7 @@ def test_billions_of_rows_without_elements_are_one_block() -> None:
 
 
 def test_a_block_of_no_bytes_is_refused() -> None:
-    with pytest.raises(OptionError, match="block_bytes: expected 1 or more, got 0"):
+    with pytest.raises(OptionError, match="`block_bytes`: expected 1 or more, got 0"):
         next(IdxFile(io.BytesIO(GOOD)).blocks(0))
 
 

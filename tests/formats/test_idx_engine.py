@@ -13,7 +13,9 @@ import pytest
 import xarray as xr
 from pytest_httpserver import HTTPServer
 
-from mnist_zarr.errors import IdxFormatError, SourceError, SourceNotFoundError
+from mnist_zarr.builder import build
+from mnist_zarr.dataset.schema import make_dataset
+from mnist_zarr.errors import IdxFormatError, OptionError, SourceError, SourceNotFoundError
 from mnist_zarr.formats.idx import IdxHeader, write_idx
 from mnist_zarr.formats.idx_engine import IdxBackendEntrypoint, open_idx
 
@@ -302,7 +304,7 @@ def test_storage_options_reach_the_file_system(httpserver: HTTPServer) -> None:
     ds = xr.open_dataset(url, engine="idx", storage_options=options)
     assert (ds.image.values == images).all()
     assert (ds.label.values == labels).all()
-    with pytest.raises(SourceNotFoundError):
+    with pytest.raises(SourceError, match="500"):
         xr.open_dataset(url, engine="idx")
 
 
@@ -442,3 +444,43 @@ def test_only_images_can_be_transposed(tmp_path: Path) -> None:
     write_idx(np.zeros((4, 6), np.uint8), tmp_path / "rows.idx")
     with pytest.raises(SourceError, match=r"expected images of shape .* got \(4, 6\)"):
         mnist_zarr.open_idx(tmp_path / "rows.idx", transposed=True)
+
+
+DECODERS = {
+    "mask_and_scale": False,
+    "decode_times": False,
+    "decode_timedelta": True,
+    "use_cftime": None,
+    "concat_characters": False,
+    "decode_coords": False,
+}
+
+
+@pytest.mark.parametrize("option", DECODERS)
+def test_decoders_of_xarray_decode_nothing_here(tmp_path: Path, option: str) -> None:
+    path = put_pair(tmp_path, "train", pixels(3, 2, 2), pixels(3))
+    plain = xr.open_dataset(path, engine="idx")
+    for options in ({option: DECODERS[option]}, {"decode_cf": False}):
+        xr.testing.assert_identical(xr.open_dataset(path, engine="idx", **options), plain)
+
+
+def test_an_unknown_option_of_the_engine_is_refused_with_those_that_it_has(tmp_path: Path) -> None:
+    path = put_pair(tmp_path, "train", pixels(3, 2, 2), None)
+    with pytest.raises(OptionError, match=r"'lables': no such option; choose from .*labels"):
+        xr.open_dataset(path, engine="idx", lables=None)
+
+
+@pytest.mark.parametrize("columns", [3, 2])
+def test_one_hot_labels_are_refused_and_one_column_is_not(tmp_path: Path, columns: int) -> None:
+    labels = np.array([0, 1, 1, 0, 1], np.uint8)
+    path = put_pair(tmp_path, "train", pixels(5, 2, 2), labels[:, np.newaxis])
+    np.testing.assert_array_equal(open_idx(path).label, labels)
+    write_idx(np.eye(columns, dtype=np.uint8)[labels], tmp_path / "one-hot")
+    for act in (
+        lambda: open_idx(path, labels=tmp_path / "one-hot"),
+        lambda: build(tmp_path / "t.zarr", path, labels=tmp_path / "one-hot"),
+        lambda: make_dataset(pixels(5, 2, 2), label=np.eye(columns)[labels]),
+    ):
+        with pytest.raises(SourceError, match=f"a table of {columns} columns of zeros and ones"):
+            act()
+    assert not (tmp_path / "t.zarr").exists()

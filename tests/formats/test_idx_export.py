@@ -25,15 +25,16 @@ from mnist_zarr.formats import idx_export
 from mnist_zarr.formats.idx import read_idx
 from mnist_zarr.formats.idx_engine import open_idx
 from mnist_zarr.formats.idx_export import write_idx_files
-from mnist_zarr.formats.npz import write_npz
+from mnist_zarr.formats.npz import open_npz, write_npz
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.commands import run_command
 from tests.support.digits import MNIST_MD5, digits
+from tests.support.idx_pairs import pixels, put_pair
 
 
 def three_splits(seed: int = 0) -> xr.Dataset:
-    return digits(60, seed, splits=("train", "test", "valid"))
+    return digits(60, seed, splits=("train", "test", "val"))
 
 
 def md5_of_files(folder: Path) -> dict[str, str]:
@@ -71,11 +72,11 @@ def test_every_split_has_its_files_and_they_open_as_the_same_dataset(
     ending = ".gz" if compress else ""
     assert sorted(os.listdir(tmp_path / "idx")) == sorted(
         f"{word}-{kind}-ubyte{ending}"
-        for word in ("train", "t10k", "valid")
+        for word in ("train", "t10k", "val")
         for kind in ("images-idx3", "labels-idx1")
     )
     opened = open_idx(tmp_path / "idx")
-    parts = [three_splits().sel(split=split) for split in ("train", "test", "valid")]
+    parts = [three_splits().sel(split=split) for split in ("train", "test", "val")]
     expected = xr.concat(parts, "sample").drop_vars("source_index")
     xr.testing.assert_equal(opened.drop_vars("source_index").load(), expected)
     if compress:
@@ -133,15 +134,15 @@ def test_other_types_have_their_own_names(tmp_path: Path) -> None:
 
 def test_existing_files_are_kept_unless_overwriting(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    (tmp_path / "valid-labels-idx1-ubyte").write_text("old")
-    with pytest.raises(TargetExistsError, match="valid-labels-idx1-ubyte: exists already"):
+    (tmp_path / "val-labels-idx1-ubyte").write_text("old")
+    with pytest.raises(TargetExistsError, match="val-labels-idx1-ubyte: exists already"):
         write_idx_files(three_splits(), tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["mine.txt", "valid-labels-idx1-ubyte"]
+    assert sorted(os.listdir(tmp_path)) == ["mine.txt", "val-labels-idx1-ubyte"]
     write_idx_files(three_splits(), tmp_path, overwrite=True)
     assert len(os.listdir(tmp_path)) == 7
     assert (tmp_path / "mine.txt").read_text() == "mine"
-    valid = three_splits().sel(split="valid").label
-    np.testing.assert_array_equal(read_idx(tmp_path / "valid-labels-idx1-ubyte"), valid)
+    valid = three_splits().sel(split="val").label
+    np.testing.assert_array_equal(read_idx(tmp_path / "val-labels-idx1-ubyte"), valid)
 
 
 class DiskFullError(OSError):
@@ -237,3 +238,22 @@ def test_splits_that_are_no_strings_are_refused_and_none_is_lost(
     for write in (write_idx_files, write_npz):
         with pytest.raises(SchemaError, match="'split': expected strings"):
             write(ds, tmp_path / "out")
+
+
+@pytest.mark.parametrize("prefix", ["my data", "a:b", "T-shirts (1)", "naïve"])
+def test_what_a_folder_builds_can_be_exported(tmp_path: Path, prefix: str) -> None:
+    put_pair(tmp_path, prefix, pixels(6, 4, 4), pixels(6))
+    ds = open_idx(tmp_path)
+    split = str(ds.split.values[0])
+    write_idx_files(ds, tmp_path / "idx")
+    write_npz(ds, tmp_path / "a.npz")
+    for back in (open_idx(tmp_path / "idx"), open_npz(tmp_path / "a.npz")):
+        assert back.sizes["sample"] == 6
+    assert set(open_npz(tmp_path / "a.npz").split.values) == {split}
+
+
+def test_a_split_of_several_words_can_be_exported(tmp_path: Path) -> None:
+    ds = digits(6, splits=("my data train",))
+    write_idx_files(ds, tmp_path)
+    assert "my data train-images-idx3-ubyte" in os.listdir(tmp_path)
+    assert set(open_idx(tmp_path).split.values) == {"train"}

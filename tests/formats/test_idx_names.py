@@ -12,6 +12,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from mnist_zarr.errors import SourceError, SourceNotFoundError
+from mnist_zarr.formats.idx import write_idx
 from mnist_zarr.formats.idx_names import (
     IdxName,
     IdxPair,
@@ -20,6 +21,7 @@ from mnist_zarr.formats.idx_names import (
     is_folder,
     parse_name,
 )
+from tests.support.idx_pairs import pixels
 
 if TYPE_CHECKING:
     from tests.conftest import Serve
@@ -71,6 +73,19 @@ def names_of(pairs: list[IdxPair]) -> list[tuple[str, str | None, str | None]]:
         ),
         ("qmnist-test-labels-idx2-int.gz", "qmnist-test", "labels", True, "test"),
         ("val-images-idx3-ubyte", "val", "images", False, "val"),
+        ("valid-images-idx3-ubyte", "valid", "images", False, "val"),
+        ("validation-images-idx3-ubyte", "validation", "images", False, "val"),
+        ("training-labels-idx1-ubyte", "training", "labels", False, "train"),
+        ("testing-images-idx3-ubyte", "testing", "images", False, "test"),
+        ("train-bells-images-idx3-ubyte", "train-bells", "images", False, "train"),
+        ("t10k-bells-labels-idx1-ubyte", "t10k-bells", "labels", False, "test"),
+        ("my_train_set-images-idx3-ubyte", "my_train_set", "images", False, "train"),
+        ("my data train-images-idx3-ubyte", "my data train", "images", False, "train"),
+        ("my%20train%20set-images-idx3-ubyte", "my%20train%20set", "images", False, "train"),
+        ("images-train-idx3-ubyte", "train", "images", False, "train"),
+        ("labels_validation.idx1-ubyte.gz", "validation", "labels", True, "val"),
+        ("images-t10k-idx3-ubyte", "t10k", "images", False, "test"),
+        ("bells-images-idx3-ubyte", "bells", "images", False, "bells"),
         ("my_t10k_images-idx3-ubyte", "my_t10k", "images", False, "test"),
         ("images-idx3-ubyte", "", "images", False, None),
         ("labels.idx1-ubyte.gz", "", "labels", True, None),
@@ -108,6 +123,8 @@ def test_a_usual_name_tells_prefix_role_gzip_and_split(
         "k49-train-imgs.npz",
         "train-images-idx3-ubyte/",
         "train-images-idx3-ubyte/readme",
+        "._train-images-idx3-ubyte",
+        ".train-images-idx3-ubyte",
     ],
 )
 def test_any_other_name_tells_nothing(name: str) -> None:
@@ -138,6 +155,8 @@ IMAGES_AND_LABELS = [
     ("emnist-byclass-train-images-idx3-ubyte.gz", "emnist-byclass-train-labels-idx1-ubyte.gz"),
     ("qmnist-train-images-idx3-ubyte.gz", "qmnist-train-labels-idx2-int.gz"),
     ("images-idx3-ubyte", "labels-idx1-ubyte"),
+    ("images-train-idx3-ubyte", "labels-train-idx1-ubyte"),
+    ("train-bells-images-idx3-ubyte", "train-bells-labels-idx1-ubyte"),
 ]
 
 
@@ -287,18 +306,38 @@ def test_other_splits_come_after_train_and_test_by_name(tmp_path: Path) -> None:
     ]
 
 
-def test_files_of_other_kinds_and_labels_alone_are_passed_over(tmp_path: Path) -> None:
+def test_files_of_other_kinds_and_hidden_ones_are_passed_over(tmp_path: Path) -> None:
     put(
         tmp_path,
         "train-images-idx3-ubyte",
         "train-labels-idx1-ubyte",
-        "lonely-labels-idx1-ubyte",
         "README.md",
         ".train-images-idx3-ubyte.part",
+        "._train-images-idx3-ubyte",
+        "._t10k-labels-idx1-ubyte",
     )
     (tmp_path / "deeper").mkdir()
     put(tmp_path / "deeper", "t10k-images-idx3-ubyte")
     assert [name for name, *_ in names_of(find_pairs(tmp_path))] == ["train-images-idx3-ubyte"]
+
+
+def test_labels_without_their_images_are_refused(tmp_path: Path) -> None:
+    put(tmp_path, "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte")
+    with pytest.raises(SourceError, match="'t10k-labels-idx1-ubyte' has no image file beside it"):
+        find_pairs(tmp_path)
+
+
+def test_idx_files_of_other_names_are_listed_with_the_way_to_use_them(tmp_path: Path) -> None:
+    write_idx(pixels(6, 4, 3), tmp_path / "X_train")
+    write_idx(pixels(6), tmp_path / "y_train.gz")
+    put(tmp_path, "notes.txt")
+    with pytest.raises(SourceError, match="got none among 3 files; by their content") as caught:
+        find_pairs(tmp_path)
+    for part in (
+        "'X_train' (6, 4, 3), 'y_train.gz' (6,)",
+        f"`source='{tmp_path}/X_train'`, `labels='{tmp_path}/y_train.gz'`",
+    ):
+        assert part in str(caught.value)
 
 
 def test_a_raw_file_is_preferred_to_a_gzip_file_of_the_same_name(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from pytest_httpserver import HTTPServer
 from zarr.storage import FsspecStore, LocalStore
 
 import mnist_zarr
@@ -25,6 +26,7 @@ from tests.support.digits import square_digits
 from tests.support.memory import traced_memory
 from tests.support.object_server import BUCKET, S3Server
 from tests.support.partners import partner
+from tests.support.servers import free_port
 
 
 def test_a_published_store_is_the_same_and_carries_a_card(s3: S3Server, titled_store: Path) -> None:
@@ -275,3 +277,28 @@ def test_a_store_behind_a_link_and_with_links_inside_of_it_is_published(
     (tmp_path / "link.zarr").symlink_to(titled_store)
     published = publish(tmp_path / "link.zarr", f"{memory_url}/t.zarr")
     assert any(key.startswith("label/") for key in published.objects)
+
+
+def test_a_wrong_address_of_readers_is_not_called_damage(
+    titled_store: Path, tmp_path: Path, httpserver: HTTPServer
+) -> None:
+    httpserver.no_handler_status_code = 404
+    mnist_zarr.write_zarr(square_digits(), tmp_path / "other.zarr")
+    unreachable = f"http://127.0.0.1:{free_port()}/t.zarr"
+    for url, reason in (
+        (httpserver.url_for("/wrong.zarr"), "there is no Zarr store"),
+        (f"{tmp_path}/other.zarr", "another store is there"),
+        (unreachable, "Cannot connect"),
+    ):
+        with pytest.raises(StoreError) as caught:
+            publish(titled_store, tmp_path / "new.zarr", public_url=url, overwrite=True)
+        for part in (f"{url}: readers do not get the store", reason, "`public_url`", "new.zarr"):
+            assert part in str(caught.value)
+        assert "damaged" not in str(caught.value)
+
+
+@pytest.mark.parametrize("target", ["http://host/t.zarr", "http://host/t.zarr.zip"])
+def test_a_web_server_is_no_target(target: str, titled_store: Path) -> None:
+    for write in (mnist_zarr.build, lambda place: publish(titled_store, place)):
+        with pytest.raises(StoreError, match="a web server takes no files over HTTP"):
+            write(target)

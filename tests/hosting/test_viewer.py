@@ -129,7 +129,7 @@ def test_what_is_no_store_and_a_port_in_use_are_refused(store: Path, tmp_path: P
     with serve_store(store) as url:
         port = int(url.rpartition(":")[2].strip("/"))
         with (
-            pytest.raises(OptionError, match=f"port: cannot listen at {port}: .* choose another"),
+            pytest.raises(OptionError, match=f"`port`: cannot listen at {port}: .* choose another"),
             serve_store(store, port=port),
         ):
             pass

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from fsspec.core import url_to_fs
 from zarr.storage import MemoryStore, WrapperStore
 
 from mnist_zarr.catalog.opening import open_dataset
@@ -19,8 +22,20 @@ from mnist_zarr.dataset.selection import select
 from mnist_zarr.errors import StoreError, StoreNotFoundError
 from mnist_zarr.reading import reader
 from mnist_zarr.reading.reader import open_store
+from mnist_zarr.reading.summary import summarize
 from mnist_zarr.stores.keys import is_document
 from mnist_zarr.writing.writer import write_zarr
+from tests.support.commands import run_command
+from tests.support.digits import digits
+
+
+def load_labels(target: str) -> None:
+    open_store(target).label.load()
+
+
+def plot_to_nowhere(target: str) -> None:
+    result = run_command("plot", target, "-o", "x.png")
+    raise StoreError(result.stderr)
 
 
 def small_store() -> MemoryStore:
@@ -132,3 +147,31 @@ def test_opening_in_many_threads_leaves_the_configuration_of_zarr_as_it_was(
     with ThreadPoolExecutor(8) as executor:
         list(executor.map(open_store, [target] * 100))
     assert zarr.config.get("codec_pipeline.path") == before
+
+
+@pytest.mark.parametrize("kind", ["d.zarr", "d.zarr.zip", "memory://box/d.zarr"])
+@pytest.mark.parametrize("read", [load_labels, summarize, plot_to_nowhere])
+def test_a_flipped_bit_in_a_coordinate_is_reported_with_its_store_and_object(
+    kind: str, read: Callable[[str], Any], tmp_path: Path, memory_url: str
+) -> None:
+    assert memory_url == "memory://box"
+    target = kind if "::" in kind or "//" in kind else f"{tmp_path}/{kind}"
+    write_zarr(digits(200), target)
+    flip_a_bit(target, "label/c/0")
+    with pytest.raises(StoreError, match=r"d\.zarr(\.zip: |/)label/c/0: ") as caught:
+        read(target)
+    assert target.removeprefix("memory://box") in str(caught.value)
+
+
+def flip_a_bit(target: str, key: str) -> None:
+    place = target if target.endswith(".zip") else f"{target}/{key}"
+    fs, path = url_to_fs(place)
+    data = bytearray(fs.cat(path))
+    middle = len(data) // 2
+    if target.endswith(".zip"):
+        with zipfile.ZipFile(target) as archive:
+            entry = archive.getinfo(key)
+            start = entry.header_offset + len(entry.FileHeader())
+            middle = start + entry.file_size // 2
+    data[middle] ^= 1
+    fs.pipe(path, bytes(data))

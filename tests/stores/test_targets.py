@@ -44,7 +44,7 @@ def test_a_file_url_is_a_folder_of_this_machine(tmp_path: Path) -> None:
 def test_storage_options_of_a_local_path_or_a_store_are_refused(tmp_path: Path) -> None:
     for target in (tmp_path / "bucket" / "a.zarr", MemoryStore()):
         for action in (lambda **options: write_zarr(TEN_DIGITS, **options), open_store):
-            with pytest.raises(OptionError, match="takes no storage_options, got anon, endpoint"):
+            with pytest.raises(OptionError, match="takes no `storage_options`, got anon, endpoint"):
                 action(target=target, storage_options={"anon": True, "endpoint_url": "x"})
     assert os.listdir(tmp_path) == []
 

@@ -18,12 +18,12 @@ from tests.support.digits import digits
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"order": "size"}, "order: expected 'source' or 'label', got 'size'"),
-        ({"zarr_format": 4}, "zarr_format: expected 2 or 3, got 4"),
+        ({"order": "size"}, "`order`: expected 'source' or 'label', got 'size'"),
+        ({"zarr_format": 4}, "`zarr_format`: expected 2 or 3, got 4"),
         ({"zarr_format": 2, "shard_bytes": 9**9}, "Zarr format 2 has no shards"),
-        ({"codec": "lz4"}, "codec: expected one of zstd, gzip, got 'lz4'"),
-        ({"level": 23}, "level: zstd has levels 1 to 22, got 23"),
-        ({"chunk_bytes": 0}, "chunk_bytes: expected a whole number of 1 or more, got 0"),
+        ({"codec": "lz4"}, "`codec`: expected one of zstd, gzip, got 'lz4'"),
+        ({"level": 23}, "`level`: zstd has levels 1 to 22, got 23"),
+        ({"chunk_bytes": 0}, "`chunk_bytes`: expected a whole number of 1 or more, got 0"),
     ],
 )
 def test_options_outside_their_range_are_refused_and_nothing_is_written(

@@ -100,7 +100,7 @@ def test_chunks_are_of_nearly_equal_length(
 
 @pytest.mark.parametrize("sizes", [{"chunk_bytes": 0}, {"chunk_bytes": 5, "shard_bytes": -1}])
 def test_sizes_below_one_are_refused(sizes: dict[str, int]) -> None:
-    with pytest.raises(OptionError, match=r"_bytes: expected a whole number of 1 or more, got"):
+    with pytest.raises(OptionError, match=r"_bytes`: expected a whole number of 1 or more, got"):
         plan_chunks(10, 10, **sizes)
 
 
