@@ -3,7 +3,8 @@
 ============== =================================================
 exit code      meaning
 ============== =================================================
-0              done; of ``verify``: the store is whole
+0              done; of ``verify``: the store is whole;
+               of ``view``: stopped by Ctrl-C
 1              an error
 2              wrong usage
 3              there is no such store, source or data set

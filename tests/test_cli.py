@@ -227,7 +227,7 @@ def test_on_a_terminal_a_command_ends_with_a_line_of_what_it_has_done(
         (["verify", "a.zarr"], rf"a.zarr: 1,200 samples, {n_objects} objects, verified"),
         (
             ["publish", "a.zarr", "b.zarr"],
-            rf"b.zarr: {n_objects + 1} objects, [\d.]+ kB, published",
+            rf"b.zarr: {n_objects + 2} objects, [\d.]+ kB, published",
         ),
     ]:
         said = last_line_on_terminal(*args)
