@@ -6,6 +6,7 @@ from .catalog.opening import describe_catalog as describe_catalog
 from .catalog.opening import open_dataset as open_dataset
 from .catalog.openml import open_openml as open_openml
 from .catalog.qmnist import join_writers as join_writers
+from .changes import append as append
 from .changes import update as update
 from .dataset import schema as schema
 from .dataset.classes import class_attrs as class_attrs

@@ -13,7 +13,9 @@ from zarr.codecs import GzipCodec, ZstdCodec
 
 if TYPE_CHECKING:
     from distributed import Client
-from mnist_zarr.dataset.schema import IMAGE, SAMPLE
+from mnist_zarr.dataset.concatenation import Part, concat_samples
+from mnist_zarr.dataset.scaling import stay_as_packed
+from mnist_zarr.dataset.schema import IMAGE, SAMPLE, validate
 from mnist_zarr.errors import OptionError
 from mnist_zarr.reading.reader import open_place
 from mnist_zarr.stores.targets import Target, parse_target
@@ -85,6 +87,83 @@ def update(
         client=client,
         storage_options=storage_options,
         **_layout_of(group, ds),
+    )
+
+
+def append(
+    target: Target,
+    ds: xr.Dataset,
+    *,
+    progress: bool | None = None,
+    client: Client | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> None:
+    """Add samples to a store, after those that it has.
+
+    Unlike :meth:`xarray.Dataset.to_zarr` with ``append_dim="sample"``, this
+    keeps a store in label order in that order, and brings hashes, flags and
+    titles up to date: a store of MNIST with more samples is no longer called
+    MNIST. The store is replaced as by :func:`update`.
+
+    Parameters
+    ----------
+    target : str, os.PathLike or zarr store
+        The store: a local folder or zip file, or an Icechunk repository.
+    ds : xarray.Dataset
+        The samples to add, with the variables of the store, of the same types and
+        shapes. ``source_index`` continues from the store's; samples without
+        ``split`` are of split ``"unknown"`` if the store has splits. Names of
+        classes are those of the store, unless ``ds`` has its own.
+    progress, client, storage_options
+        As of :func:`mnist_zarr.write_zarr`.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If there is no store at the target.
+    StoreError
+        If the store cannot be read, or would be overwritten while it is read.
+    SchemaError
+        If ``ds`` is not of the data model, or has labels that are not among the
+        named classes of the store.
+    SourceError
+        If ``ds`` does not fit to the store: in variables, shapes or types, in the
+        range of its pixels, or in the names of its classes.
+    OptionError
+        If the target takes no ``storage_options``.
+    TargetBusyError
+        If another process is building the same target.
+
+    Examples
+    --------
+    >>> import tempfile, mnist_zarr
+    >>> mnist = mnist_zarr.open_dataset("mnist")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     mnist_zarr.write_zarr(mnist.isel(sample=slice(0, 100)), f"{folder}/some.zarr")
+    ...     append(f"{folder}/some.zarr", mnist.isel(sample=slice(100, 105)))
+    ...     mnist_zarr.open_store(f"{folder}/some.zarr").sizes["sample"]
+    105
+    """
+
+    def with_more_samples(stored: xr.Dataset) -> xr.Dataset:
+        validate(ds)
+        added = ds.copy()
+        for name, variable in added.variables.items():
+            if name in stored.variables:
+                variable.attrs = {**stored[name].attrs, **variable.attrs}
+        parts = [Part("the store", stored, is_as_opened=True), Part("the Dataset", added)]
+        joined = concat_samples(parts).drop_attrs(deep=False)
+        if IMAGE in stored.variables:
+            stay_as_packed(joined[IMAGE].variable, stored[IMAGE].variable)
+        # What the store says of itself, which is written as far as it is true of all samples.
+        return joined.assign_attrs(stored.attrs)
+
+    update(
+        target,
+        with_more_samples,
+        progress=progress,
+        client=client,
+        storage_options=storage_options,
     )
 
 

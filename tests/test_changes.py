@@ -11,8 +11,16 @@ import xarray as xr
 from zarr.storage import MemoryStore
 
 from mnist_zarr.builder import build
-from mnist_zarr.changes import update
-from mnist_zarr.errors import OptionError, SchemaError, StoreError, StoreNotFoundError
+from mnist_zarr.catalog.opening import open_dataset
+from mnist_zarr.changes import append, update
+from mnist_zarr.dataset.classes import class_attrs, class_names
+from mnist_zarr.errors import (
+    OptionError,
+    SchemaError,
+    SourceError,
+    StoreError,
+    StoreNotFoundError,
+)
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.reading.summary import summarize
 from mnist_zarr.reading.verification import verify
@@ -97,3 +105,59 @@ def test_a_change_that_fails_leaves_the_store_as_it_was(tmp_path: Path) -> None:
     assert file_contents(target) == before
     with pytest.raises(StoreNotFoundError):
         update(MemoryStore(), with_predictions)
+
+
+@pytest.mark.parametrize("layout", [{}, {"order": "label"}, {"rescale": (-1, 1)}])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_samples_are_added_after_those_of_the_store(
+    layout: dict[str, Any], lazy: bool, tmp_path: Path
+) -> None:
+    target, more = tmp_path / "d.zarr", digits(30, seed=3)
+    write_zarr(digits(), target, chunk_bytes=200, **layout)
+    if lazy:
+        write_zarr(more, tmp_path / "more.zarr")
+        append(target, open_store(tmp_path / "more.zarr", chunks=None))
+    else:
+        append(target, more)
+    report = verify(target)
+    assert report.problems == []
+    assert any(line.startswith("image, label, split, as recorded") for line in report.confirmed)
+    stored = xr.open_zarr(target, mask_and_scale=False).load()
+    if layout.get("order") == "label":
+        assert (np.diff(stored.label.values.astype(int)) >= 0).all()
+    in_order = stored.sortby("source_index")
+    assert in_order.source_index.values.tolist() == list(range(90))
+    for name in ("image", "label", "split"):
+        expected = np.concatenate([digits()[name].values, more[name].values])
+        np.testing.assert_array_equal(in_order[name].values, expected)
+    assert stored.image.attrs.get("scale_factor") == (2 / 255 if "rescale" in layout else None)
+
+
+def test_mnist_with_more_samples_is_not_called_mnist(tmp_path: Path) -> None:
+    target = tmp_path / "mnist.zarr"
+    build(target, level=1)
+    mnist = open_dataset("mnist").isel(sample=slice(0, 5))
+    append(target, mnist)
+    attrs = summarize(target).attrs
+    assert attrs.keys().isdisjoint({"id", "title", "license"})
+    assert len(attrs["source_sha256"]) == 4
+    assert attrs["source"].startswith("made, at least in part, from: MNIST database")
+    assert verify(target).problems == []
+    assert open_store(target).sizes["sample"] == 70_005
+
+
+def test_samples_that_do_not_fit_are_refused_and_named(tmp_path: Path) -> None:
+    target = tmp_path / "d.zarr"
+    named = digits()
+    named.label.attrs |= class_attrs(range(10), list("abcdefghij"))
+    write_zarr(named, target)
+    before = file_contents(target)
+    with pytest.raises(SourceError, match=r"'image' is uint8 .* in the store, float64"):
+        append(target, digits().assign(image=digits().image / 255.0))
+    with pytest.raises(SourceError, match="the store has 'label', but the Dataset does not"):
+        append(target, digits().drop_vars("label"))
+    with pytest.raises(SchemaError, match="values that flag_values does not name, such as 11"):
+        append(target, digits().assign_coords(label=xr.full_like(digits().label, 11)))
+    assert file_contents(target) == before
+    append(target, digits())
+    assert class_names(open_store(target)) == dict(enumerate("abcdefghij"))

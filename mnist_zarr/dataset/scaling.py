@@ -250,6 +250,15 @@ def stay_packed(ds: xr.Dataset) -> xr.Dataset:
     return ds.assign({IMAGE: integers})
 
 
+def stay_as_packed(integers: xr.Variable, opened: xr.Variable) -> None:
+    """Give integers the packing of a variable that opens rescaled, if it does."""
+    packing = {name: opened.encoding[name] for name in PACKING if name in opened.encoding}
+    if packing and integers.dtype == opened.encoding.get("dtype"):
+        integers.attrs |= packing
+        if bounds := known_range(opened):
+            state_range(integers, bounds)
+
+
 def unpack(variable: xr.Variable) -> xr.Variable:
     """Return the integers of a packed variable, lazily; any other variable unchanged.
 

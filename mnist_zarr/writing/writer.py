@@ -205,7 +205,7 @@ def write_zarr(
                 plan.numbering.content_order, plan.order.n_samples, hashes, tuple(outcome.blank)
             ),
             plan.coordinates,
-            list(sources),
+            list(dict.fromkeys(sources)),  # some may be named by several parts
             is_as_opened=plan.is_as_opened,
         )
         template.write_metadata(store, attrs)

@@ -84,7 +84,8 @@ def test_dask_arrays_are_rescaled_lazily_chunk_by_chunk() -> None:
     st.integers(1, 7),
     st.lists(
         st.one_of(
-            st.slices(20),
+            # Of negative steps xarray gives other samples than NumPy where none are meant.
+            st.slices(20).filter(lambda key: (key.step or 1) > 0),
             st.integers(0, 19),
             st.lists(st.integers(0, 19), max_size=5).map(lambda p: np.array(p, np.int64)),
         ),

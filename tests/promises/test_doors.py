@@ -61,6 +61,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "summarize": lambda at: mnist_zarr.summarize(at("a.zarr")),
     "verify": lambda at: mnist_zarr.verify(at("a.zarr")),
     "update": lambda at: mnist_zarr.update(at("a.zarr"), lambda ds: ds),
+    "append": lambda at: mnist_zarr.append(at("a.zarr"), DIGITS),
     "publish from": lambda at: mnist_zarr.publish(at("a.zarr"), MemoryStore()),
     "read_idx": lambda at: mnist_zarr.read_idx(at(IMAGE_FILE)),
     "open_idx": lambda at: mnist_zarr.open_idx(at(IMAGE_FILE)),
@@ -250,6 +251,8 @@ DOORS: dict[str, Callable[[Any], Any]] = {
     "update target": lambda wrong: mnist_zarr.update(wrong, lambda ds: ds),
     "update change": lambda wrong: mnist_zarr.update("../home/a.zarr", wrong),
     "update Dataset": lambda wrong: mnist_zarr.update("../home/a.zarr", lambda _: wrong),
+    "append target": lambda wrong: mnist_zarr.append(wrong, DIGITS),
+    "append ds": lambda wrong: mnist_zarr.append("../home/a.zarr", wrong),
     "write_zarr ds": lambda wrong: mnist_zarr.write_zarr(wrong, MemoryStore()),
     "write_zarr target": lambda wrong: mnist_zarr.write_zarr(DIGITS, wrong),
     **{
