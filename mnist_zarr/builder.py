@@ -17,15 +17,19 @@ from mnist_zarr.catalog.opening import CatalogSource
 from mnist_zarr.dataset.concatenation import Part, concat_samples
 from mnist_zarr.dataset.schema import IMAGE, LABEL, validate
 from mnist_zarr.dataset.selection import splits_in_source_order
-from mnist_zarr.errors import SchemaError, SourceError, SourceNotFoundError
+from mnist_zarr.errors import OptionError, SchemaError, SourceError, SourceNotFoundError
+from mnist_zarr.files.output import create_file
 from mnist_zarr.files.sources import PathOrFile, describe
 from mnist_zarr.files.urls import is_url, path_or_url
 from mnist_zarr.formats.idx_engine import IdxSource
 from mnist_zarr.formats.idx_names import IdxPair, parse_name
 from mnist_zarr.formats.npz import NpzSource
 from mnist_zarr.formats.source import Source
+from mnist_zarr.hosting.page import make_page
 from mnist_zarr.reading.reader import StoreSource
-from mnist_zarr.stores.targets import Target
+from mnist_zarr.stores.keys import PAGE
+from mnist_zarr.stores.local import LocalFolder
+from mnist_zarr.stores.targets import Target, parse_target
 from mnist_zarr.writing.layout import Codec, ZarrFormat
 from mnist_zarr.writing.plan import Order
 from mnist_zarr.writing.writer import write_zarr
@@ -51,6 +55,7 @@ def build(
     client: Client | None = None,
     storage_options: dict[str, Any] | None = None,
     source_options: dict[str, Any] | None = None,
+    page: bool = False,
 ) -> None:
     """Build a Zarr store from a source, in one pass and bounded memory.
 
@@ -81,6 +86,10 @@ def build(
     source_options : dict, optional
         Passed to the fsspec file system of a source behind a URL, such as the
         credentials of a private bucket.
+    page : bool
+        Whether to add the page that shows the store in the browser,
+        ``index.html``, for a folder of this machine that a web server serves.
+        :func:`publish` writes it elsewhere.
 
     Raises
     ------
@@ -101,8 +110,8 @@ def build(
         If the source is a Dataset that does not follow the data model, or one
         that lacks what ``order`` or ``rescale`` needs.
     OptionError
-        If an option is outside its range, or the source or the target takes no
-        options.
+        If an option is outside its range, the source or the target takes no
+        options, or a page is asked for and the target is no folder of this machine.
     TargetExistsError
         If the target exists and ``overwrite`` is false.
     TargetBusyError
@@ -122,6 +131,13 @@ def build(
     ...     dict(xr.open_zarr(f"{folder}/mnist.zarr").sel(label=7).sizes)
     {'sample': 7293, 'row': 28, 'col': 28}
     """
+    place = parse_target(target, storage_options)
+    if page and not isinstance(place, LocalFolder):
+        raise OptionError(
+            f"`page`: expected a folder of this machine as the target, got {place.name}; "
+            "'mnist-zarr publish' copies a finished store with a page, and 'mnist-zarr view' shows "
+            "any store"
+        )
     write_zarr(
         parse_source(source, labels, source_options).open(),
         target,
@@ -138,6 +154,9 @@ def build(
         client=client,
         storage_options=storage_options,
     )
+    if page and isinstance(place, LocalFolder):
+        with create_file(place.path / PAGE, overwrite=True) as file:
+            file.write(make_page())
 
 
 Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any]]

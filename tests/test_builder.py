@@ -28,8 +28,10 @@ from mnist_zarr.errors import (
 from mnist_zarr.formats.idx import read_idx, write_idx
 from mnist_zarr.formats.idx_export import write_idx_files
 from mnist_zarr.formats.npz import write_npz
+from mnist_zarr.hosting.page import make_page
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.reading.verification import verify
+from mnist_zarr.stores.keys import PAGE
 from tests.support.digits import digits
 from tests.support.object_server import BUCKET, S3Server
 
@@ -179,6 +181,23 @@ def test_source_options_open_a_source_behind_a_url(
     for source in (f"s3://{BUCKET}/files", f"s3://{BUCKET}/a.zarr"):
         build(tmp_path / "b.zarr", source, source_options=s3.options, overwrite=True)
         assert xr.open_zarr(tmp_path / "b.zarr").sizes["sample"] == 40
+
+
+def test_a_folder_gets_a_page_that_is_no_part_of_the_store(tmp_path: Path, folder: Path) -> None:
+    for page in (True, True, False):
+        build(tmp_path / "a.zarr", folder, page=page, overwrite=True)
+        assert (tmp_path / "a.zarr" / PAGE).exists() == page
+        if page:
+            assert (tmp_path / "a.zarr" / PAGE).read_bytes() == make_page()
+            assert verify(tmp_path / "a.zarr").is_whole
+
+
+@pytest.mark.parametrize("name", ["a.zarr.zip", "memory://a.zarr", "icechunk+file:///a"])
+def test_only_a_folder_of_this_machine_gets_a_page(tmp_path: Path, folder: Path, name: str) -> None:
+    target = name if ":" in name else tmp_path / name
+    with pytest.raises(OptionError, match="`page`: expected a folder of this machine"):
+        build(target, folder, page=True)
+    assert not (tmp_path / name).exists()
 
 
 @pytest.mark.parametrize("source", ["mnist", xr.Dataset(), MemoryStore()])

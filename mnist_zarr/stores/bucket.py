@@ -22,7 +22,7 @@ from mnist_zarr.files.urls import (
     protocol_of,
     shown_url,
 )
-from mnist_zarr.stores.keys import check_document_size, is_document, reads_as
+from mnist_zarr.stores.keys import PAGE, check_document_size, is_document, reads_as
 
 # What a file system raises of an object that is not there; zarr-python has these three too.
 ALLOWED_EXCEPTIONS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
@@ -31,6 +31,7 @@ ALLOWED_EXCEPTIONS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 # publishes promises that the address never gets other content.
 REVALIDATED = "public, no-cache"
 IMMUTABLE = "public, max-age=31536000, immutable"
+CHUNK_TYPE = "application/octet-stream"
 MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
 
 
@@ -107,9 +108,8 @@ class BucketStore(FsspecStore):
             raise NotImplementedError("objects are written as a whole")
         with self._reported("written", key):
             path = f"{self.path}/{key}"
-            is_json = key.endswith(".json") or is_document(key)
-            content_type = "application/json" if is_json else "application/octet-stream"
-            is_immutable = self.is_immutable and not is_json
+            content_type = _content_type(key)
+            is_immutable = self.is_immutable and content_type == CHUNK_TYPE
             headers = object_headers(self.fs, content_type, is_immutable=is_immutable)
             await self.fs._pipe_file(path, value.to_bytes(), **headers)
 
@@ -185,6 +185,12 @@ def _reconnect(fs: Any) -> Any:
     if hasattr(fs, "sync_fs"):  # Zarr has wrapped one that is not asynchronous
         return type(fs)(_reconnect(fs.sync_fs), asynchronous=True)
     return pickle.loads(pickle.dumps(fs))
+
+
+def _content_type(key: str) -> str:
+    if key.endswith(".json") or is_document(key):
+        return "application/json"
+    return "text/html; charset=utf-8" if key == PAGE else CHUNK_TYPE
 
 
 def md5_of(info: Mapping[str, Any]) -> str | None:

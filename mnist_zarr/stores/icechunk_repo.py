@@ -56,6 +56,7 @@ class IcechunkBranch(Place):
 
     is_shared = False
     holds_zarr_only = True
+    holds_page = False
 
     def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:
         self._url, self.name = url, shown_url(url)

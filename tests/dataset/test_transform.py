@@ -120,7 +120,7 @@ def with_stated_range(image: xr.DataArray, bounds: list[float]) -> xr.DataArray:
         (
             lambda: standardize(BYTES, 3, 0),
             OptionError,
-            "`std` above 0, or two arrays of them, got 3 and 0",
+            "or two arrays of them, got 3 and 0",
         ),
         (lambda: standardize(BYTES, np.nan, 1), OptionError, "expected finite numbers"),
         (lambda: standardize(BYTES * 0), SchemaError, "all values are 0.* deviation is 0"),

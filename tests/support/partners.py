@@ -21,6 +21,11 @@ def set_strict(strict: bool) -> None:
     _is_strict = strict
 
 
+def is_strict() -> bool:
+    """Whether a missing partner fails."""
+    return _is_strict
+
+
 def partner(name: str, *, extra: str = "test") -> Any:
     """Import a package, or skip the module or test that asks for it.
 
