@@ -12,12 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-import dask.array
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from dask._task_spec import Alias, DataNode
-from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from mnist_zarr.dataset.lazy import LazySamples, MappedSamples, is_lazy, lazy_array, source_and_key
 
@@ -166,6 +163,10 @@ def _last_of_lazy(variable: xr.Variable) -> tuple[xr.Variable, Elementwise] | No
 
 def _last_of_dask(variable: xr.Variable) -> tuple[xr.Variable, Elementwise] | None:
     """Take the formula off a graph in which samples are only picked and joined after it."""
+    # Here, since what needs no dask does not import it.
+    import dask.array
+    from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+
     graph = variable.data.dask
     found: dict[str, Elementwise] = {}
     waiting = [variable.data.name] if isinstance(graph, HighLevelGraph) else []
@@ -204,6 +205,8 @@ def _only_moves(layer: Any) -> bool:
 
 def _moves(task: Any) -> bool:
     """Whether a task of a graph changes no value."""
+    from dask._task_spec import Alias, DataNode
+
     if isinstance(task, tuple):  # a key, or in older graphs a call
         return isinstance(task[0], str)
     return isinstance(task, Alias | DataNode) or _name_of(getattr(task, "func", None)) in MOVES
