@@ -171,6 +171,7 @@ def _last_of_lazy(variable: xr.Variable) -> tuple[xr.Variable, Elementwise] | No
 
 def _last_of_dask(variable: xr.Variable) -> tuple[xr.Variable, Elementwise] | None:
     """Take the formula off a graph in which samples are only picked and joined after it."""
+    # Here, since what needs no dask does not import it.
     import dask.array
     from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
