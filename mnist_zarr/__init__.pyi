@@ -2,6 +2,7 @@
 from . import errors as errors
 from . import plot as plot
 from .builder import build as build
+from .builder import load as load
 from .catalog.opening import describe_catalog as describe_catalog
 from .catalog.opening import open_dataset as open_dataset
 from .catalog.openml import open_openml as open_openml
@@ -9,6 +10,7 @@ from .catalog.qmnist import join_writers as join_writers
 from .changes import append as append
 from .changes import update as update
 from .dataset import schema as schema
+from .dataset.batches import batches as batches
 from .dataset.classes import class_attrs as class_attrs
 from .dataset.schema import make_dataset as make_dataset
 from .dataset.selection import select as select

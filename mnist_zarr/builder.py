@@ -1,4 +1,4 @@
-"""From a source to a store, in one call."""
+"""From a source to a store or to arrays, in one call."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
 import xarray as xr
 from zarr.abc.store import Store
 
@@ -16,7 +17,10 @@ from mnist_zarr.catalog.entries import CATALOG
 from mnist_zarr.catalog.opening import CatalogSource
 from mnist_zarr.dataset.classes import name_classes
 from mnist_zarr.dataset.concatenation import Part, concat_samples
-from mnist_zarr.errors import OptionError, SourceError, SourceNotFoundError
+from mnist_zarr.dataset.schema import IMAGE, LABEL, validate
+from mnist_zarr.dataset.selection import splits_in_source_order
+from mnist_zarr.errors import OptionError, SchemaError, SourceError, SourceNotFoundError
+from mnist_zarr.files.output import create_file
 from mnist_zarr.files.sources import PathOrFile, describe, open_bytes
 from mnist_zarr.files.urls import is_url, path_or_url
 from mnist_zarr.formats.idx_engine import IdxSource
@@ -25,8 +29,11 @@ from mnist_zarr.formats.npz import NpzSource
 from mnist_zarr.formats.picture_files import AS_THEY_ARE, Fit, Form, Mode
 from mnist_zarr.formats.pictures import PicturesSource
 from mnist_zarr.formats.source import Source
+from mnist_zarr.hosting.page import make_page
 from mnist_zarr.reading.reader import StoreSource
-from mnist_zarr.stores.targets import Target
+from mnist_zarr.stores.keys import PAGE
+from mnist_zarr.stores.local import LocalFolder
+from mnist_zarr.stores.targets import Target, parse_target
 from mnist_zarr.writing.layout import Codec, ZarrFormat
 from mnist_zarr.writing.plan import Order
 from mnist_zarr.writing.writer import write_zarr
@@ -45,6 +52,7 @@ def build(
     fit: Fit = "crop",
     class_names: Sequence[str] | str | os.PathLike[str] | None = None,
     order: Order = "source",
+    seed: int | None = None,
     chunk_bytes: int | None = None,
     shard_bytes: int | None = None,
     codec: Codec = "zstd",
@@ -56,6 +64,7 @@ def build(
     client: Client | None = None,
     storage_options: dict[str, Any] | None = None,
     source_options: dict[str, Any] | None = None,
+    page: bool = False,
 ) -> None:
     """Build a Zarr store from a source, in one pass and bounded memory.
 
@@ -83,7 +92,7 @@ def build(
         and height; ``"L"``, ``"RGB"`` or ``"RGBA"``; ``"crop"`` or ``"pad"``.
     class_names : sequence of str, path or URL, optional
         The names of the labels 0, 1, 2, ...; or a text file with a line for each.
-    order, chunk_bytes, shard_bytes, codec, level, zarr_format
+    order, seed, chunk_bytes, shard_bytes, codec, level, zarr_format
         The layout of the store; see :func:`write_zarr`.
     rescale : (low, high), optional
         The range in which the store opens, as float64; the stored integers do
@@ -93,6 +102,10 @@ def build(
     source_options : dict, optional
         Passed to the fsspec file system of a source behind a URL, such as the
         credentials of a private bucket.
+    page : bool
+        Whether to add the page that shows the store in the browser,
+        ``index.html``, for a folder of this machine that a web server serves.
+        :func:`publish` writes it elsewhere.
 
     Raises
     ------
@@ -114,8 +127,8 @@ def build(
         that lacks what ``order`` or ``rescale`` needs; if there is a label that
         ``class_names`` does not name, or a name is empty or repeated.
     OptionError
-        If an option is outside its range, or the source or the target takes no
-        options.
+        If an option is outside its range, the source or the target takes no
+        options, or a page is asked for and the target is no folder of this machine.
     TargetExistsError
         If the target exists and ``overwrite`` is false.
     TargetBusyError
@@ -135,6 +148,13 @@ def build(
     ...     dict(xr.open_zarr(f"{folder}/mnist.zarr").sel(label=7).sizes)
     {'sample': 7293, 'row': 28, 'col': 28}
     """
+    place = parse_target(target, storage_options)
+    if page and not isinstance(place, LocalFolder):
+        raise OptionError(
+            f"`page`: expected a folder of this machine as the target, got {place.name}; "
+            "'mnist-zarr publish' copies a finished store with a page, and 'mnist-zarr view' shows "
+            "any store"
+        )
     ds = parse_source(source, labels, source_options, Form(size, mode, fit)).open()
     if class_names is not None:
         ds = name_classes(ds, _read_names(class_names, source_options))
@@ -142,6 +162,7 @@ def build(
         ds,
         target,
         order=order,
+        seed=seed,
         chunk_bytes=chunk_bytes,
         shard_bytes=shard_bytes,
         codec=codec,
@@ -153,6 +174,64 @@ def build(
         client=client,
         storage_options=storage_options,
     )
+    if page and isinstance(place, LocalFolder):
+        with create_file(place.path / PAGE, overwrite=True) as file:
+            file.write(make_page())
+
+
+Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+
+
+def load(
+    source: AnySource | Sequence[AnySource] = "mnist",
+    *,
+    labels: PathOrFile | None = None,
+    source_options: dict[str, Any] | None = None,
+) -> tuple[Arrays, Arrays]:
+    """Load the images and labels of both splits, as Keras' ``mnist.load_data()`` does.
+
+    Parameters
+    ----------
+    source, labels, source_options
+        A data set of the catalog, a store, IDX files or anything else that
+        :func:`build` takes.
+
+    Returns
+    -------
+    (x_train, y_train), (x_test, y_test)
+        NumPy arrays of the types in the source, uint8 for MNIST: images of shape
+        (sample, row, col), labels of shape (sample,). The samples are in source
+        order, whatever the order of a store.
+
+    Raises
+    ------
+    SchemaError
+        If there is no ``image``, ``label`` or ``split``, or no sample of one of
+        the two splits.
+    MnistZarrError
+        If the source cannot be read; see :func:`build`.
+
+    Examples
+    --------
+    >>> (x_train, y_train), (x_test, y_test) = load("mnist")
+    >>> x_train.shape, y_train.shape, x_test.shape, y_test.shape
+    ((60000, 28, 28), (60000,), (10000, 28, 28), (10000,))
+    """
+    ds = parse_source(source, labels, source_options).open()
+    validate(ds)
+    for name in (IMAGE, LABEL):
+        if name not in ds.variables:
+            raise SchemaError(f"load needs {name!r}, which this source lacks")
+    splits = dict(splits_in_source_order(ds))
+    if not {"train", "test"} <= splits.keys():
+        found = ", ".join(map(str, splits)) if None not in splits else "no split"
+        raise SchemaError(
+            f"load needs samples of the splits 'train' and 'test', got {found}; see "
+            "stratified_split"
+        )
+    images, classes = ds[IMAGE].values, ds[LABEL].values
+    train, test = ((images[splits[name]], classes[splits[name]]) for name in ("train", "test"))
+    return train, test
 
 
 def _read_names(

@@ -3,7 +3,8 @@
 ============== =================================================
 exit code      meaning
 ============== =================================================
-0              done; of ``verify``: the store is whole
+0              done; of ``verify``: the store is whole;
+               of ``view``: stopped by Ctrl-C
 1              an error
 2              wrong usage
 3              there is no such store, source or data set
@@ -47,6 +48,7 @@ Examples:
   mnist-zarr build mnist.zarr
   mnist-zarr info mnist.zarr
   mnist-zarr plot mnist.zarr --label 7 -o sevens.png
+  mnist-zarr view mnist.zarr
   mnist-zarr publish mnist.zarr s3://bucket/mnist.zarr
 
 \b
@@ -333,11 +335,12 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option(
     "--order",
-    type=click.Choice(["source", "label"]),
+    type=click.Choice(["source", "label", "shuffled"]),
     default="source",
     show_default=True,
-    help="Keep the order of the source, or group the samples by class.",
+    help="Keep the order of the source, group the samples by class, or shuffle them once.",
 )
+@click.option("--seed", type=click.IntRange(0), help="Seed of --order shuffled.  [default: 0]")
 @click.option(
     "--chunk-bytes",
     type=ByteSize(),
@@ -374,6 +377,7 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     metavar="LOW HIGH",
     help="Let the store open as floats in this range; the stored integers do not change.",
 )
+@click.option("--page", is_flag=True, help="Add index.html, which shows the store in a browser.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
 @_storage_options
 @_source_options
@@ -475,6 +479,12 @@ def verify(store: str, as_json: bool, **options: Any) -> None:
     is_flag=True,
     help="Promise that the content at the URL never changes: caches may keep chunks forever.",
 )
+@click.option(
+    "--page/--no-page",
+    default=True,
+    show_default=True,
+    help="Write index.html, which shows the store in a browser.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
 @_storage_options
 @_source_options
@@ -493,6 +503,38 @@ def publish(store: str, target: str, **options: Any) -> None:
     _show(published.to_text())
     size = _size(sum(stored.size for stored in published.objects.values()))
     watch.say(published.url, f"{len(published.objects):,} objects", size, "published")
+
+
+@main.command()
+@click.argument("store")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port.  [default: any free]")
+@click.option("--browser/--no-browser", default=True, help="Open the page.  [default: yes]")
+@_storage_options
+def view(store: str, port: int, browser: bool, storage_options: dict[str, Any] | None) -> None:
+    """Show STORE in the browser until Ctrl-C is pressed.
+
+    Only programs of this machine can reach the page.
+
+    \b
+    Examples:
+      mnist-zarr view mnist.zarr
+      mnist-zarr view s3://bucket/mnist.zarr --storage-option anon=true
+    """
+    import webbrowser
+
+    from mnist_zarr.hosting.viewer import serve_store
+
+    served = serve_store(store, port=port, storage_options=storage_options)
+    with served as url, contextlib.suppress(KeyboardInterrupt):
+        click.echo(f"{url}  (Ctrl-C stops)")
+        if browser:
+            webbrowser.open(url)
+        _wait()
+
+
+def _wait() -> None:
+    while True:
+        time.sleep(3600)
 
 
 @main.command()

@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     from distributed import Client
 
 
+T = TypeVar("T")
 OnResult = Callable[[Any], object]
 
+PREFETCH_THREAD = "mnist_zarr-prefetch"
 # How often a task is retried elsewhere if its worker dies.
 RETRIES = 5
 # How long to wait for running tasks when the others are cancelled.
@@ -151,3 +155,89 @@ def active_client() -> Client | None:
     except ValueError:
         return None
     return client
+
+
+def prefetch(
+    items: Iterator[T], max_bytes: int, size_of: Callable[[T], int]
+) -> Generator[T, None, None]:
+    """Yield the items, which a thread makes ahead.
+
+    Parameters
+    ----------
+    items : iterator
+        Its error is raised after the items before it.
+    max_bytes : int
+        How much of them may be ready, if that is more than one.
+    size_of : callable
+        Returns the size of an item.
+
+    Examples
+    --------
+    >>> list(prefetch(iter([b"one", b"two"]), 1000, len))
+    [b'one', b'two']
+    """
+    ahead = _Ahead(items, max_bytes, size_of)
+    thread = threading.Thread(target=ahead.make, name=PREFETCH_THREAD, daemon=True)
+    thread.start()
+    try:
+        yield from ahead.take()
+    finally:
+        ahead.stop()
+        thread.join()
+
+
+class _Ahead:
+    """Items that one thread makes and another takes."""
+
+    def __init__(self, items: Iterator[Any], max_bytes: int, size_of: Callable[[Any], int]) -> None:
+        self._items = items
+        self._max_bytes = max_bytes
+        self._size_of = size_of
+        self._ready: deque[Any] = deque()
+        self._ready_bytes = 0
+        self._is_over = False
+        self._error: BaseException | None = None
+        self._changed = threading.Condition()
+
+    def make(self) -> None:
+        """Make items until there are no more, or nobody wants them."""
+        try:
+            for item in self._items:
+                size = self._size_of(item)
+                with self._changed:
+                    while not (self._is_over or self._has_room(size)):
+                        self._changed.wait()
+                    if self._is_over:
+                        return
+                    self._ready.append(item)
+                    self._ready_bytes += size
+                    self._changed.notify_all()
+        except BaseException as error:  # whatever it is, it belongs to who takes the items
+            self._error = error
+        finally:
+            with self._changed:
+                self._is_over = True
+                self._changed.notify_all()
+
+    def _has_room(self, size: int) -> bool:
+        return len(self._ready) < 2 or self._ready_bytes + size <= self._max_bytes
+
+    def take(self) -> Iterator[Any]:
+        """Yield the items."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._ready or self._is_over)
+                if not self._ready:
+                    break
+                item = self._ready.popleft()
+                self._ready_bytes -= self._size_of(item)
+                self._changed.notify_all()
+            yield item
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        """Let the thread end."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()

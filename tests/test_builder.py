@@ -16,7 +16,7 @@ import pytest
 import xarray as xr
 from zarr.storage import MemoryStore
 
-from mnist_zarr.builder import build, parse_source
+from mnist_zarr.builder import build, load, parse_source
 from mnist_zarr.catalog.entries import BUNDLED_FILES
 from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.errors import (
@@ -29,8 +29,11 @@ from mnist_zarr.errors import (
 from mnist_zarr.formats.idx import read_idx, write_idx
 from mnist_zarr.formats.idx_export import write_idx_files
 from mnist_zarr.formats.npz import write_npz
+from mnist_zarr.hosting.page import make_page
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.reading.verification import verify
+from mnist_zarr.stores.keys import PAGE
+from tests.support.digits import digits
 from tests.support.object_server import BUCKET, S3Server
 from tests.support.pictures import folder_of, noise, save
 
@@ -266,10 +269,56 @@ def test_source_options_open_a_source_behind_a_url(
         assert xr.open_zarr(tmp_path / "b.zarr").sizes["sample"] == 40
 
 
+def test_a_folder_gets_a_page_that_is_no_part_of_the_store(tmp_path: Path, folder: Path) -> None:
+    for page in (True, True, False):
+        build(tmp_path / "a.zarr", folder, page=page, overwrite=True)
+        assert (tmp_path / "a.zarr" / PAGE).exists() == page
+        if page:
+            assert (tmp_path / "a.zarr" / PAGE).read_bytes() == make_page()
+            assert verify(tmp_path / "a.zarr").is_whole
+
+
+@pytest.mark.parametrize("name", ["a.zarr.zip", "memory://a.zarr", "icechunk+file:///a"])
+def test_only_a_folder_of_this_machine_gets_a_page(tmp_path: Path, folder: Path, name: str) -> None:
+    target = name if ":" in name else tmp_path / name
+    with pytest.raises(OptionError, match="`page`: expected a folder of this machine"):
+        build(target, folder, page=True)
+    assert not (tmp_path / name).exists()
+
+
 @pytest.mark.parametrize("source", ["mnist", xr.Dataset(), MemoryStore()])
 def test_a_source_without_a_url_takes_no_options(tmp_path: Path, source: Any) -> None:
     with pytest.raises(OptionError, match="takes no `source_options`, got anon"):
         build(tmp_path / "a.zarr", source, source_options={"anon": True})
+
+
+def test_load_gives_the_arrays_of_keras_from_a_name_or_a_store(tmp_path: Path) -> None:
+    build(tmp_path / "m.zarr", order="label", level=1)
+    named, stored = load("mnist"), load(tmp_path / "m.zarr")
+    for (x_named, y_named), (x_stored, y_stored) in zip(named, stored, strict=True):
+        np.testing.assert_array_equal(x_named, x_stored, strict=True)
+        np.testing.assert_array_equal(y_named, y_stored, strict=True)
+    (x_train, y_train), (x_test, y_test) = named
+    train = read_idx(BUNDLED_FILES / "train-images-idx3-ubyte.gz")
+    np.testing.assert_array_equal(x_train, train, strict=True)
+    np.testing.assert_array_equal(
+        y_test, read_idx(BUNDLED_FILES / "t10k-labels-idx1-ubyte.gz"), strict=True
+    )
+    assert (y_train.shape, x_test.shape) == ((60_000,), (10_000, 28, 28))
+
+
+def test_load_needs_both_splits_and_labels() -> None:
+    ds = digits(10)
+    for bad, sentence in (
+        (ds.drop_vars("split"), "of the splits 'train' and 'test', got no split"),
+        (ds.isel(sample=ds.split.values == "test"), "of the splits 'train' and 'test', got test"),
+        (ds.drop_vars("label"), "load needs 'label', which this source lacks"),
+        (ds.drop_vars("image"), "load needs 'image', which this source lacks"),
+    ):
+        with pytest.raises(SchemaError, match=sentence):
+            load(bad)
+    with pytest.raises(SourceNotFoundError, match="no data set of that name"):
+        load("minst")
 
 
 @pytest.mark.parametrize("order", ["source", "label"])

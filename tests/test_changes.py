@@ -107,6 +107,19 @@ def test_a_change_that_fails_leaves_the_store_as_it_was(tmp_path: Path) -> None:
         update(MemoryStore(), with_predictions)
 
 
+def test_a_shuffled_store_stays_one_and_mixes_what_is_added(tmp_path: Path) -> None:
+    target = tmp_path / "d.zarr"
+    write_zarr(digits(50), target, order="shuffled", chunk_bytes=100)
+    update(target, lambda ds: ds.assign_coords(is_even=ds.label % 2 == 0))
+    append(target, digits(30).assign_coords(is_even=digits(30).label % 2 == 0))
+    stored = open_store(target).load()
+    assert stored.attrs["order"] == "shuffled"
+    assert (stored.source_index[:50].values >= 50).any()
+    images = np.concatenate([digits(50).image.values, digits(30).image.values])
+    np.testing.assert_array_equal(stored.sortby("source_index").image.values, images)
+    assert verify(target).problems == []
+
+
 @pytest.mark.parametrize("layout", [{}, {"order": "label"}, {"rescale": (-1, 1)}])
 @pytest.mark.parametrize("lazy", [False, True])
 def test_samples_are_added_after_those_of_the_store(

@@ -42,6 +42,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+def test_build_shuffles_with_a_seed(tmp_path: Path) -> None:
+    write_idx(np.zeros((40, 10, 10), np.uint8), tmp_path / "train-images-idx3-ubyte")
+    source = ["--source", str(tmp_path / "train-images-idx3-ubyte")]
+    options = ["--order", "shuffled", "--seed", "3"]
+    result = run_command("build", tmp_path / "t.zarr", *source, *options)
+    assert (result.exit_code, result.output) == (0, "")
+    expected = np.random.default_rng(3).permutation(40)
+    np.testing.assert_array_equal(xr.open_zarr(tmp_path / "t.zarr").source_index, expected)
+
+
 def test_build_takes_every_option(tmp_path: Path) -> None:
     write_idx(np.zeros((40, 10, 10), np.uint8), tmp_path / "train-images-idx3-ubyte")
     write_idx((np.arange(40) % 3).astype(np.uint8), tmp_path / "labels")
@@ -281,7 +291,7 @@ def test_on_a_terminal_a_command_ends_with_a_line_of_what_it_has_done(
         (["verify", "a.zarr"], rf"a.zarr: 1,200 samples, {n_objects} objects, verified"),
         (
             ["publish", "a.zarr", "b.zarr"],
-            rf"b.zarr: {n_objects + 1} objects, [\d.]+ kB, published",
+            rf"b.zarr: {n_objects + 2} objects, [\d.]+ kB, published",
         ),
     ]:
         said = last_line_on_terminal(*args)
@@ -415,7 +425,7 @@ def test_publish_prints_the_cors_rule(s3: S3Server, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mnist_zarr", "publish", str(tmp_path / "t.zarr"), URL]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "t.zarr: 10 objects" in done.stdout
+    assert "t.zarr: 11 objects" in done.stdout
     assert "put-bucket-cors" in done.stdout
 
 

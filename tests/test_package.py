@@ -81,3 +81,9 @@ def test_floors_are_declared_for_every_dependency() -> None:
     core = [line for line in requires("mnist-zarr") or [] if "extra ==" not in line]
     assert len(core) >= 9
     assert all(">=" in line for line in core)
+
+
+def test_without_pytorch_its_module_says_how_to_install_it() -> None:
+    code = "import sys; sys.modules['torch'] = None; import mnist_zarr.torch"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "mnist_zarr.torch needs PyTorch: pip install 'mnist-zarr[torch]'" in done.stderr

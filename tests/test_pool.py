@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mnist_zarr.pool import Pool, active_client, open_pool
+from mnist_zarr.pool import Pool, active_client, open_pool, prefetch
 
 
 def test_submitting_waits_while_too_many_tasks_are_pending() -> None:
@@ -64,3 +66,31 @@ def test_an_error_of_the_last_task_is_raised_too() -> None:
 
 def test_without_a_cluster_there_is_no_client() -> None:
     assert active_client() is None
+
+
+def test_items_are_made_ahead_as_far_as_there_is_room() -> None:
+    made = []
+
+    def items() -> Iterator[bytes]:
+        for number in range(10):
+            made.append(number)
+            yield bytes(100)
+
+    ahead = prefetch(items(), 350, len)
+    assert next(ahead) == bytes(100)
+    wait_until(lambda: len(made) == 5)  # one taken, three ready, one that waits for room
+    time.sleep(0.05)
+    assert len(made) == 5
+    assert len(list(ahead)) == 9
+
+
+def test_two_items_are_ready_however_large_they_are() -> None:
+    ahead = prefetch(iter([bytes(100)] * 5), 1, len)
+    assert len(list(ahead)) == 5
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

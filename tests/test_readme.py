@@ -121,7 +121,9 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("empty_folder", "_downloads")
-def test_the_commands_run(s3_address: str) -> None:
+def test_the_commands_run(s3_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webbrowser.open", lambda url: True)
+    monkeypatch.setattr("mnist_zarr.cli._wait", lambda: None)
     extras = metadata("mnist-zarr").get_all("Provides-Extra")
     for program, *arguments in commands():
         if program == "pip":

@@ -11,7 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from mnist_zarr.dataset.lazy import LazySamples, source_and_key
+from mnist_zarr.dataset.schema import SAMPLE
+
+# Consecutive samples, or any.
+Positions = slice | npt.NDArray[np.int64]
+
 BLOCK_BYTES = 4 << 20
+# Files have no chunks: they are read in such pieces.
+FILE_CHUNK_BYTES = 1 << 20
 # Larger, since each of these blocks may read all chunks.
 SCATTERED_BLOCK_BYTES = 16 << 20
 # Positions take eight bytes per sample, several times: bounds their memory if samples are small.
@@ -97,3 +105,43 @@ def _one_dask_chunk_at_a_time(
     for first, last in itertools.pairwise([0, *bounds.tolist()]):
         if first < last:
             yield first, last
+
+
+def chunks_of_samples(variable: xr.Variable) -> list[Positions]:
+    """Return which samples of a variable lie in each chunk that is read at once, in order.
+
+    The chunks of dask, or those of the store behind a lazy variable, whatever
+    samples have been selected from it.
+
+    Examples
+    --------
+    >>> import dask.array
+    >>> chunks_of_samples(xr.Variable(("sample",), dask.array.zeros(5, chunks=3)))
+    [slice(0, 3, None), slice(3, 5, None)]
+    """
+    if variable.chunks is not None:
+        return _cut(np.cumsum([0, *variable.chunks[0]]))
+    n_samples = len(variable)
+    source, key = source_and_key(variable)
+    chunk_samples = variable.encoding.get("preferred_chunks", {}).get(SAMPLE)
+    if chunk_samples is None or isinstance(source, LazySamples):
+        chunk_samples = max(1, FILE_CHUNK_BYTES // max(1, bytes_per_sample(variable)))
+    stored = key[0] if key else slice(None)
+    if isinstance(stored, slice) and stored.step in (None, 1):
+        start = stored.start or 0
+        ends = np.arange(start // chunk_samples + 1, (start + n_samples) // chunk_samples + 1)
+        return _cut(np.array([0, *(ends * chunk_samples - start), n_samples]))
+    if isinstance(stored, slice):
+        last = abs(stored.step) * (n_samples - 1)
+        first = stored.start or (last if stored.step < 0 else 0)
+        stored = first + stored.step * np.arange(n_samples)
+    chunk_of_sample = np.asarray(stored) // chunk_samples
+    changes = np.flatnonzero(np.diff(chunk_of_sample)) + 1
+    if len(changes) < len(np.unique(chunk_of_sample)):
+        return _cut(np.array([0, *changes, n_samples]))
+    by_chunk = np.argsort(chunk_of_sample, kind="stable")
+    return [*np.split(by_chunk, np.flatnonzero(np.diff(chunk_of_sample[by_chunk])) + 1)]
+
+
+def _cut(bounds: npt.NDArray[np.int64]) -> list[Positions]:
+    return [slice(start, stop) for start, stop in itertools.pairwise(np.unique(bounds).tolist())]

@@ -1,4 +1,4 @@
-"""Arrays whose values are made on demand, and formulas applied to lazy arrays.
+"""Arrays whose values are made on demand.
 
 The only module that uses xarray's private names, and its internals:
 ``xarray.core.indexing``, which its guide for backends tells authors to use;
@@ -113,16 +113,16 @@ class MappedSamples:
     def __init__(
         self, variable: xr.Variable, function: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
     ) -> None:
-        self._variable = variable
-        self._function = function
+        self.variable = variable
+        self.function = function
 
     def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Return the samples ``start`` to ``stop`` (not included)."""
-        return self._function(self._variable[start:stop].values)
+        return self.function(self.variable[start:stop].values)
 
     def take_samples(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Return the samples at these positions, in any order and with repeats."""
-        return self._function(self._variable[positions].values)
+        return self.function(self.variable[positions].values)
 
 
 class KeptSamples:
@@ -194,83 +194,37 @@ def is_same_data(variable: xr.Variable, other: xr.Variable) -> bool:
     return variable._data is other._data
 
 
-# float64 values to float64 values, each on its own. Must be picklable.
-Formula = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
-# So many values are float64 at a time.
-PIECE_VALUES = 1 << 17
-# numpy makes a position of eight bytes of every index: so many stay in the cache.
-LOOKED_UP_VALUES = 1 << 15
-# What says how a variable is best read, and stays true when its values change.
-KEPT_ENCODING = ("preferred_chunks", "seeks_cheaply", "reads_cheaply")
-
-
-def map_values(variable: xr.Variable, formula: Formula, dtype: np.dtype[Any]) -> xr.Variable:
-    """Apply a formula to every value of a variable.
-
-    Parameters
-    ----------
-    variable : xarray.Variable
-        In memory, of dask, or lazy as xarray opens files without dask; so is
-        the result.
-    formula : callable
-        From float64 values to float64 values.
-    dtype : numpy.dtype
-        Of the result: its values are rounded to it.
+def source_and_key(variable: xr.Variable) -> tuple[Any, tuple[Any, ...]]:
+    """Return the array of a file or store that a lazy variable reads, and which elements of it.
 
     Returns
     -------
-    xarray.Variable
-        Of the same dimensions and attributes.
+    array
+        None if the variable is not lazy, or xarray decodes its values.
+    tuple
+        A slice, a number or positions for each dimension of that array; empty
+        if the variable is not lazy, or of single points.
     """
-    apply = _Application(formula, dtype)
-    data: Any
-    if variable.chunks is not None:
-        data = variable.data.map_blocks(
-            apply, dtype=dtype, meta=np.empty((0,) * variable.ndim, dtype)
-        )
-    elif is_lazy(variable):
-        data = lazy_array(LazySamples(variable.shape, dtype, MappedSamples(variable, apply)))
-    else:
-        data = apply(np.asarray(variable.values))
-    mapped = xr.Variable(variable.dims, data, variable.attrs)
-    mapped.encoding = {
-        name: value for name, value in variable.encoding.items() if name in KEPT_ENCODING
-    }
-    return mapped
+    array, is_decoded = variable._data if is_lazy(variable) else None, False
+    while array is not None and not isinstance(array, indexing.LazilyIndexedArray):
+        is_single_points = isinstance(array, indexing.LazilyVectorizedIndexedArray)
+        is_decoded |= not isinstance(array, indexing.MemoryCachedArray | indexing.CopyOnWriteArray)
+        array = None if is_single_points else getattr(array, "array", None)
+    if array is None:
+        return None, ()
+    return None if is_decoded else array.array, array.key.tuple
 
 
-class _Application:
-    """A formula and the type of its result, applied a piece at a time."""
+def without_selection(
+    variable: xr.Variable,
+) -> tuple[xr.Variable, npt.NDArray[np.int64] | None]:
+    """Return all samples of the array that a lazy variable reads, and which it selects of them.
 
-    def __init__(self, formula: Formula, dtype: np.dtype[Any]) -> None:
-        self.__name__ = type(formula).__name__  # by which dask calls its tasks
-        self._formula = formula
-        self._dtype = dtype
-
-    def __call__(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        result = np.empty(values.shape, self._dtype)
-        flat, flat_result = np.ascontiguousarray(values).reshape(-1), result.reshape(-1)
-        if values.dtype.kind in "iu" and values.dtype.itemsize == 1:
-            # There are 256 values only: look the results up.
-            all_values = np.arange(256, dtype=np.uint8).view(values.dtype)
-            table = self._formula(all_values.astype(np.float64)).astype(self._dtype)
-            _look_up(table, flat.view(np.uint8), flat_result)
-        else:
-            for start in range(0, flat.size, PIECE_VALUES):
-                piece = slice(start, start + PIECE_VALUES)
-                flat_result[piece] = self._formula(flat[piece].astype(np.float64))
-        return result
-
-
-def _look_up(
-    table: npt.NDArray[Any], indices: npt.NDArray[np.uint8], result: npt.NDArray[Any]
-) -> None:
-    """Fill ``result`` with ``table[indices]``."""
-    if indices.size >= PIECE_VALUES and indices.size % 2 == 0:
-        # Two neighbours at a time, in a table of all pairs: 40 against 55 ms for MNIST.
-        table = np.stack(np.broadcast_arrays(table, table[:, None]), axis=-1).reshape(-1, 2)
-        indices, result = indices.view("<u2"), result.reshape(-1, 2)
-    for start in range(0, indices.size, LOOKED_UP_VALUES):
-        piece = slice(start, start + LOOKED_UP_VALUES)
-        # Clip changes none of these indices, and avoids the copy that the default mode makes.
-        table.take(indices[piece], axis=0, out=result[piece], mode="clip")
+    None instead of positions that are a range already, or are not known.
+    """
+    array, key = source_and_key(variable)
+    if array is None or isinstance(key[0], slice):
+        return variable, None
+    everything = indexing.OuterIndexer((slice(None), *key[1:]))
+    data = indexing.LazilyIndexedArray(array, everything)
+    return xr.Variable(variable.dims, data), np.asarray(key[0])

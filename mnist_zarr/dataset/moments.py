@@ -10,10 +10,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from mnist_zarr.dataset.blocks import iter_blocks
+from mnist_zarr.dataset.formulas import PIECE_VALUES
 from mnist_zarr.errors import SchemaError
-
-# So many values are float64 at a time.
-PIECE_VALUES = 1 << 17
 
 
 def mean_and_std(

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from mnist_zarr.dataset.lazy import map_values
+from mnist_zarr.dataset.formulas import map_values
 from mnist_zarr.dataset.schema import IMAGE
 from mnist_zarr.errors import OptionError, SchemaError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -11,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from mnist_zarr.dataset.lazy import map_values
+from mnist_zarr.dataset.formulas import PIECE_VALUES, map_samples, map_values
 from mnist_zarr.dataset.moments import mean_and_std
 from mnist_zarr.dataset.scaling import (
     VALID_RANGE,
-    is_finite,
     known_range,
     scaling_of,
     state_range,
@@ -95,38 +95,46 @@ def rescale(
 
 def standardize(
     ds_or_array: T,
-    mean: float | None = None,
-    std: float | None = None,
+    mean: npt.ArrayLike | None = None,
+    std: npt.ArrayLike | None = None,
     dtype: npt.DTypeLike = "float32",
+    *,
+    per_pixel: bool = False,
 ) -> T:
-    """Subtract the mean and divide by the standard deviation, one of each for all pixels.
+    """Subtract the mean and divide by the standard deviation, of all pixels or of each one.
 
     Parameters
     ----------
     ds_or_array : xarray.Dataset, xarray.DataArray, numpy.ndarray or dask array
         In a Dataset the variable ``image`` is standardized, as lazily as by
         :func:`rescale`.
-    mean, std : float, optional
-        In units of the values. By default both are computed, in one pass and
-        bounded memory, from the samples of split ``"train"``, or from all if
-        there is no ``split``; ``std`` is that of a population (divided by n).
-        Tutorials give 0.1307 and 0.3081 for MNIST divided by 255:
+    mean, std : float or array, optional
+        In units of the values: one number each, or one for each pixel, of the
+        shape of a sample. By default both are computed, in one pass and bounded
+        memory, from the samples of split ``"train"``, or from all if there is no
+        ``split``; ``std`` is that of a population (divided by n). Tutorials give
+        0.1307 and 0.3081 for MNIST divided by 255:
         ``standardize(rescale(ds, 0, 1), 0.1307, 0.3081)``; for the raw pixels
         they are 255 times as large, 33.32 and 78.57.
     dtype : {"float32", "float64", "float16"}
         Of the result, which is computed in float64 and rounded.
+    per_pixel : bool
+        Whether to compute ``mean`` and ``std`` for each pixel. A pixel that never
+        changes is only centred, as by scikit-learn's ``StandardScaler``.
 
     Returns
     -------
     same as ``ds_or_array``
         Attributes and coordinates are kept; the attributes
-        ``standardized_mean`` and ``standardized_std`` record what was used.
+        ``standardized_mean`` and ``standardized_std`` record what was used, if
+        that is one number each.
 
     Raises
     ------
     OptionError
-        If only one of ``mean`` and ``std`` is given, one is not finite, ``std``
-        is not above zero, or ``dtype`` is not a type of floats.
+        If only one of ``mean`` and ``std`` is given, they have another shape than
+        a sample, one is not finite, a single ``std`` is not above zero, another
+        is below it, or ``dtype`` is not a type of floats.
     SchemaError
         If there is no image or array; or if ``mean`` and ``std`` have to be
         computed and there is no training sample, or the values are all equal or
@@ -136,27 +144,24 @@ def standardize(
     --------
     >>> standardize(np.array([1, 3], dtype="uint8"))
     array([-1.,  1.], dtype=float32)
+    >>> standardize(np.array([[1, 5], [3, 5]], dtype="uint8"), per_pixel=True)
+    array([[-1.,  0.],
+           [ 1.,  0.]], dtype=float32)
     """
     float_dtype = _float_dtype(dtype)
     if mean is None and std is None:
         values = _training_values(ds_or_array)
         _check_numbers(values)
-        mean, std = map(float, mean_and_std(values))
+        mean, std = mean_and_std(values, per_pixel=per_pixel)
     if mean is None or std is None:
         raise OptionError("`mean`, `std`: give both, or neither to have them computed")
-    if not (is_finite(mean) and is_finite(std) and std > 0):
-        raise OptionError(
-            f"`mean`, `std`: expected finite numbers, `std` above 0, got {mean!r} and {std!r}"
-        )
-    standardization = _Standardization(float(mean), float(std))
-
-    def standardized(variable: xr.Variable) -> xr.Variable:
-        _check_numbers(variable)
-        result = map_values(variable, standardization, float_dtype)
-        standardization.describe(result, known_range(variable))
-        return result
-
-    return _with_image(ds_or_array, standardized)
+    means, stds = _check_moments(mean, std)
+    formula: _Standardization | _PixelStandardization = (
+        _PixelStandardization(means, stds)
+        if means.ndim
+        else _Standardization(float(means), float(stds))
+    )
+    return _with_image(ds_or_array, lambda variable: formula.apply(variable, float_dtype))
 
 
 def stratified_split(
@@ -289,6 +294,21 @@ def _training_values(ds_or_array: Any) -> xr.Variable:
     return ds[IMAGE].variable
 
 
+def _check_moments(mean: Any, std: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    try:
+        means, stds = (np.asarray(value, dtype=np.float64) for value in (mean, std))
+    except (TypeError, ValueError):
+        means = stds = np.array(np.nan)
+    is_finite = np.isfinite(means).all() and np.isfinite(stds).all()
+    is_positive = (stds >= 0).all() if stds.ndim else stds > 0
+    if not (is_finite and is_positive and means.shape == stds.shape):
+        raise OptionError(
+            "`mean`, `std`: expected finite numbers, `std` above 0, or two arrays of them, got "
+            f"{mean!r} and {std!r}"
+        )
+    return means, stds
+
+
 @dataclass(frozen=True)
 class _Standardization:
     """The formula, with its two numbers."""
@@ -299,13 +319,48 @@ class _Standardization:
     def __call__(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return (values - self.mean) / self.std
 
-    def describe(self, result: xr.Variable, bounds: tuple[float, float] | None) -> None:
-        """Say in the attributes of the result how it was made of values with these bounds."""
+    def apply(self, variable: xr.Variable, dtype: np.dtype[Any]) -> xr.Variable:
+        """Return the variable standardized, and say in its attributes how that was done."""
+        result = map_values(variable, self, dtype)
+        bounds = known_range(variable)
         if result.attrs.pop(VALID_RANGE, None) is not None and bounds:
             state_range(result, self(np.asarray(bounds)).tolist())
         result.attrs |= {"standardized_mean": self.mean, "standardized_std": self.std}
-        if "comment" in result.attrs:
-            result.attrs["comment"] = (
-                f"{result.attrs['comment']}; then standardized: less {self.mean:g}, divided by "
-                f"{self.std:g}"
+        _add_comment(result, f"less {self.mean:g}, divided by {self.std:g}")
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class _PixelStandardization:
+    """The formula, with an array of the shape of a sample in place of each number."""
+
+    mean: npt.NDArray[np.float64]
+    std: npt.NDArray[np.float64]
+
+    def apply(self, variable: xr.Variable, dtype: np.dtype[Any]) -> xr.Variable:
+        """Return the variable standardized, and say in its attributes how that was done."""
+        if self.mean.shape != variable.shape[1:]:
+            raise OptionError(
+                f"`mean`, `std`: expected the shape of a sample, {variable.shape[1:]}, got "
+                f"{self.mean.shape}"
             )
+        if variable.chunks is not None:
+            variable = variable.chunk(dict.fromkeys(variable.dims[1:], -1))
+        result = map_samples(variable, functools.partial(self._standardized, dtype), dtype)
+        result.attrs.pop(VALID_RANGE, None)
+        _add_comment(result, "each pixel less its own mean, divided by its own deviation")
+        return result
+
+    def _standardized(self, dtype: np.dtype[Any], samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        result = np.empty(samples.shape, dtype)
+        divisor = np.where(self.std == 0, 1.0, self.std)
+        step = max(1, PIECE_VALUES // max(1, self.mean.size))
+        for start in range(0, len(samples), step):
+            piece = samples[start : start + step].astype(np.float64)
+            result[start : start + step] = (piece - self.mean) / divisor
+        return result
+
+
+def _add_comment(result: xr.Variable, how: str) -> None:
+    if "comment" in result.attrs:
+        result.attrs["comment"] = f"{result.attrs['comment']}; then standardized: {how}"

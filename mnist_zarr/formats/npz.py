@@ -17,7 +17,7 @@ from xarray.backends import BackendEntrypoint
 
 from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.blocks import block_bounds, bytes_per_sample, iter_blocks_at
-from mnist_zarr.dataset.lazy import map_values
+from mnist_zarr.dataset.formulas import map_values
 from mnist_zarr.dataset.scaling import scaling_of, unpack
 from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SPLIT_OF_WORD, split_order
 from mnist_zarr.dataset.selection import splits_in_source_order

@@ -17,6 +17,7 @@ from mnist_zarr.errors import StoreError, StoreNotFoundError, StoreReplacedError
 from mnist_zarr.files.urls import name_failures, path_or_url, shown_url
 from mnist_zarr.hosting.cors import cors_rule
 from mnist_zarr.hosting.croissant import StoredObject, make_card
+from mnist_zarr.hosting.page import make_page
 from mnist_zarr.stores.inventory import (
     Inventory,
     Promises,
@@ -30,6 +31,7 @@ from mnist_zarr.stores.inventory import (
 from mnist_zarr.stores.keys import (
     CARD,
     METADATA_NAMES,
+    PAGE,
     as_buffer,
     read_object,
     run_on_objects,
@@ -49,7 +51,8 @@ class Publication:
     url : str
         Where readers find the store, without passwords and tokens.
     objects : dict
-        From the key of each object to its size and SHA-256.
+        From the key of each object to its size and SHA-256; the key of the page is
+        ``index.html``.
     cors : str
         The rule that lets pages of other sites read the store in a browser,
         to be set on the bucket or web server.
@@ -62,9 +65,11 @@ class Publication:
     def to_text(self) -> str:
         """Return the result as lines for a terminal."""
         n_bytes = sum(stored.size for stored in self.objects.values())
+        url = printable(self.url)
+        page = f"{url.rstrip('/')}/{PAGE} shows it in a browser\n" if PAGE in self.objects else ""
         return (
-            f"{printable(self.url)}: {len(self.objects):,} objects, {n_bytes:,} bytes, each read "
-            f"back and equal to what was sent\n\nFor readers in a browser:\n{self.cors}"
+            f"{url}: {len(self.objects):,} objects, {n_bytes:,} bytes, each read back and equal to "
+            f"what was sent\n{page}\nFor readers in a browser:\n{self.cors}"
         )
 
 
@@ -78,13 +83,15 @@ def publish(
     source_options: dict[str, Any] | None = None,
     public_url: str | None = None,
     immutable: bool = False,
+    page: bool = True,
 ) -> Publication:
     """Copy a finished store to where others read it, and check what they get.
 
-    Objects are copied in parallel, the root metadata last, and a dataset card
-    (``croissant.json``) is placed beside them. An interrupted copy is resumed by
-    the same call. Finally every object is fetched from the URL that readers use,
-    and its hash compared.
+    Objects are copied in parallel, the root metadata last, and beside them are
+    placed a dataset card (``croissant.json``) and a page (``index.html``) that
+    shows the store in the browser. An interrupted copy is resumed by the same
+    call. Finally every object is fetched from the URL that readers use, and its
+    hash compared.
 
     Parameters
     ----------
@@ -92,7 +99,8 @@ def publish(
         The finished store.
     target : str, os.PathLike or zarr store
         Where to copy it, as in :func:`mnist_zarr.build`. An Icechunk repository
-        gets no card, as it can only hold Zarr.
+        gets no card and no page, as it can only hold Zarr, and a zip file no page,
+        which a browser could not open in there.
     overwrite : bool
         Whether to replace an existing store.
     progress : bool, optional
@@ -107,6 +115,8 @@ def publish(
     immutable : bool
         Whether caches may keep chunks for ever, because the content at this URL
         never changes. By default caches revalidate every chunk.
+    page : bool
+        Whether to write the page.
 
     Returns
     -------
@@ -140,7 +150,7 @@ def publish(
     ...     mnist_zarr.build(f"{folder}/mnist.zarr", level=1)
     ...     published = publish(f"{folder}/mnist.zarr", "memory://published.zarr")
     >>> len(published.objects)
-    28
+    29
     """
     origin = parse_target(store, source_options, "source_options")
     place = parse_target(target, storage_options)
@@ -161,6 +171,9 @@ def publish(
                 card = json.dumps(make_card(url, attrs, objects), indent=1, ensure_ascii=False)
                 objects[CARD] = _summarize(card.encode())
                 sync(fresh.set(CARD, as_buffer(card.encode())))
+            if page and place.holds_page:
+                objects[PAGE] = _summarize(make_page())
+                sync(fresh.set(PAGE, as_buffer(make_page())))
             if origin.identity() != version:
                 raise StoreReplacedError(
                     f"{origin.name}: the store was replaced while it was being copied; publish it "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import os
+import pickle
 import re
 from collections.abc import AsyncIterator, Hashable, Mapping
 from typing import Any, cast
@@ -20,7 +22,7 @@ from mnist_zarr.files.urls import (
     protocol_of,
     shown_url,
 )
-from mnist_zarr.stores.keys import check_document_size, is_document, reads_as
+from mnist_zarr.stores.keys import PAGE, check_document_size, is_document, reads_as
 
 # What a file system raises of an object that is not there; zarr-python has these three too.
 ALLOWED_EXCEPTIONS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
@@ -29,6 +31,7 @@ ALLOWED_EXCEPTIONS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 # publishes promises that the address never gets other content.
 REVALIDATED = "public, no-cache"
 IMMUTABLE = "public, max-age=31536000, immutable"
+CHUNK_TYPE = "application/octet-stream"
 MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
 
 
@@ -43,6 +46,19 @@ class BucketStore(FsspecStore):
 
     is_immutable = False
     _is_zip = False
+    _fs: Any
+    _fs_pid: int
+
+    @property
+    def fs(self) -> Any:
+        """The file system; after a fork another one, since connections belong to one process."""
+        if self._fs_pid != os.getpid():
+            self.fs = _reconnect(self._fs)
+        return self._fs
+
+    @fs.setter
+    def fs(self, fs: Any) -> None:
+        self._fs, self._fs_pid = fs, os.getpid()
 
     @classmethod
     def from_url(
@@ -92,9 +108,8 @@ class BucketStore(FsspecStore):
             raise NotImplementedError("objects are written as a whole")
         with self._reported("written", key):
             path = f"{self.path}/{key}"
-            is_json = key.endswith(".json") or is_document(key)
-            content_type = "application/json" if is_json else "application/octet-stream"
-            is_immutable = self.is_immutable and not is_json
+            content_type = _content_type(key)
+            is_immutable = self.is_immutable and content_type == CHUNK_TYPE
             headers = object_headers(self.fs, content_type, is_immutable=is_immutable)
             await self.fs._pipe_file(path, value.to_bytes(), **headers)
 
@@ -163,6 +178,19 @@ class BucketStore(FsspecStore):
         if md5 := md5_of(info):
             return md5 == hashlib.md5(data, usedforsecurity=False).hexdigest()
         return await reads_as(self, key, data)
+
+
+def _reconnect(fs: Any) -> Any:
+    """Return a file system of this process like one of another process."""
+    if hasattr(fs, "sync_fs"):  # Zarr has wrapped one that is not asynchronous
+        return type(fs)(_reconnect(fs.sync_fs), asynchronous=True)
+    return pickle.loads(pickle.dumps(fs))
+
+
+def _content_type(key: str) -> str:
+    if key.endswith(".json") or is_document(key):
+        return "application/json"
+    return "text/html; charset=utf-8" if key == PAGE else CHUNK_TYPE
 
 
 def md5_of(info: Mapping[str, Any]) -> str | None:

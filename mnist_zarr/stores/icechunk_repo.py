@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Hashable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import zarr
-from zarr.abc.store import Store
+from zarr.abc.buffer import Buffer, BufferPrototype
+from zarr.abc.store import ByteRequest, Store
+from zarr.storage import WrapperStore
 
 if TYPE_CHECKING:
     from icechunk import Repository, Session, Storage
@@ -54,6 +56,7 @@ class IcechunkBranch(Place):
 
     is_shared = False
     holds_zarr_only = True
+    holds_page = False
 
     def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:
         self._url, self.name = url, shown_url(url)
@@ -80,7 +83,7 @@ class IcechunkBranch(Place):
             transaction.commit(_describe(staged))
 
     def open(self) -> Store:
-        return self._session().store
+        return OfOneProcess(self._session().store, self.name)
 
     def identity(self) -> Hashable | None:
         try:
@@ -96,6 +99,31 @@ class IcechunkBranch(Place):
             if not icechunk.Repository.exists(storage):
                 raise StoreNotFoundError(f"{self.name}: there is no Icechunk repository")
             return icechunk.Repository.open(storage).readonly_session(BRANCH)
+
+
+class OfOneProcess(WrapperStore[Store]):
+    """A store that has threads of its own, which a forked process would wait for in vain."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        super().__init__(store)
+        self._name = name
+        self._pid = os.getpid()
+
+    def _with_store(self, store: Store) -> Self:
+        return type(self)(store, self._name)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _pid=os.getpid())
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        if self._pid != os.getpid():
+            raise StoreError(
+                f"{self._name}: Icechunk cannot read in a process that was forked after it was "
+                "opened; open it again there, or start processes with 'spawn' or 'forkserver'"
+            )
+        return await super().get(key, prototype, byte_range)
 
 
 def _describe(store: Store) -> str:

@@ -29,6 +29,8 @@ class Place(ABC):
         Whether the workers of a cluster can write into a store that is created here.
     holds_zarr_only : bool
         Whether no other object, such as a dataset card, can lie beside the store.
+    holds_page : bool
+        Whether a browser finds a page that lies beside the objects of the store.
     opens_one_version : bool
         Whether what :meth:`open` returns never reads objects of a later version.
     """
@@ -36,6 +38,7 @@ class Place(ABC):
     name: str
     is_shared: bool = True
     holds_zarr_only: bool = False
+    holds_page: bool = True
     opens_one_version: bool = True
 
     @abstractmethod

@@ -44,6 +44,8 @@ READ_AHEAD_OF_PROTOCOL = {
 class LocalZip(LocalPlace):
     """``mnist.zarr.zip``: a file, built beside its place and moved there."""
 
+    holds_page = False
+
     def open(self) -> Store:
         if not self.path.exists():
             raise self.not_found()
@@ -70,6 +72,7 @@ class RemoteZip(Place):
     """``s3://bucket/mnist.zarr.zip``: a single object, packed on this machine and then sent."""
 
     is_shared = False
+    holds_page = False
     opens_one_version = False
 
     def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:

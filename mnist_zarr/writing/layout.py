@@ -82,15 +82,22 @@ class Layout:
     """How a store is laid out; see :func:`write_zarr` for the meaning of each."""
 
     order: Order = "source"
+    seed: int | None = None
     chunk_bytes: int | None = None
     shard_bytes: int | None = None
     compression: Compression = field(default_factory=Compression)
     zarr_format: ZarrFormat = 3
 
     def __post_init__(self) -> None:
-        _take_numpy_integers(self, "chunk_bytes", "shard_bytes", "zarr_format")
+        _take_numpy_integers(self, "seed", "chunk_bytes", "shard_bytes", "zarr_format")
         if not _is_one_of(self.order, CHUNK_BYTES_OF_ORDER):
-            raise OptionError(f"`order`: expected 'source' or 'label', got {self.order!r}")
+            raise OptionError(
+                f"`order`: expected 'source', 'label' or 'shuffled', got {self.order!r}"
+            )
+        if self.seed is not None and self.order != "shuffled":
+            raise OptionError("`seed`: only `order='shuffled'` takes a seed")
+        if self.seed is not None and (type(self.seed) is not int or self.seed < 0):
+            raise OptionError(f"`seed`: expected a whole number of 0 or more, got {self.seed!r}")
         zarr_format: object = self.zarr_format
         if type(zarr_format) is not int or zarr_format not in (2, 3):
             raise OptionError(f"`zarr_format`: expected 2 or 3, got {self.zarr_format!r}")

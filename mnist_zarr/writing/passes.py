@@ -23,7 +23,14 @@ from dask.base import optimize
 from mnist_zarr.dataset.blocks import block_bounds, bytes_per_sample, iter_blocks
 from mnist_zarr.pool import Pool
 from mnist_zarr.writing.chunks import ArrayWriter, Written
-from mnist_zarr.writing.plan import Chunking, Positions, SampleOrder, SourceOrder, scatter_passes
+from mnist_zarr.writing.plan import (
+    Chunking,
+    Positions,
+    SampleOrder,
+    ShuffledOrder,
+    SourceOrder,
+    scatter_passes,
+)
 
 OPEN_OBJECTS_BYTES = 64 << 20
 
@@ -55,6 +62,7 @@ def choose_pass(transfer: Transfer, pool: Pool) -> Pass:
     variable, is_in_source_order = transfer.variable, isinstance(transfer.order, SourceOrder)
     is_dask = variable.chunks is not None
     is_cheap = is_dask or variable.encoding.get("seeks_cheaply", False)
+    is_cheap &= not isinstance(transfer.order, ShuffledOrder)  # each object is from everywhere
     if pool.on_cluster and variable.ndim > 1 and is_cheap:
         return by_workers
     if is_in_source_order and not is_dask:
@@ -83,7 +91,8 @@ def gathered(transfer: Transfer, pool: Pool, on_block: OnBlock) -> None:
 def scattered(transfer: Transfer, pool: Pool, on_block: OnBlock) -> None:
     """Read blocks in source order, and put each sample into the open object that it belongs to.
 
-    In label order one object per class is open, and those that classes share.
+    In label order one object per class is open, and those that classes share; in shuffled order
+    as many as may be, for each of which the source is read once.
     """
     object_bytes = transfer.chunking.object_samples * bytes_per_sample(transfer.variable)
     max_open = max(2, OPEN_OBJECTS_BYTES // max(1, object_bytes))

@@ -8,6 +8,8 @@ one class lie together, each class in source order::
 
     source position    0 1 2 3 4 5 6      label  5 0 4 5 0 5 4
     stored position    4 0 2 5 1 6 3      label  0 0 4 4 5 5 5   (as stored)
+
+In shuffled order they are a random permutation.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import numpy.typing as npt
 
 from mnist_zarr.errors import OptionError
 
-Order = Literal["source", "label"]
+Order = Literal["source", "label", "shuffled"]
 # Shape (sample,): where samples are along the dimension ``sample``, of the store or of the source.
 Positions = npt.NDArray[np.int64]
 # Label order remembers the class counts every so many samples.
@@ -204,7 +206,53 @@ class LabelOrder:
         return members[first - before[block] : last - before[block]]
 
 
-SampleOrder = SourceOrder | LabelOrder
+@dataclass(frozen=True, eq=False)
+class ShuffledOrder:
+    """Samples are stored in a random order.
+
+    Memory: two times four bytes a sample, up to 2**32 samples.
+
+    Attributes
+    ----------
+    stored, sources : numpy.ndarray
+        Shape (sample,), unsigned: where each source sample is stored, and which
+        source sample is stored at each position.
+    """
+
+    stored: npt.NDArray[Any]
+    sources: npt.NDArray[Any]
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples."""
+        return len(self.stored)
+
+    def stored_positions(self, start: int, stop: int) -> Positions:
+        """Return where the source samples ``start`` to ``stop`` are stored."""
+        return self.stored[start:stop].astype(np.int64)
+
+    def source_positions(self, start: int, stop: int) -> Positions:
+        """Return which source samples are stored at ``start`` to ``stop``."""
+        return self.sources[start:stop].astype(np.int64)
+
+
+SampleOrder = SourceOrder | LabelOrder | ShuffledOrder
+
+
+def plan_shuffled_order(n_samples: int, seed: int) -> ShuffledOrder:
+    """Plan a random order.
+
+    Examples
+    --------
+    >>> order = plan_shuffled_order(5, seed=0)
+    >>> order.sources[order.stored]
+    array([0, 1, 2, 3, 4], dtype=uint32)
+    """
+    dtype = np.uint32 if n_samples <= 2**32 else np.uint64
+    sources = np.random.default_rng(seed).permutation(n_samples).astype(dtype)
+    stored = np.empty_like(sources)
+    stored[sources] = np.arange(n_samples, dtype=dtype)
+    return ShuffledOrder(stored, sources)
 
 
 def factorize_labels(
@@ -261,7 +309,8 @@ def scatter_passes(
     While samples of ``k`` classes are being scattered, at most ``2 k - 1``
     objects are open at a time: the one that each class is filling, and those
     that two neighbouring classes share. As a rule one pass is enough; only very
-    many classes of large objects need more.
+    many classes of large objects need more. In shuffled order all objects of a
+    group are open at a time.
 
     Yields
     ------
@@ -274,8 +323,10 @@ def scatter_passes(
         return
     first = 0
     for index in range(chunking.n_objects):
-        start, stop = chunking.bounds(first)[0], chunking.bounds(index)[1]
-        n_open = min(index + 1 - first, 2 * order.classes_between(start, stop) - 1)
+        n_open = index + 1 - first
+        if isinstance(order, LabelOrder):
+            start, stop = chunking.bounds(first)[0], chunking.bounds(index)[1]
+            n_open = min(n_open, 2 * order.classes_between(start, stop) - 1)
         if n_open > max_open_objects and index > first:
             yield range(first, index)
             first = index

@@ -57,12 +57,17 @@ from mnist_zarr.writing.plan import (
     SourceOrder,
     factorize_labels,
     plan_label_order,
+    plan_shuffled_order,
 )
 from mnist_zarr.writing.template import Template, check_name, stored_dtype
 
-# What may wait for the pool. In label order the open objects tend to become full at the same
+# What may wait for the pool. In the other orders the open objects tend to become full at the same
 # time, and reading goes on meanwhile.
-WAITING_BYTES_OF_ORDER: dict[Order, int] = {"source": 4 << 20, "label": 16 << 20}
+WAITING_BYTES_OF_ORDER: dict[Order, int] = {
+    "source": 4 << 20,
+    "label": 16 << 20,
+    "shuffled": 16 << 20,
+}
 
 
 def write_zarr(
@@ -70,6 +75,7 @@ def write_zarr(
     target: Target,
     *,
     order: Order = "source",
+    seed: int | None = None,
     chunk_bytes: int | None = None,
     shard_bytes: int | None = None,
     codec: Codec = "zstd",
@@ -105,13 +111,18 @@ def write_zarr(
     target : str, os.PathLike or zarr store
         A local folder, an fsspec URL, either of them ending in ``.zip``, an
         Icechunk repository (``icechunk+s3://...``), or a Zarr store object.
-    order : {"source", "label"}
+    order : {"source", "label", "shuffled"}
         ``"source"`` keeps the order of ``ds``. ``"label"`` puts the samples of
         one class together, in the order of ``ds`` within the class, so that
-        ``.sel(label=7)`` reads one contiguous range.
+        ``.sel(label=7)`` reads one contiguous range. ``"shuffled"`` puts them
+        in a random order, so that training may read the store front to back;
+        the source is read once for every 64 MB of the store. ``source_index``
+        has the position of each sample in ``ds``.
+    seed : int, optional
+        Of the shuffled order, 0 by default. The same seed gives the same order.
     chunk_bytes : int, optional
         Upper bound of the uncompressed bytes of an image chunk. By default
-        3,000,000 in source order and 450,000 in label order.
+        3,000,000, and 450,000 in label order.
     shard_bytes : int, optional
         Upper bound of the uncompressed bytes of a shard, an object that holds
         several chunks (format 3). By default no shards.
@@ -172,7 +183,7 @@ def write_zarr(
     if IMAGE in ds.variables:
         ds = ds.assign({IMAGE: with_true_range(ds[IMAGE].variable)})
     ds = stay_packed(ds) if rescale is None else pack(ds, rescale)
-    layout = Layout(order, chunk_bytes, shard_bytes, Compression(codec, level), zarr_format)
+    layout = Layout(order, seed, chunk_bytes, shard_bytes, Compression(codec, level), zarr_format)
     place = parse_target(target, storage_options)
     _check_is_no_source_of(ds, place)
     workers = client or active_client() if place.is_shared else None
@@ -302,19 +313,22 @@ def _plan_order(
     label: xr.Variable | None, n_samples: int, layout: Layout
 ) -> tuple[SampleOrder, dict[str, dict[str, Any]]]:
     """Return the order of the samples, and the attributes of ``label``, with flags."""
+    order: SampleOrder = SourceOrder(n_samples)
+    if layout.order == "shuffled":
+        order = plan_shuffled_order(n_samples, layout.seed or 0)
     if label is None:
         if layout.order == "label":
             raise SchemaError(
                 "`order='label'` needs a coordinate 'label', which this Dataset lacks"
             )
-        return SourceOrder(n_samples), {}
+        return order, {}
     blocks = (block for _, block in iter_blocks(label))
     if is_string(label.dtype):
         blocks = (as_strings(LABEL, block) for block in blocks)
     labels, codes = factorize_labels(blocks)
     attrs = {LABEL: label_attrs(label.attrs, labels)}
-    if layout.order == "source":
-        return SourceOrder(n_samples), attrs
+    if layout.order != "label":
+        return order, attrs
     return plan_label_order(codes, len(labels)), attrs
 
 

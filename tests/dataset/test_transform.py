@@ -18,6 +18,7 @@ from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.dataset.schema import STRING_DTYPE
 from mnist_zarr.dataset.transform import rescale, standardize, stratified_split
 from mnist_zarr.errors import MissingExtraError, OptionError, SchemaError
+from mnist_zarr.reading.reader import open_store
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.digits import digits, lazy_digits, tutorial_scaling
 from tests.support.partners import partner
@@ -116,7 +117,11 @@ def with_stated_range(image: xr.DataArray, bounds: list[float]) -> xr.DataArray:
             r"valid_range: expected two finite numbers, the lower first, got \[3, 3\]",
         ),
         (lambda: standardize(BYTES, mean=3), OptionError, "give both, or neither"),
-        (lambda: standardize(BYTES, 3, 0), OptionError, "`std` above 0, got 3 and 0"),
+        (
+            lambda: standardize(BYTES, 3, 0),
+            OptionError,
+            "or two arrays of them, got 3 and 0",
+        ),
         (lambda: standardize(BYTES, np.nan, 1), OptionError, "expected finite numbers"),
         (lambda: standardize(BYTES * 0), SchemaError, "all values are 0.* deviation is 0"),
         (lambda: standardize(BYTES[:0]), SchemaError, "no values"),
@@ -253,3 +258,32 @@ def test_options_of_another_type_raise_errors_of_ours(
 def test_a_single_sample_is_standardized_by_its_own_pixels() -> None:
     one = standardize(open_dataset("mnist").isel(sample=5)).image.values
     assert (abs(one.mean()) < 1e-6, abs(one.std() - 1) < 1e-5) == (True, True)
+
+
+@pytest.mark.parametrize("chunks", [None, {}, {"sample": 7, "row": 2}])
+def test_each_pixel_is_standardized_by_its_own_moments(
+    chunks: dict[str, int] | None, tmp_path: Path
+) -> None:
+    ds = digits()
+    ds.image[:, 0, 0] = 9  # never changes
+    write_zarr(ds, tmp_path / "d.zarr")
+    opened = open_store(tmp_path / "d.zarr", chunks=None)
+    if chunks is not None:
+        opened = opened.chunk(chunks)
+    train = ds.image.values[ds.split.values == "train"].astype(float)
+    mean, std = train.mean(axis=0), train.std(axis=0)
+    expected = (ds.image.values - mean) / np.where(std == 0, 1, std)
+    for result in (
+        standardize(opened, dtype="float64", per_pixel=True),
+        standardize(opened, mean, std, dtype="float64"),
+    ):
+        assert "valid_range" not in result.image.attrs
+        np.testing.assert_allclose(result.image, expected, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(result.image[3:9, 1], expected[3:9, 1], rtol=1e-12)
+
+
+def test_moments_of_another_shape_are_refused() -> None:
+    with pytest.raises(OptionError, match=r"expected the shape of a sample, \(4, 3\), got \(2,\)"):
+        standardize(digits(), [1, 2], [1, 2])
+    with pytest.raises(OptionError, match="or two arrays of them"):
+        standardize(digits(), np.zeros((4, 3)), 1)

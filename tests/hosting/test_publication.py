@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from zarr.storage import FsspecStore, LocalStore
 import mnist_zarr
 from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.errors import StoreError, StoreNotFoundError, TargetExistsError
+from mnist_zarr.hosting.page import make_page
 from mnist_zarr.hosting.publication import publish
 from mnist_zarr.stores.bucket import BucketStore
-from mnist_zarr.stores.keys import CARD
+from mnist_zarr.stores.keys import CARD, PAGE
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.bucket_stores import URL
 from tests.support.digits import square_digits
@@ -34,8 +36,8 @@ def test_a_published_store_is_the_same_and_carries_a_card(s3: S3Server, titled_s
     on_disk = {
         p.relative_to(titled_store).as_posix(): p for p in titled_store.rglob("*") if p.is_file()
     }
-    assert published.objects.keys() == on_disk.keys() | {CARD}
-    assert {k: o.size for k, o in published.objects.items() if k != CARD} == {
+    assert published.objects.keys() == on_disk.keys() | {CARD, PAGE}
+    assert {k: o.size for k, o in published.objects.items() if k in on_disk} == {
         k: p.stat().st_size for k, p in on_disk.items()
     }
 
@@ -147,6 +149,9 @@ def test_only_immutable_stores_get_chunks_that_caches_keep(
     root = "zarr.json" if "zarr.json" in published.objects else ".zmetadata"
     assert s3.headers(f"deep/t.zarr/{root}")["Cache-Control"] == "public, no-cache"
     assert s3.headers(f"deep/t.zarr/{CARD}")["Content-Type"] == "application/json"
+    page = s3.headers(f"deep/t.zarr/{PAGE}")
+    assert page["Content-Type"] == "text/html; charset=utf-8"
+    assert page["Cache-Control"] == "public, no-cache"
 
 
 def test_a_zip_file_gets_its_content_type_and_cache_header(
@@ -163,6 +168,35 @@ def test_a_zip_file_gets_its_content_type_and_cache_header(
         headers = s3.headers("deep/t.zarr/t.zarr.zip")
         assert headers["Content-Type"] == "application/zip"
         assert ("immutable" in headers["Cache-Control"]) == immutable
+
+
+def test_a_page_that_is_not_wanted_is_removed(s3: S3Server, titled_store: Path) -> None:
+    publish(titled_store, URL, storage_options=s3.options)
+    assert s3.holds(f"deep/t.zarr/{PAGE}")
+    shown = publish(
+        titled_store, URL, storage_options=s3.options, overwrite=True, page=False
+    ).to_text()
+    assert not s3.holds(f"deep/t.zarr/{PAGE}")
+    assert PAGE not in shown
+
+
+def test_a_published_page_is_named_and_no_part_of_the_store(
+    s3: S3Server, titled_store: Path
+) -> None:
+    published = publish(
+        titled_store,
+        URL,
+        storage_options=s3.options,
+        public_url=f"{s3.address}/{BUCKET}/deep/t.zarr",
+    )
+    page = f"{s3.address}/{BUCKET}/deep/t.zarr/{PAGE}"
+    assert f"\n{page} shows it in a browser\n" in published.to_text()
+    with urlopen(page) as answer:
+        assert answer.read() == make_page()
+    report = mnist_zarr.verify(URL, storage_options=s3.options)
+    assert report.is_whole
+    again = publish(URL, f"{URL}2", source_options=s3.options, storage_options=s3.options)
+    assert again.objects.keys() == published.objects.keys()
 
 
 def test_a_store_that_is_not_whole_is_not_published(tmp_path: Path) -> None:
@@ -194,6 +228,7 @@ def test_a_zip_file_and_a_repository_are_targets_too(tmp_path: Path, kind: str) 
     }[kind]
     published = publish(tmp_path / "t.zarr", target)
     assert (CARD in published.objects) == (kind == "zip")
+    assert PAGE not in published.objects
     xr.testing.assert_identical(
         mnist_zarr.open_store(target).load(), mnist_zarr.open_store(tmp_path / "t.zarr").load()
     )

@@ -208,6 +208,14 @@ DOORS: dict[str, Callable[[Any], Any]] = {
     "rescale dtype": lambda wrong: mnist_zarr.rescale(DIGITS, dtype=wrong),
     "standardize ds": lambda wrong: mnist_zarr.standardize(wrong),
     "standardize mean": lambda wrong: mnist_zarr.standardize(DIGITS, wrong, 1),
+    "batches ds": lambda wrong: mnist_zarr.batches(wrong),
+    **{
+        f"batches {option}": lambda wrong, option=option: mnist_zarr.batches(  # type: ignore[misc]
+            DIGITS, **{option: wrong}
+        )
+        for option in ("size", "seed", "window", "part", "coords")
+    },
+    "load source": lambda wrong: mnist_zarr.load(wrong),
     "stratified_split ds": lambda wrong: mnist_zarr.stratified_split(wrong),
     "stratified_split test_size": lambda wrong: mnist_zarr.stratified_split(DIGITS, wrong),
     "join_writers ds": lambda wrong: mnist_zarr.join_writers(wrong),

@@ -75,7 +75,7 @@ def test_four_times_the_samples_are_verified_in_the_same_memory(order: str, tmp_
 
 IMPORT = """
 import sys
-from mnist_zarr import build, open_npz, open_store, rescale, standardize
+from mnist_zarr import batches, build, open_npz, open_store, rescale, standardize
 from mnist_zarr import write_idx_files, write_npz, write_zarr
 what, source, target = sys.argv[1:]
 """
@@ -108,6 +108,8 @@ def half_a_gigabyte(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("write source", 250e6),
         ("write label", 250e6),
         ("write lazy label", 100e6),
+        # The window, and what decoding and rescaling one batch take.
+        ("batches lazy", 90e6),
     ],
 )
 def test_half_a_gigabyte_of_floats_is_made_in_bounded_memory(
@@ -115,6 +117,7 @@ def test_half_a_gigabyte_of_floats_is_made_in_bounded_memory(
 ) -> None:
     work = {
         "standardize": "standardize(ds)",
+        "batches": "for batch in batches(rescale(ds)): pass",
         "write": "write_zarr(rescale(ds), target, order=what.split()[-1], level=1)",
     }[what.split()[0]]
     grown = grown_bytes(OPEN, work, what, half_a_gigabyte, tmp_path / "t.zarr")

@@ -21,8 +21,16 @@ def set_strict(strict: bool) -> None:
     _is_strict = strict
 
 
-def partner(name: str) -> Any:
-    """Import a package, or skip the module or test that asks for it."""
-    if _is_strict:
+def is_strict() -> bool:
+    """Whether a missing partner fails."""
+    return _is_strict
+
+
+def partner(name: str, *, extra: str = "test") -> Any:
+    """Import a package, or skip the module or test that asks for it.
+
+    Without PyTorch, which is too large for the extra ``test``, a test is always skipped.
+    """
+    if _is_strict and extra == "test":
         return importlib.import_module(name)
-    return pytest.importorskip(name, reason=f"needs {name}, which the extra 'test' installs")
+    return pytest.importorskip(name, reason=f"needs {name}, which the extra {extra!r} installs")

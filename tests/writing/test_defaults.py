@@ -16,7 +16,8 @@ from mnist_zarr.writing.writer import write_zarr
 def test_the_docstring_names_the_sizes_of_chunks() -> None:
     text = " ".join(str(write_zarr.__doc__).split())
     source, label = CHUNK_BYTES_OF_ORDER["source"], CHUNK_BYTES_OF_ORDER["label"]
-    assert f"By default {source:,} in source order and {label:,} in label order." in text
+    assert f"By default {source:,}, and {label:,} in label order." in text
+    assert CHUNK_BYTES_OF_ORDER["shuffled"] == source
 
 
 def test_the_help_names_the_sizes_of_chunks() -> None:

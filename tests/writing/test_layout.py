@@ -18,7 +18,9 @@ from tests.support.digits import digits
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"order": "size"}, "`order`: expected 'source' or 'label', got 'size'"),
+        ({"order": "size"}, "`order`: expected 'source', 'label' or 'shuffled', got 'size'"),
+        ({"seed": 1}, "`seed`: only `order='shuffled'` takes a seed"),
+        ({"order": "shuffled", "seed": -1}, "`seed`: expected a whole number of 0 or more, got -1"),
         ({"zarr_format": 4}, "`zarr_format`: expected 2 or 3, got 4"),
         ({"zarr_format": 2, "shard_bytes": 9**9}, "Zarr format 2 has no shards"),
         ({"codec": "lz4"}, "`codec`: expected one of zstd, gzip, got 'lz4'"),

@@ -18,6 +18,7 @@ from mnist_zarr.writing.plan import (
     factorize_labels,
     plan_chunks,
     plan_label_order,
+    plan_shuffled_order,
     scatter_passes,
 )
 
@@ -57,6 +58,21 @@ def test_source_order_changes_nothing() -> None:
     order = SourceOrder(9)
     np.testing.assert_array_equal(order.source_positions(2, 5), [2, 3, 4])
     np.testing.assert_array_equal(order.stored_positions(2, 5), [2, 3, 4])
+
+
+@given(n_samples=st.integers(0, 300), seed=st.integers(0, 9), max_open=st.integers(1, 20))
+def test_shuffled_order_is_a_permutation_of_which_a_part_is_open_at_a_time(
+    n_samples: int, seed: int, max_open: int
+) -> None:
+    order = plan_shuffled_order(n_samples, seed)
+    stored = order.stored_positions(0, n_samples)
+    assert sorted(stored.tolist()) == list(range(n_samples))
+    assert order.source_positions(0, n_samples)[stored].tolist() == list(range(n_samples))
+    for start, stop in spans(n_samples):
+        np.testing.assert_array_equal(order.stored_positions(start, stop), stored[start:stop])
+    groups = list(scatter_passes(order, Chunking(n_samples, 7), max_open))
+    assert [i for group in groups for i in group] == list(range(-(-n_samples // 7)))
+    assert all(len(group) <= max_open for group in groups)
 
 
 @given(

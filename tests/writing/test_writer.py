@@ -35,12 +35,11 @@ def reopen(target: Any) -> xr.Dataset:
         return opened.load()
 
 
+ORDERS = ("source", "label", "shuffled")
 LAYOUTS: list[dict[str, Any]] = [
     {"zarr_format": zarr_format, "order": order, "codec": codec, "level": 3, "chunk_bytes": 100}
-    for zarr_format, order, codec in itertools.product(
-        (3, 2), ("source", "label"), ("zstd", "gzip")
-    )
-] + [{"order": order, "chunk_bytes": 60, "shard_bytes": 200} for order in ("source", "label")]
+    for zarr_format, order, codec in itertools.product((3, 2), ORDERS, ("zstd", "gzip"))
+] + [{"order": order, "chunk_bytes": 60, "shard_bytes": 200} for order in ORDERS]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
@@ -57,9 +56,12 @@ def test_every_layout_gives_back_the_same_dataset(tmp_path: Path, layout: dict[s
         assert ds[name].attrs.items() <= back[name].attrs.items()
     if layout["order"] == "source":
         xr.testing.assert_equal(back, ds)
-    else:
+    elif layout["order"] == "label":
         by_label = np.argsort(ds.label.values, kind="stable")
         np.testing.assert_array_equal(back.source_index.values, by_label)
+    else:
+        shuffled = np.random.default_rng(0).permutation(50)
+        np.testing.assert_array_equal(back.source_index.values, shuffled)
 
 
 def test_all_of_mnist_in_label_order_is_stable_within_each_class(tmp_path: Path) -> None:
@@ -88,7 +90,7 @@ def sha256(array: np.ndarray[Any, Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
-@pytest.mark.parametrize("order", ["source", "label"])
+@pytest.mark.parametrize("order", ORDERS)
 def test_content_hashes_are_those_of_the_arrays_in_source_order(order: Any) -> None:
     ds, store = digits(50), MemoryStore()
     write_zarr(ds, store, order=order)
@@ -98,7 +100,7 @@ def test_content_hashes_are_those_of_the_arrays_in_source_order(order: Any) -> N
     assert attrs["sha256_order"] == "source_index"
 
 
-@pytest.mark.parametrize("order", ["source", "label"])
+@pytest.mark.parametrize("order", ORDERS)
 def test_content_hashes_of_a_shuffled_dataset_are_those_of_what_is_stored(order: Any) -> None:
     shuffled = digits(50).isel(sample=np.random.default_rng(1).permutation(50))
     store = MemoryStore()
@@ -150,7 +152,7 @@ def test_other_variables_and_coordinates_are_written_too() -> None:
     )
     ds["mask"] = ("sample", "row"), np.arange(200).reshape(50, 4) % 2 == 0
     ds["mean"] = ("row", "col"), np.ones((4, 3))
-    for order, zarr_format in itertools.product(("source", "label"), (2, 3)):
+    for order, zarr_format in itertools.product(ORDERS, (2, 3)):
         store = MemoryStore()
         write_zarr(ds, store, order=order, zarr_format=zarr_format, chunk_bytes=50)  # type: ignore[arg-type]
         back = reopen(store)
@@ -179,6 +181,22 @@ def test_a_dataset_without_samples_can_be_written() -> None:
     store = MemoryStore()
     write_zarr(digits(0), store, order="label")
     assert reopen(store).sizes == {"sample": 0, "row": 4, "col": 3}
+
+
+def test_a_shuffled_store_is_repeated_with_its_seed_and_larger_than_what_is_open_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passes, "OPEN_OBJECTS_BYTES", 1000)  # ten objects, of sixty
+    ds = digits(500).drop_vars("label")
+    orders = []
+    for name, seed in (("one", 3), ("same", 3), ("other", 4)):
+        write_zarr(ds, tmp_path / name, order="shuffled", seed=seed, chunk_bytes=100)
+        back = reopen(tmp_path / name)
+        xr.testing.assert_equal(back.sortby("source_index"), ds)
+        orders.append(back.source_index.values.tolist())
+        assert verify(tmp_path / name).is_whole
+    assert orders[0] == orders[1] != orders[2]
+    assert file_contents(tmp_path / "one") == file_contents(tmp_path / "same")
 
 
 def test_label_order_without_labels_is_refused(tmp_path: Path) -> None:
@@ -252,7 +270,7 @@ class BreaksInTheMiddle:
         return rows[key]
 
 
-@pytest.mark.parametrize("order", ["source", "label"])
+@pytest.mark.parametrize("order", ORDERS)
 def test_a_source_that_breaks_leaves_the_old_store_and_no_rubbish(
     tmp_path: Path, order: Any
 ) -> None:
@@ -272,8 +290,8 @@ def test_a_source_that_breaks_leaves_the_old_store_and_no_rubbish(
     assert sorted(os.listdir(tmp_path)) == ["d.zarr"]
 
 
-@pytest.mark.parametrize("order", ["source", "label"])
-def test_a_gzip_source_is_decoded_once_in_either_order(
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_gzip_source_is_decoded_once_in_any_order(
     order: Any, tmp_path: Path, decoded: list[int]
 ) -> None:
     n_samples = 100_000  # 10 MB: several blocks, and several states to go back to
