@@ -4,7 +4,8 @@
     python -m benchmarks.training [--repeats 3] [--output benchmarks] [--samples 2000000]
 
 One epoch of MNIST's 60,000 training samples in shuffled batches of 256, by all peers side by
-side; those that are not installed are left out. Writes training.json and pictures/shuffle.png.
+side; those that are not installed are left out. Prints figures; with --output, also writes
+training.json and pictures/shuffle.png into that folder.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import argparse
 import functools
 import gzip
 import importlib.util
-import json
 import subprocess
 import sys
 import tempfile
@@ -27,6 +27,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from benchmarks.digits import write_digits
+from benchmarks.output import add_output_option, write_json
 from benchmarks.timing import measure
 from benchmarks.web import serve
 from mnist_zarr import batches, build, load, open_store, rescale, select
@@ -44,7 +45,7 @@ Cases = dict[str, Callable[[], object]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent)
+    add_output_option(parser)
     parser.add_argument("--samples", type=int, default=2_000_000)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -52,7 +53,10 @@ def main() -> None:
         for order in ORDERS:
             build(folder / f"{order}.zarr", order=order)
         figure, deviations = draw_shuffles(folder)
-        figure.savefig(args.output / "pictures" / "shuffle.png", dpi=80)
+        if args.output:
+            pictures = args.output / "pictures"
+            pictures.mkdir(parents=True, exist_ok=True)
+            figure.savefig(pictures / "shuffle.png", dpi=80)
         results = {
             "samples_per_second": samples_per_second(folder, args.repeats),
             "first_batch_seconds": first_batch(folder, args.repeats),
@@ -61,7 +65,8 @@ def main() -> None:
             "deviation": deviations,
         }
     print_targets(results)
-    (args.output / "training.json").write_text(json.dumps(results, indent=1) + "\n")
+    if args.output:
+        write_json(results, args.output / "training.json")
 
 
 # -- samples per second -----------------------------------------------------------------

@@ -137,7 +137,9 @@ def test_a_store_records_the_source_files_of_all_its_parts(tmp_path: Path) -> No
     one = FIRST.assign_attrs({SOURCE_SHA256: ["aa  a.gz", "bb  b c.gz"]})
     write_zarr(one, tmp_path / "one.zarr")
     write_zarr(concat(one, open_store(tmp_path / "one.zarr", chunks=None)), tmp_path / "d.zarr")
-    assert open_store(tmp_path / "d.zarr").attrs[SOURCE_SHA256] == one.attrs[SOURCE_SHA256]  # each once
+    assert (
+        open_store(tmp_path / "d.zarr").attrs[SOURCE_SHA256] == one.attrs[SOURCE_SHA256]
+    )  # each once
 
 
 def test_stores_that_open_rescaled_alike_stay_so_and_others_are_taken_as_stored(
