@@ -162,16 +162,18 @@ def publish(
     version = origin.identity()
     documents, attrs, inventory = _inspect(source, origin.name)
     url = shown_url(public_url or place.name)
+    has_card, has_page = not place.holds_zarr_only, page and place.holds_page
     n_sent = inventory.n_promised + len(documents)
-    n_read_back = n_sent + (not place.holds_zarr_only)  # the card
-    with progress_bar(f"publishing {url}", n_sent + n_read_back, " objects", progress) as bar:
+    # All of them are read back, and so are the card and the page.
+    total = 2 * n_sent + has_card + has_page
+    with progress_bar(f"publishing {url}", total, " objects", progress) as bar:
         with place.create(overwrite=overwrite, immutable=immutable) as fresh:
             objects = _send(source, inventory.promised(), documents, fresh, bar)
-            if not place.holds_zarr_only:
+            if has_card:
                 card = json.dumps(make_card(url, attrs, objects), indent=1, ensure_ascii=False)
                 objects[CARD] = _summarize(card.encode())
                 sync(fresh.set(CARD, as_buffer(card.encode())))
-            if page and place.holds_page:
+            if has_page:
                 objects[PAGE] = _summarize(make_page())
                 sync(fresh.set(PAGE, as_buffer(make_page())))
             if origin.identity() != version:
