@@ -61,7 +61,8 @@ class Form:
 
     def __post_init__(self) -> None:
         for name, choices in (("mode", (None, *get_args(Mode))), ("fit", get_args(Fit))):
-            if getattr(self, name) not in choices:
+            value = getattr(self, name)
+            if not isinstance(value, str | None) or value not in choices:  # an array has no truth
                 listed = ", ".join(repr(choice) for choice in choices if choice)
                 raise OptionError(
                     f"`{name}`: expected one of {listed}, got {getattr(self, name)!r}"

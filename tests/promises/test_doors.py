@@ -16,6 +16,7 @@ import click
 import numpy as np
 import pytest
 import xarray as xr
+from PIL import Image
 from zarr.storage import MemoryStore
 
 import mnist_zarr
@@ -38,6 +39,8 @@ def furnished_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mnist_zarr.write_zarr(DIGITS, home / "a.zarr.zip")
     mnist_zarr.write_npz(DIGITS, home / "a.npz")
     mnist_zarr.write_idx_files(DIGITS, home / "files")
+    (home / "pictures" / "7").mkdir(parents=True)
+    Image.fromarray(IMAGES[0]).save(home / "pictures" / "7" / "a.png")
     return home
 
 
@@ -71,6 +74,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     ),
     "engine": lambda at: xr.open_dataset(at("files"), engine="idx"),
     "open_npz": lambda at: mnist_zarr.open_npz(at("a.npz")),
+    "open_pictures": lambda at: mnist_zarr.open_pictures(at("pictures")),
     "build from files": lambda at: mnist_zarr.build(MemoryStore(), at("files")),
     "build from npz": lambda at: mnist_zarr.build(MemoryStore(), at("a.npz")),
     "build from a store": lambda at: mnist_zarr.build(MemoryStore(), at("a.zarr")),
@@ -214,6 +218,13 @@ DOORS: dict[str, Callable[[Any], Any]] = {
             DIGITS, **{option: wrong}
         )
         for option in ("size", "seed", "window", "part", "coords")
+    },
+    "open_pictures folder": lambda wrong: mnist_zarr.open_pictures(wrong),
+    **{
+        f"open_pictures {option}": lambda wrong, option=option: mnist_zarr.open_pictures(  # type: ignore[misc]
+            "../home/pictures", **{option: wrong}
+        )
+        for option in ("size", "mode", "fit")
     },
     "load source": lambda wrong: mnist_zarr.load(wrong),
     "stratified_split ds": lambda wrong: mnist_zarr.stratified_split(wrong),
