@@ -77,7 +77,7 @@ def play(protocol: str, folder: str, options: dict[str, Any]) -> None:
     published = mnist_zarr.publish(
         f"{folder}/t.zarr", f"{protocol}://{CONTAINER}/published.zarr", storage_options=options
     )
-    assert len(published.objects) == 17
+    assert len(published.objects) == 18
     chunk = fsspec.filesystem(protocol, **options).info(f"{CONTAINER}/t.zarr/image/c/0/0/0")
     assert "public, no-cache" in str(chunk.values()), chunk
 
