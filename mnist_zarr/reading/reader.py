@@ -157,7 +157,9 @@ def _keep(coord: xr.DataArray) -> xr.Variable:
     """Return a coordinate along ``sample`` that is read once; any other as it is."""
     if coord.dims != (SAMPLE,) or isinstance(coord.variable, xr.IndexVariable):
         return coord.variable
-    return kept(coord.variable, coord.encoding["chunks"][0])
+    # Before 2026.9 xarray does not say it of strings of format 2.
+    (chunk_samples,) = coord.encoding.get("chunks", coord.shape)
+    return kept(coord.variable, max(1, chunk_samples))
 
 
 def _chunk(array: xr.DataArray, chunks: Any, place: str, group: zarr.Group) -> xr.Variable:

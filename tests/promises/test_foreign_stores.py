@@ -139,20 +139,23 @@ def ours(target: Path) -> xr.Dataset:
 
 def test_samples_that_xarray_appended_are_told_from_those_that_are_recorded(tmp_path: Path) -> None:
     target = tmp_path / "d.zarr"
-    opened = ours(target)
+    mnist = open_dataset("mnist").isel(sample=slice(0, 200))
+    # Before 2026.9 xarray appends no strings to those of a store.
+    write_zarr(mnist.drop_vars("split"), target, chunk_bytes=40_000)
+    opened = xr.open_zarr(target)
     opened.isel(sample=slice(0, 10)).load().drop_encoding().to_zarr(target, append_dim="sample")
     report = verify(target)
     added = next(problem for problem in report.problems if problem.place == "sample")
     assert added.what.startswith("10 samples were added after the 200 that are recorded (use")
-    documents = [f"{name}/zarr.json" for name in ("image", "label", "source_index", "split")]
+    documents = [f"{name}/zarr.json" for name in ("image", "label", "source_index")]
     changed = [
         p.place for p in report.problems if p.what == "has changed since the store was built"
     ]
     assert changed == documents
-    assert len(report.problems) == 5
+    assert len(report.problems) == len(documents) + 1
     assert "the values of the 10 samples that were added" in report.unchecked
     assert report.confirmed == [
-        "image, label, split of the first 200 samples, as recorded when the store was built",
+        "image, label of the first 200 samples, as recorded when the store was built",
         "image, label of the first 200 samples, equal to the data set 'mnist'",
     ]
 
