@@ -31,7 +31,7 @@ def test_what_needs_no_dask_does_not_import_it(arguments: list[str], tmp_path: P
     code = (
         "import sys; from mnist_zarr.cli import main; "
         "main(sys.argv[1:], standalone_mode=False); "
-        "assert not {'dask', 'distributed', 'scipy'} & sys.modules.keys()"
+        "assert not {'dask', 'distributed'} & sys.modules.keys()"
     )
     command, *options = arguments
     subprocess.run(
