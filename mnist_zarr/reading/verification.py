@@ -48,7 +48,6 @@ from mnist_zarr.stores.inventory import (
     dims_of,
     read_documents,
     read_root,
-    stored_grid,
     take_inventory,
 )
 from mnist_zarr.stores.keys import METADATA_NAMES
@@ -132,7 +131,7 @@ def verify(
         what = "is missing" if size is None else "is cut off" if size else "is empty"
         report.problems.append(Problem(key, what))
     for array in inventory.arrays:
-        if math.prod(stored_grid(array)) - len(inventory.chunks_of(array)) > MAX_MISSING:
+        if inventory.n_absent(array) > MAX_MISSING:
             report.unchecked.append(f"{array.path}: most of its chunks were never written")
             del arrays[array.path]
     if _lengths_agree(arrays, report):

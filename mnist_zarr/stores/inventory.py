@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import math
@@ -124,7 +125,7 @@ class Inventory:
         """Return the number of chunks, or shards, that should exist, or do."""
         return sum(
             self._n_required(array)
-            + sum(_is_in(_index_of(key), self._optional(array)) for key in self.chunks_of(array))
+            + sum(_is_in(_index_of(key), self._optional(array)) for key in self._chunks[array.path])
             for array in self.arrays
         )
 
@@ -144,7 +145,7 @@ class Inventory:
         return self.n_promised - sum(
             self.sizes[key] >= least_bytes(array)
             for array in self.arrays
-            for key in self.chunks_of(array)
+            for key in self._chunks[array.path]
         )
 
     def describe_missing(self) -> str | None:
@@ -156,7 +157,7 @@ class Inventory:
     def _promised(self, array: zarr.Array[Any]) -> Iterator[str]:
         optional = self._optional(array)
         if optional is EVERYTHING:
-            yield from self.chunks_of(array)
+            yield from self._chunks[array.path]
             return
         for key in chunk_keys([array]):
             if key in self.sizes or not _is_in(_index_of(key), optional):
@@ -170,9 +171,17 @@ class Inventory:
     def _optional(self, array: zarr.Array[Any]) -> list[range]:
         return [] if self.promises is None else self.promises.optional(array.path)
 
-    def chunks_of(self, array: zarr.Array[Any]) -> list[str]:
-        """Return the keys of the chunks, or shards, of an array that exist."""
-        return [key for key in self.sizes_of(array) if _promises(array, key)]
+    def n_absent(self, array: zarr.Array[Any]) -> int:
+        """Return how many chunks, or shards, of an array do not exist, required or not."""
+        return math.prod(stored_grid(array)) - len(self._chunks[array.path])
+
+    @functools.cached_property
+    def _chunks(self) -> dict[str, list[str]]:
+        """The keys of the chunks, or shards, that exist, of each array by its path."""
+        return {
+            array.path: [key for key in self.sizes_of(array) if _promises(array, key)]
+            for array in self.arrays
+        }
 
     def sizes_of(self, array: zarr.Array[Any]) -> dict[str, int]:
         """Return the sizes of the objects of one array, including its metadata documents."""
@@ -200,8 +209,7 @@ def take_inventory(
     documents = (f"{array.path}/{name}" for array in arrays for name in _document_names(array))
     sizes = _ask_sizes(store, itertools.chain(documents, chunk_keys(arrays)))
     inventory = Inventory(arrays, sizes, promises)
-    n_absent = sum(math.prod(stored_grid(a)) - len(inventory.chunks_of(a)) for a in arrays)
-    if n_absent > max(MAX_MISSING, inventory.n_missing):
+    if sum(map(inventory.n_absent, arrays)) > max(MAX_MISSING, inventory.n_missing):
         raise StoreError(
             f"{hide_secrets(str(store))}: lacks many chunks, and cannot be listed to tell which; "
             "use an address that can be listed, such as s3://..."
