@@ -169,13 +169,15 @@ def publish(
     with progress_bar(f"publishing {url}", total, " objects", progress) as bar:
         with place.create(overwrite=overwrite, immutable=immutable) as fresh:
             objects = _send(source, inventory.promised(), documents, fresh, bar)
+            beside: dict[str, bytes] = {}
             if has_card:
                 card = json.dumps(make_card(url, attrs, objects), indent=1, ensure_ascii=False)
-                objects[CARD] = _summarize(card.encode())
-                sync(fresh.set(CARD, as_buffer(card.encode())))
+                beside[CARD] = card.encode()
             if has_page:
-                objects[PAGE] = _summarize(make_page())
-                sync(fresh.set(PAGE, as_buffer(make_page())))
+                beside[PAGE] = make_page()
+            for key, data in beside.items():
+                objects[key] = _summarize(data)
+                sync(fresh.set(key, as_buffer(data)))
             if origin.identity() != version:
                 raise StoreReplacedError(
                     f"{origin.name}: the store was replaced while it was being copied; publish it "
