@@ -14,6 +14,8 @@ import xarray as xr
 from mnist_zarr.dataset.schema import LABEL, SPLIT
 from mnist_zarr.errors import SchemaError
 
+# The CF attributes that name the values of a variable (CF 1.11, section 3.5).
+FLAGS = ("flag_values", "flag_meanings")
 # Labels with more values than this are numbers, not classes, and splits are names of samples.
 MAX_CLASSES, MAX_SPLITS = 256, 20
 
@@ -111,7 +113,7 @@ def class_names(ds: xr.Dataset, name: str = LABEL) -> dict[int, str]:
 
 def flag_names(name: str, attrs: Mapping[Any, Any]) -> dict[Any, str]:
     """Return the name of each value from the attributes of a variable; see :func:`class_names`."""
-    if not {"flag_values", "flag_meanings"} <= attrs.keys():
+    if not attrs.keys() >= set(FLAGS):
         return {}
     try:
         values = np.ravel(attrs["flag_values"]).tolist()

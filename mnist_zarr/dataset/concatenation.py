@@ -18,7 +18,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from mnist_zarr.dataset.blocks import BLOCK_BYTES, bytes_per_sample, iter_blocks
-from mnist_zarr.dataset.classes import class_attrs, class_names
+from mnist_zarr.dataset.classes import FLAGS, class_attrs, class_names
 from mnist_zarr.dataset.lazy import (
     LazySamples,
     RepeatedValues,
@@ -33,7 +33,9 @@ from mnist_zarr.dataset.records import (
     SOURCE_FILES,
     SOURCE_SAMPLES,
     SOURCE_SHA256,
+    has_all_source_files,
     is_record,
+    made_from,
 )
 from mnist_zarr.dataset.scaling import PACKING, VALID_RANGE, known_range, state_range, unpack
 from mnist_zarr.dataset.schema import (
@@ -51,7 +53,6 @@ from mnist_zarr.errors import SourceError
 
 # Attributes of a Dataset that are listed one after the other, and what stands between them.
 SEPARATORS = {"title": " + ", "source": ", ", "license": "; ", "references": "; "}
-FLAGS = ("flag_values", "flag_meanings")
 Values = npt.NDArray[Any]
 
 
@@ -82,15 +83,14 @@ class Part:
         # Of a data set or store that was opened, and who knows what was selected or changed.
         title = attrs.pop("title", None)
         if title is not None:
-            attrs["source"] = f"made, at least in part, from: {title}"
+            attrs["source"] = made_from(title)
         return {name: attrs[name] for name in attrs if name not in ("license", SOURCE_SHA256)}
 
     @property
     def source_files(self) -> tuple[Any, ...]:
         """The source files of all its samples, or those that a store records; else none."""
-        encoding = self.ds.encoding
-        files: tuple[Any, ...] = encoding.get(SOURCE_FILES, ())
-        if files and self.ds.sizes[SAMPLE] <= encoding.get(SOURCE_SAMPLES, np.inf):
+        files: tuple[Any, ...] = self.ds.encoding.get(SOURCE_FILES, ())
+        if files and has_all_source_files(self.ds):
             return files
         recorded = self.attrs.get(SOURCE_SHA256, [])
         lines = [recorded] if isinstance(recorded, str) else recorded

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 
-from mnist_zarr.dataset.schema import is_string
+from mnist_zarr.dataset.schema import SAMPLE, is_string
 
 # Root attributes of a store: the name that the catalog knows it by (ACDD), or that of what it was
 # made from; which order the hashes of its content are in, that of ``source_index`` or STORED, and
@@ -88,6 +89,16 @@ def blank_objects(lines: object) -> dict[str, list[range]]:
             indices = range(int(match["first"]), int(match["last"]) + 1)
             found.setdefault(match["array"], []).append(indices)
     return found
+
+
+def made_from(what: object) -> str:
+    """Return the attribute ``source`` of samples that were selected, changed or joined."""
+    return f"made, at least in part, from: {what}"
+
+
+def has_all_source_files(ds: xr.Dataset) -> bool:
+    """Whether the source files of a Dataset can be those of all its samples, not of some only."""
+    return bool(ds.sizes[SAMPLE] <= ds.encoding.get(SOURCE_SAMPLES, np.inf))
 
 
 def source_line(sha256: str, name: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from mnist_zarr.dataset.classes import MAX_CLASSES, class_attrs, class_names
+from mnist_zarr.dataset.classes import FLAGS, MAX_CLASSES, class_attrs, class_names
 from mnist_zarr.dataset.lazy import is_same_data
 from mnist_zarr.dataset.records import (
     AS_OPENED,
@@ -20,17 +20,17 @@ from mnist_zarr.dataset.records import (
     DATASET_ID,
     DERIVED_FROM,
     SHA256_ORDER,
-    SOURCE_SAMPLES,
     SOURCE_SHA256,
     blank_lines,
     content_records,
+    has_all_source_files,
     is_record,
+    made_from,
     sha256_name,
 )
-from mnist_zarr.dataset.schema import CONVENTIONS, IMAGE, LABEL, SAMPLE
+from mnist_zarr.dataset.schema import CONVENTIONS, IMAGE, LABEL
 from mnist_zarr.errors import SchemaError
 
-FLAGS = ("flag_values", "flag_meanings")
 # What says of a data set which one it is, and is true of no other samples.
 IDENTIFYING = (DATASET_ID, "title", "license", SOURCE_SHA256)
 MAX_VALUES_NAMED = 3
@@ -184,7 +184,7 @@ def _derived(attrs: Mapping[str, Any]) -> dict[str, Any]:
     known = [f"{name} {attrs[name]}" for name in (DATASET_ID, "license") if name in attrs]
     details = f" ({', '.join(known)})" if known else ""
     if title := attrs.get("title"):
-        kept["source"] = f"made, at least in part, from: {title}{details}"
+        kept["source"] = made_from(f"{title}{details}")
     if DATASET_ID in attrs:
         kept[DERIVED_FROM] = attrs[DATASET_ID]
     return kept
@@ -202,7 +202,7 @@ def is_as_opened(ds: xr.Dataset) -> bool:
 def without_partial_source(ds: xr.Dataset) -> xr.Dataset:
     """Return a Dataset that names no source files if they are not those of all its samples."""
     # Of Datasets that it joins, xarray keeps the attributes and the encoding of the first.
-    if ds.sizes[SAMPLE] <= ds.encoding.get(SOURCE_SAMPLES, np.inf):
+    if has_all_source_files(ds):
         return ds
     whole = ds.drop_attrs(deep=False).assign_attrs(
         {name: ds.attrs[name] for name in ds.attrs if name not in ("source", SOURCE_SHA256)}
