@@ -59,11 +59,14 @@ def scratch_folder(
 
 
 def _remove_abandoned(parent: Path, prefix: str, rescue: Callable[[Path], None] | None) -> None:
-    for entry in os.scandir(parent):
-        if not (entry.name.startswith(prefix) and is_own(Path(entry.path), stat.S_ISDIR)):
+    for name in os.listdir(parent):
+        if not name.startswith(prefix):
             continue
-        folder = Path(entry.path)
+        folder = parent / name
+        # Its owner, or another process that removes it, may be faster at every step.
         with contextlib.suppress(OSError, Timeout):
+            if not is_own(folder, stat.S_ISDIR):
+                continue
             if not (folder / LOCK).exists():
                 if time.time() - folder.stat().st_mtime < GRACE_SECONDS:
                     continue

@@ -123,13 +123,13 @@ def _target_lock(place: Path, name: str) -> Iterator[None]:
 def _acquire(path: Path, name: str) -> FileLock:
     for attempt in range(1, LOCK_ATTEMPTS + 1):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(path) and not is_own(path, stat.S_ISREG):
-            raise StoreError(
-                f"{name}: cannot be built while {path} is a link or belongs to somebody else; "
-                "remove it"
-            )
         lock = FileLock(path, blocking=False)
         try:
+            if os.path.lexists(path) and not is_own(path, stat.S_ISREG):
+                raise StoreError(
+                    f"{name}: cannot be built while {path} is a link or belongs to somebody else; "
+                    "remove it"
+                )
             lock.acquire()
         except Timeout as error:
             raise TargetBusyError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mnist_zarr.files import scratch
 from mnist_zarr.files.scratch import scratch_folder
 
 KILLED = """
@@ -67,3 +69,21 @@ def test_a_folder_whose_owner_has_not_locked_it_yet_is_left_alone(tmp_path: Path
     with scratch_folder(tmp_path, ".x-"):
         assert (tmp_path / ".x-new").exists()
         assert not (tmp_path / ".x-old").exists()
+
+
+@pytest.mark.parametrize("call", ["is_own", "FileLock"])
+def test_a_folder_that_its_owner_removes_at_this_moment_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    kill_while_it_holds_one(tmp_path)
+    usual = getattr(scratch, call)
+
+    def remove_first(path: Path, *args: object, **options: object) -> object:
+        monkeypatch.setattr(scratch, call, usual)
+        for left in tmp_path.iterdir():
+            shutil.rmtree(left)
+        return usual(path, *args, **options)
+
+    monkeypatch.setattr(scratch, call, remove_first)
+    with scratch_folder(tmp_path, ".x-") as folder:
+        assert list(tmp_path.iterdir()) == [folder]

@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ import pytest
 from zarr.storage import LocalStore
 
 from mnist_zarr.errors import MnistZarrError, StoreError, TargetBusyError, TargetExistsError
+from mnist_zarr.files.scratch import is_own
+from mnist_zarr.stores import staging
 from mnist_zarr.stores.targets import parse_target
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.digits import digits
@@ -94,6 +97,22 @@ def test_a_second_build_of_the_same_target_is_refused(tmp_path: Path) -> None:
         ):
             pass
     assert (target / "zarr.json").read_text() == "first"
+    assert os.listdir(tmp_path) == ["a.zarr"]
+
+
+def test_a_lock_that_another_build_releases_at_this_moment_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".a.zarr.lock").touch()
+
+    def release_first(path: Path, has_kind: Callable[[int], bool]) -> bool:
+        monkeypatch.undo()
+        path.unlink()
+        return is_own(path, has_kind)
+
+    monkeypatch.setattr(staging, "is_own", release_first)
+    with parse_target(tmp_path / "a.zarr").create() as store:
+        put_text(store, "zarr.json", "new")
     assert os.listdir(tmp_path) == ["a.zarr"]
 
 
