@@ -1,0 +1,33 @@
+"""The documentation site: ``sphinx-build -W docs site``, which needs no network."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import mnist_zarr
+
+project = "mnist-zarr"
+author = "The mnist-zarr maintainers"
+version = release = mnist_zarr.__version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
+exclude_patterns = ["tools"]
+
+# Tests execute the notebooks and compare their outputs with those that are stored and shown.
+nb_execution_mode = "off"
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings have the types
+autodoc_mock_imports = [] if find_spec("torch") else ["torch"]
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+
+html_theme = "pydata_sphinx_theme"
+html_title = "mnist-zarr"
+html_copy_source = False
+html_theme_options = {
+    "github_url": "https://github.com/OWNER/mnist-zarr",
+    "secondary_sidebar_items": ["page-toc"],
+    "show_prev_next": True,
+}
