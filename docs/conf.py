@@ -25,6 +25,8 @@ napoleon_use_rtype = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = "mnist-zarr"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_theme_options = {
     "github_url": "https://github.com/OWNER/mnist-zarr",

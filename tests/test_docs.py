@@ -213,31 +213,39 @@ def test_the_reference_has_every_public_function_and_module() -> None:
 
 
 @pytest.fixture(scope="module")
-def inventory(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The names that the built site documents. Building it fails upon any warning."""
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site. Building it fails upon any warning."""
     for package in ("sphinx", "myst_nb", "sphinx_click", "pydata_sphinx_theme"):
         partner(package, extra="docs")
     site = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(DOCS), str(site)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=TOP)
     assert done.returncode == 0, done.stderr
+    return site
+
+
+def inventory(site: Path) -> set[str]:
+    """Return the names that the site documents."""
     *_, packed = (site / "objects.inv").read_bytes().split(b"\n", 4)
     return {line.split(" ")[0] for line in zlib.decompress(packed).decode().splitlines()}
 
 
 @pytest.mark.slow
-def test_the_site_builds_and_documents_every_public_name(inventory: set[str]) -> None:
+@pytest.mark.xdist_group("site")
+def test_the_site_builds_and_documents_every_public_name(site: Path) -> None:
     for module in (mnist_zarr, mnist_zarr.plot, mnist_zarr.errors):
         names = [f"{module.__name__}.{name}" for name in dir(module) if name != "__version__"]
         assert len(names) >= 6
-        assert set(names) <= inventory
+        assert set(names) <= inventory(site)
 
 
 @pytest.mark.slow
-def test_the_site_documents_every_command_and_option(inventory: set[str]) -> None:
+@pytest.mark.xdist_group("site")
+def test_the_site_documents_every_command_and_option(site: Path) -> None:
+    page = (site / "reference" / "cli.html").read_text()
     assert len(main.commands) >= 8
     for name, command in main.commands.items():
-        assert f"mnist-zarr-{name}" in inventory
+        assert f'id="mnist-zarr-{name}"' in page
         for param in command.params:
             if isinstance(param, click.Option):
-                assert f"mnist-zarr-{name}.{param.opts[0]}" in inventory
+                assert f"mnist-zarr-{name}.{param.opts[-1]}" in inventory(site)
