@@ -216,7 +216,7 @@ def test_the_reference_has_every_public_function_and_module() -> None:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built site. Building it fails upon any warning."""
     for package in ("sphinx", "myst_nb", "sphinx_click", "pydata_sphinx_theme"):
-        partner(package, extra="docs")
+        partner(package)
     site = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(DOCS), str(site)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=TOP)
