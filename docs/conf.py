@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Any
+
+from docutils import nodes
 
 import mnist_zarr
 
@@ -33,3 +36,25 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "show_prev_next": True,
 }
+
+# Where the references of other projects have a page for each name. An inventory of theirs would
+# have to be downloaded to build the site.
+REFERENCES = {
+    "distributed": "https://distributed.dask.org/en/stable/api.html#{}",
+    "matplotlib": "https://matplotlib.org/stable/api/_as_gen/{}.html",
+    "numpy": "https://numpy.org/doc/stable/reference/random/generator.html#{}",
+    "sklearn": "https://scikit-learn.org/stable/modules/generated/{}.html",
+    "xarray": "https://docs.xarray.dev/en/stable/generated/{}.html",
+}
+
+
+def link_elsewhere(app: Any, env: Any, node: Any, content: Any) -> Any:
+    """Link a name of another project in a docstring to its reference."""
+    name = node.get("reftarget", "")
+    page = REFERENCES.get(name.partition(".")[0])
+    return page and nodes.reference("", "", content, refuri=page.format(name), internal=False)
+
+
+def setup(app: Any) -> None:
+    """Tell Sphinx of it."""
+    app.connect("missing-reference", link_elsewhere)
