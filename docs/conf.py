@@ -18,6 +18,7 @@ exclude_patterns = ["tools"]
 
 # Tests execute the notebooks and compare their outputs with those that are stored and shown.
 nb_execution_mode = "off"
+nb_merge_streams = True
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
