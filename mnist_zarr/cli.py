@@ -553,6 +553,9 @@ def sources() -> None:
 @main.command()
 @click.argument("store")
 @click.option("--label", "labels", multiple=True, help="Class number or name; can be repeated.")
+@click.option(
+    "--exclude", "excluded", multiple=True, help="All classes but this one; can be repeated."
+)
 @click.option("--split", help="Only samples of this split.")
 @click.option(
     "--kind",
@@ -576,6 +579,7 @@ def sources() -> None:
 def plot(
     store: str,
     labels: tuple[str, ...],
+    excluded: tuple[str, ...],
     split: str | None,
     kind: str,
     output: str,
@@ -589,7 +593,7 @@ def plot(
     Examples:
       mnist-zarr plot mnist.zarr -o digits.png
       mnist-zarr plot mnist.zarr --label 7 -o sevens.png
-      mnist-zarr plot mnist.zarr --kind balance -o balance.png
+      mnist-zarr plot mnist.zarr --kind balance --exclude 7 -o balance.png
       mnist-zarr plot mnist.zarr --kind mean --split test -o means.png
       mnist-zarr plot mnist.zarr --kind sheet --label 3 --label 8 -o sheet.png
     """
@@ -601,6 +605,7 @@ def plot(
             raise click.UsageError(f"--kind {kind} has no --{name}")
     watch = _Stopwatch()
     ds = mnist_zarr.open_store(store, chunks=None, storage_options=storage_options)
+    ds = mnist_zarr.exclude(ds, label=list(excluded) or None)
     ds = mnist_zarr.select(ds, label=list(labels) or None, split=split)
     draws_samples = bool(labels) or "rows" in given
     draw = {

@@ -175,6 +175,16 @@ def test_plot_writes_a_picture_of_sevens_and_one_of_each_digit(store: Path, tmp_
     assert "exists already" in refused.output
 
 
+def test_a_plot_leaves_classes_out(store: Path, tmp_path: Path) -> None:
+    for name, options in (
+        ("all_but.png", [f"--exclude={digit}" for digit in range(10) if digit != 7]),
+        ("sevens.png", ["--label=7"]),
+    ):
+        done = run_command("plot", store, "--kind=balance", *options, "-o", tmp_path / name)
+        assert (done.exit_code, done.output) == (0, "")
+    assert np.array_equal(imread(tmp_path / "all_but.png"), imread(tmp_path / "sevens.png"))
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -381,6 +381,20 @@ def test_the_python_code_opens_what_is_shown(
     assert f"# {chosen.sizes['sample']} samples" in code or not choice
 
 
+@pytest.mark.parametrize("address", ["&class=0", "&class=0&split=test", "&split=test"])
+def test_the_code_keeps_the_dimension_of_a_single_sample(
+    site: WebSite, open_tab: OpenTab, address: str
+) -> None:
+    ds = DS.isel(sample=np.flatnonzero(DS.label.values == 7)[:4])
+    label = xr.Variable("sample", np.array([7, 0, 7, 7], "uint8"))
+    split = xr.Variable("sample", np.array(["train", "test", "train", "train"]))
+    tab = open_tab(write(site, ds.assign_coords(label=label, split=split)) + address)
+    names: dict[str, Any] = {}
+    exec(tab.text("#snippet"), names)
+    assert names["chosen"].image.dims == ("sample", "row", "col")
+    assert names["chosen"].label.values.tolist() == [0]
+
+
 HOSTILE = [
     "<script>window.pwned = 1</script>",
     "<img src=x onerror='window.pwned = 1'>",
