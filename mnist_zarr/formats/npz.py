@@ -19,7 +19,17 @@ from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.blocks import block_bounds, bytes_per_sample, iter_blocks_at
 from mnist_zarr.dataset.formulas import map_values
 from mnist_zarr.dataset.scaling import scaling_of, unpack
-from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SPLIT_OF_WORD, split_order
+from mnist_zarr.dataset.schema import (
+    COL,
+    IMAGE,
+    INDICATOR_SAMPLES,
+    LABEL,
+    ROW,
+    SAMPLE,
+    SPLIT_OF_WORD,
+    check_is_no_indicator,
+    split_order,
+)
 from mnist_zarr.dataset.selection import splits_in_source_order
 from mnist_zarr.errors import NpzFormatError, SchemaError, SourceError
 from mnist_zarr.files.byte_source import ByteSource
@@ -39,8 +49,19 @@ from mnist_zarr.formats.stacked import (
 from mnist_zarr.terminal import sample_bar
 
 # X_train of scikit-learn's users, x_train of Keras; X and y without a split.
-ARRAY_NAME = re.compile(r"(?P<role>[xy])(?:_(?P<split>.+))?", re.IGNORECASE)
-KNOWN_NAMES = "X_train, y_train, X_test, y_test (or x_train ...), X, y, or arr_0"
+X_AND_Y = re.compile(r"(?P<role>[xy])(?:_(?P<split>.+))?", re.IGNORECASE)
+# train_images of MedMNIST, images, data and target; other words beside these are no splits.
+WORDS = re.compile(
+    r"(?:(?P<before>{0})[-_. ])?(?P<word>images?|imgs?|data|labels?|targets?)"
+    r"(?:[-_. ](?P<split>{0}))?".format("|".join(SPLIT_OF_WORD)),
+    re.IGNORECASE,
+)
+# Of numpy.savez(file, images, labels).
+SAVED_PAIR = ("arr_0", "arr_1")
+KNOWN_NAMES = (
+    "X_train, y_train, X_test, y_test (or x_train, train_images, train_labels ...), X, y, images, "
+    "labels, data, target, or arr_0, arr_1"
+)
 
 
 def is_npz(source: str | os.PathLike[str]) -> bool:
@@ -68,7 +89,9 @@ def open_npz(
     source : path, URL, open binary file, or list of IdxPair
         An archive with the arrays ``X_train``, ``y_train``, ``X_test`` and
         ``y_test``, as written by :func:`write_npz`; the same in lower case, as
-        in Keras' ``mnist.npz``; ``X`` and ``y``, without splits; or a single
+        in Keras' ``mnist.npz``; ``train_images``, ``train_labels``, ..., as of
+        MedMNIST; ``X`` and ``y``, ``images`` and ``labels``, ``data`` and ``target``,
+        or ``arr_0`` and ``arr_1``, without splits; or a single
         array, ``arr_0``, as in the files of KMNIST. Where images and labels of
         each split are archives of one array, give a list of
         :class:`~mnist_zarr.formats.idx_names.IdxPair`.
@@ -84,7 +107,8 @@ def open_npz(
     -------
     xarray.Dataset
         As :func:`open_idx` returns it. Samples of 784 values, or of another
-        square number, become images of 28 by 28. Nothing is ever unpickled.
+        square number, become images of 28 by 28. Labels have the shape (sample,) or
+        (sample, 1). Nothing is ever unpickled.
 
     Raises
     ------
@@ -171,12 +195,13 @@ class _Archive:
 
     def by_role(self, role: str) -> dict[str | None, NpyFile]:
         """Return the images ("x") or labels ("y") of each split."""
+        if set(self._members) == set(SAVED_PAIR):
+            return {None: NpyFile(self._members[SAVED_PAIR["xy".index(role)]])}
         found: dict[str | None, NpyFile] = {}
         for name, member in self._members.items():
-            match = ARRAY_NAME.fullmatch(name)
-            if match and match["role"].lower() == role:
-                word = match["split"]
-                split = word and SPLIT_OF_WORD.get(word.lower(), word)
+            parsed = _parse_name(name)
+            if parsed and parsed[0] == role:
+                split = parsed[1]
                 if split in found:
                     raise NpzFormatError(
                         f"{member.name}: is of the same role and split as {found[split].name!r}; "
@@ -193,6 +218,18 @@ class _Archive:
                 f"{', '.join(self._members) or 'no array; extract it if it holds IDX files'}"
             )
         return NpyFile(next(iter(self._members.values())))
+
+
+def _parse_name(name: str) -> tuple[str, str | None] | None:
+    """Return the role of an array, "x" or "y", and its split; None if its name tells neither."""
+    if match := X_AND_Y.fullmatch(name):
+        role, word = match["role"].lower(), match["split"]
+    elif (match := WORDS.fullmatch(name)) and not (match["before"] and match["split"]):
+        role = "y" if match["word"].lower().startswith(("label", "target")) else "x"
+        word = match["before"] or match["split"]
+    else:
+        return None
+    return role, word and SPLIT_OF_WORD.get(word.lower(), word)
 
 
 def _dataset_of(archive: _Archive, label_archive: _Archive | None = None) -> xr.Dataset:
@@ -246,10 +283,15 @@ def _make_square(image: NpyFile) -> None:
 
 
 def _check_labels(label: NpyFile) -> None:
+    if len(label.shape) == 2 and label.shape[1] == 1:  # a column
+        label.reshape_samples(())
+    elif len(label.shape) == 2:
+        head = label.read_samples(0, min(label.shape[0], INDICATOR_SAMPLES))
+        check_is_no_indicator(head, label.name)
     if len(label.shape) != 1 or label.dtype.kind not in "iu":
         raise NpzFormatError(
             f"{label.name}: expected labels of shape (sample,) and an integer type, got shape "
-            f"{label.shape} of {label.dtype}"
+            f"{label.shape} of {label.dtype}; save them again with .astype('int64'), or one column"
         )
 
 
@@ -269,7 +311,7 @@ def write_npz(
     path: str | os.PathLike[str],
     *,
     scaled: bool = True,
-    flat: bool = True,
+    flat: bool | None = None,
     overwrite: bool = False,
     progress: bool | None = None,
 ) -> None:
@@ -289,8 +331,10 @@ def write_npz(
     scaled : bool
         Whether to map the pixels onto float64 from -1 to 1, those of uint8 bit
         for bit as ``((x / 255.) - .5) * 2`` does; or to leave them as they are.
-    flat : bool
-        Whether samples have the shape ``(784,)``, or ``(28, 28)``.
+    flat : bool, optional
+        Whether samples have the shape ``(784,)``, or ``(28, 28)``. By default only
+        gray images of as many rows as columns become flat: of others nobody could
+        tell the shape again.
     overwrite : bool
         Whether to replace an existing file.
     progress : bool, optional
@@ -338,6 +382,8 @@ def write_npz(
             variable = xr.Variable(image.dims, samples)
             return np.asarray(map_values(variable, scaling, dtype).values)
 
+    if flat is None:
+        flat = image.dims == (SAMPLE, ROW, COL) and image.shape[1] == image.shape[2]
     sample_shape = (math.prod(image.shape[1:]),) if flat else image.shape[1:]
     label_of_bar = f"writing {shown_url(path_or_url(path))}"
     with (

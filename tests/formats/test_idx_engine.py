@@ -486,3 +486,9 @@ def test_one_hot_labels_are_refused_and_one_column_is_not(tmp_path: Path, column
         with pytest.raises(SourceError, match=f"a table of {columns} columns of zeros and ones"):
             act()
     assert not (tmp_path / "t.zarr").exists()
+
+
+def test_several_classes_for_a_sample_are_no_one_hot_labels(tmp_path: Path) -> None:
+    path = put_pair(tmp_path, "train", pixels(2, 2, 2), np.array([[1, 1], [0, 1]], np.uint8))
+    with pytest.raises(SourceError, match="with other than a single one in some rows; choose one"):
+        open_idx(path)
