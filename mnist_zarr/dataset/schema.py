@@ -4,7 +4,7 @@
 variable       dimensions         type      meaning
 ============== ================== ========= ==========================================
 image          sample, row, col   as source the pixels; in colour sample, row, col, band
-label          sample             as source class number, CF flag_values/flag_meanings
+label          sample             as source class number, CF flag_values/flag_meanings; -1: none
 split          sample             string    "train", "test"
 source_index   sample             uint32    position in the source files, concatenated
 ============== ================== ========= ==========================================

@@ -13,7 +13,7 @@ import xarray as xr
 from xarray.backends import BackendEntrypoint
 
 from mnist_zarr.errors import SourceError
-from mnist_zarr.files.sources import PathOrFile, describe
+from mnist_zarr.files.sources import PathOrFile
 from mnist_zarr.files.urls import is_url, path_or_url
 from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.formats.idx_names import IdxPair, find_labels, find_pairs, is_folder, parse_name
@@ -112,7 +112,8 @@ def open_idx(
     xarray.Dataset
         ``image`` (sample, row, col) in the file's type, or (sample, row, col, band)
         with 3 or 4 bands, with the coordinates ``label`` (if there are labels),
-        ``split`` (if the names tell it) and ``source_index``. A file of another shape
+        ``split`` (if the names tell it) and ``source_index``. A test split without
+        labels, beside others that have them, gets the label -1. A file of another shape
         has the dimensions ``sample, dim_1, ...``. Column 0 of a label table of rank 2 (as in
         QMNIST) is ``label``.
 
@@ -191,18 +192,12 @@ def _open_pairs(
 ) -> tuple[xr.Dataset, list[IdxFile]]:
     images = [IdxFile(image, storage_options=storage_options) for image, _, _ in pairs]
     labels = [
-        IdxFile(label, storage_options=storage_options)
+        None if label is None else IdxFile(label, storage_options=storage_options)
         for _, label, _ in pairs
-        if label is not None
     ]
-    if labels and len(labels) < len(images):
-        alone = next(describe(image) for image, label, _ in pairs if label is None)
-        raise SourceError(
-            f"{alone}: has no label file beside it, unlike other sources; add it, or name the "
-            "image files to build from"
-        )
     splits = [split for _, _, split in pairs]
-    return dataset_of_files(images, labels, splits, transposed=transposed), images + labels
+    ds = dataset_of_files(images, labels, splits, transposed=transposed)
+    return ds, images + [label for label in labels if label is not None]
 
 
 class IdxSource(Source):

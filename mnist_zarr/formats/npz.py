@@ -31,6 +31,7 @@ from mnist_zarr.dataset.schema import (
     split_order,
 )
 from mnist_zarr.dataset.selection import splits_in_source_order
+from mnist_zarr.dataset.unlabelled import label_of_export
 from mnist_zarr.errors import NpzFormatError, SchemaError, SourceError
 from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.output import create_file
@@ -165,14 +166,14 @@ class _NpzBackendEntrypoint(BackendEntrypoint):
                     "archives"
                 )
             images = [_Archive(pair.images, storage_options) for pair in filename_or_obj]
-            labels_of = [pair.labels for pair in filename_or_obj if pair.labels]
-            tables = [_Archive(path, storage_options) for path in labels_of]
+            labels_of = [pair.labels for pair in filename_or_obj]
+            tables = [path and _Archive(path, storage_options) for path in labels_of]
             ds = _dataset_of_arrays(
                 [archive.only_array() for archive in images],
-                [archive.only_array() for archive in tables],
+                [table.only_array() if table else None for table in tables],
                 [pair.split for pair in filename_or_obj],
             )
-            archives = images + tables
+            archives = images + [table for table in tables if table]
         else:
             archives = [_Archive(filename_or_obj, storage_options)]
             if labels is not None:
@@ -244,26 +245,26 @@ def _dataset_of(archive: _Archive, label_archive: _Archive | None = None) -> xr.
         if labels:
             raise SourceError(f"`labels`: the archive {archive.name} has its own")
         labels = label_archive.by_role("y") or {None: label_archive.only_array()}
-    if labels and images.keys() != labels.keys():
+    unlabelled = images.keys() - labels.keys() - {"test"} if labels else set()
+    if unlabelled or labels.keys() - images.keys():
         raise SourceError(
             f"{archive.name}: images and labels of different splits: images of "
             f"{_show(images)}, labels of {_show(labels)}"
         )
     splits = sorted(images, key=split_order)
     return _dataset_of_arrays(
-        [images[split] for split in splits],
-        [labels[split] for split in splits if labels],
-        splits,
+        [images[split] for split in splits], [labels.get(split) for split in splits], splits
     )
 
 
 def _dataset_of_arrays(
-    images: Sequence[NpyFile], labels: Sequence[NpyFile], splits: Sequence[str | None]
+    images: Sequence[NpyFile], labels: Sequence[NpyFile | None], splits: Sequence[str | None]
 ) -> xr.Dataset:
     for image in images:
         _make_square(image)
     for label in labels:
-        _check_labels(label)
+        if label is not None:
+            _check_labels(label)
     return dataset_of_files(images, labels, splits)
 
 
@@ -344,8 +345,9 @@ def write_npz(
     ------
     SchemaError
         If ``ds`` is not of the data model, has no image or labels that are not
-        integers; if a split has a name that no file can have; if the range of
-        the pixels is not known, or values of a rescaled store were changed.
+        integers, or labels for only some samples of a split; if a split has a name
+        that no file can have; if the range of the pixels is not known, or values of a
+        rescaled store were changed.
     OptionError
         If ``path`` is no path or URL.
     TargetExistsError
@@ -399,12 +401,13 @@ def write_npz(
                 npy_header(dtype, (len(positions), *sample_shape)),
                 _pieces(image, positions, convert, functools.partial(advance, IMAGE)),
             )
-            if label is not None:
+            part = None if label is None else label_of_export(label, positions, split)
+            if part is not None:
                 _write_array(
                     archive,
                     f"y{ending}",
-                    npy_header(label.dtype.newbyteorder("="), (len(positions),)),
-                    iter_blocks_at(label, positions),
+                    npy_header(part.dtype.newbyteorder("="), (len(positions),)),
+                    iter_blocks_at(part, positions),
                 )
 
 

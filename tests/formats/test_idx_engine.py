@@ -368,7 +368,7 @@ def test_files_that_do_not_fit_together_raise_an_error_that_says_why(
 
 def test_labels_for_some_sources_only_raise_an_error_that_names_the_other(tmp_path: Path) -> None:
     put_pair(tmp_path, "train", pixels(2, 4, 3), pixels(2))
-    alone = put_pair(tmp_path, "t10k", pixels(2, 4, 3), None)
+    alone = put_pair(tmp_path, "val", pixels(2, 4, 3), None)
     with pytest.raises(
         SourceError, match="has no label file beside it, unlike other sources"
     ) as caught:

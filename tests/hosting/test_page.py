@@ -395,6 +395,15 @@ def test_the_code_keeps_the_dimension_of_a_single_sample(
     assert names["chosen"].label.values.tolist() == [0]
 
 
+def test_samples_without_labels_are_a_class_of_their_own(site: WebSite, open_tab: OpenTab) -> None:
+    labels = np.where(SPLIT == "train", DS.label.values.astype(np.int16), -1)
+    label = xr.Variable("sample", labels, {"valid_min": 0})
+    tab = open_tab(write(site, DS.assign_coords(label=label)))
+    tile = tab.page.locator('[data-class="-1"]')
+    n_test = int((SPLIT == "test").sum())
+    assert tile.get_attribute("aria-label") == f"Class unlabelled, train 0, test {n_test}"
+
+
 HOSTILE = [
     "<script>window.pwned = 1</script>",
     "<img src=x onerror='window.pwned = 1'>",
