@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import xarray as xr
 from xarray.backends import BackendEntrypoint
@@ -49,7 +49,7 @@ class IdxBackendEntrypoint(BackendEntrypoint):
         filename_or_obj: Files,
         *,
         drop_variables: str | Iterable[str] | None = None,
-        labels: PathOrFile | None = None,
+        labels: PathOrFile | Literal[False] | None = None,
         transposed: bool = False,
         storage_options: dict[str, Any] | None = None,
         **decoders: Any,
@@ -77,7 +77,7 @@ class IdxBackendEntrypoint(BackendEntrypoint):
 def open_idx(
     source: Files,
     *,
-    labels: PathOrFile | None = None,
+    labels: PathOrFile | Literal[False] | None = None,
     transposed: bool = False,
     chunks: Any = None,
     storage_options: dict[str, Any] | None = None,
@@ -94,9 +94,9 @@ def open_idx(
         of these, which are concatenated in the order given. A list may also
         contain :class:`~mnist_zarr.formats.idx_names.IdxPair`, which names both
         files.
-    labels : path, URL or open binary file, optional
+    labels : path, URL, open binary file or False, optional
         The label file of a single image file. By default the file of the
-        matching name in the same folder, if there is one.
+        matching name in the same folder, if there is one. False opens images only.
     transposed : bool
         Whether rows and columns of each image are swapped in the files, as in
         EMNIST's. The Dataset has the images upright; the attribute
@@ -160,29 +160,29 @@ def _is_label_file(source: Files) -> bool:
 
 
 def _pairs_of(
-    source: Files | IdxPair, labels: PathOrFile | None, storage_options: dict[str, Any] | None
+    source: Files | IdxPair,
+    labels: PathOrFile | Literal[False] | None,
+    storage_options: dict[str, Any] | None,
 ) -> list[tuple[PathOrFile, PathOrFile | None, str | None]]:
     """Return image file, label file and split of every pair of files."""
     if isinstance(source, Sequence) and not isinstance(source, str):
-        if labels is not None:
+        if labels is not None and labels is not False:
             raise SourceError("`labels`: cannot be given for several sources; name folders instead")
         if not source:
             raise SourceError("source: expected one or more files or folders, got an empty list")
-        return [pair for part in source for pair in _pairs_of(part, None, storage_options)]
+        return [pair for part in source for pair in _pairs_of(part, labels, storage_options)]
     if isinstance(source, IdxPair):
-        return [_as_tuple(source)]
+        return [(source.images, None if labels is False else source.labels, source.split)]
     if not isinstance(source, str | os.PathLike):
-        return [(cast(PathOrFile, source), labels, None)]
+        return [(cast(PathOrFile, source), None if labels is False else labels, None)]
     name = parse_name(source)
-    if name is None and labels is None and is_folder(source, storage_options=storage_options):
-        return [_as_tuple(pair) for pair in find_pairs(source, storage_options=storage_options)]
+    may_be_folder = name is None and (labels is None or labels is False)
+    if may_be_folder and is_folder(source, storage_options=storage_options):
+        pairs = find_pairs(source, storage_options=storage_options)
+        return [split for pair in pairs for split in _pairs_of(pair, labels, storage_options)]
     if labels is None:
         labels = find_labels(source, storage_options=storage_options)
-    return [(source, labels, name.split if name else None)]
-
-
-def _as_tuple(pair: IdxPair) -> tuple[PathOrFile, PathOrFile | None, str | None]:
-    return pair.images, pair.labels, pair.split
+    return [(source, None if labels is False else labels, name.split if name else None)]
 
 
 def _open_pairs(

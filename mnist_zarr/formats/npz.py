@@ -8,7 +8,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -79,7 +79,7 @@ def is_npz(source: str | os.PathLike[str]) -> bool:
 def open_npz(
     source: PathOrFile | Sequence[IdxPair],
     *,
-    labels: PathOrFile | None = None,
+    labels: PathOrFile | Literal[False] | None = None,
     chunks: Any = None,
     storage_options: dict[str, Any] | None = None,
 ) -> xr.Dataset:
@@ -96,8 +96,9 @@ def open_npz(
         array, ``arr_0``, as in the files of KMNIST. Where images and labels of
         each split are archives of one array, give a list of
         :class:`~mnist_zarr.formats.idx_names.IdxPair`.
-    labels : path, URL or open binary file, optional
-        The archive of the labels, where ``source`` has only images.
+    labels : path, URL, open binary file or False, optional
+        The archive of the labels, where ``source`` has only images. False opens
+        images only.
     chunks : optional
         As in :func:`xarray.open_dataset`: ``None`` for plain lazy arrays,
         ``{}`` for dask arrays.
@@ -154,7 +155,7 @@ class _NpzBackendEntrypoint(BackendEntrypoint):
         filename_or_obj: PathOrFile | Sequence[IdxPair],
         *,
         drop_variables: str | Iterable[str] | None = None,
-        labels: PathOrFile | None = None,
+        labels: PathOrFile | Literal[False] | None = None,
         storage_options: dict[str, Any] | None = None,
         **decoders: Any,
     ) -> xr.Dataset:
@@ -176,9 +177,11 @@ class _NpzBackendEntrypoint(BackendEntrypoint):
             archives = images + [table for table in tables if table]
         else:
             archives = [_Archive(filename_or_obj, storage_options)]
-            if labels is not None:
+            if labels is not None and labels is not False:
                 archives.append(_Archive(labels, storage_options))
             ds = _dataset_of(*archives)
+            if labels is False and IMAGE in ds.variables:
+                ds = ds.drop_vars(LABEL, errors="ignore")
         return as_opened(ds, [archive.bytes for archive in archives], drop_variables)
 
 

@@ -17,7 +17,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -70,17 +70,18 @@ def holds_pictures(folder: str) -> bool:
     return next(_walk(folder), None) is not None
 
 
-def list_pictures(folder: str, table: str | None = None) -> PictureList:
+def list_pictures(folder: str, table: str | Literal[False] | None = None) -> PictureList:
     """List the pictures in a folder with their classes and splits.
 
     Parameters
     ----------
     folder : str
         Path of the folder.
-    table : str, optional
+    table : str or False, optional
         Path of a CSV file with a column of file names and one of labels, and
         perhaps one named ``split``. By default the classes are the names of folders;
-        where there are none, a single CSV file in ``folder`` is taken.
+        where there are none, a single CSV file in ``folder`` is taken. False lists
+        pictures without classes.
 
     Raises
     ------
@@ -100,7 +101,7 @@ def list_pictures(folder: str, table: str | None = None) -> PictureList:
     words: list[str] | None = None
     if table is None and any(len(part) > depth + 1 for part in parts):
         words = _names_of_class_folders(folder, parts, depth)
-    elif table or (table := _find_table(folder)):
+    elif table or (table is None and (table := _find_table(folder))):
         rows = read_label_table(table, folder, ["/".join(part) for part in parts])
         words = [label for label, _ in rows]
         splits = splits if rows[0][1] is None else [split or "unknown" for _, split in rows]
@@ -115,7 +116,7 @@ def list_pictures(folder: str, table: str | None = None) -> PictureList:
         None if labels is None else labels[order],
         label_attrs,
         tuple(splits[at] for at in order) if splits else None,
-        table,
+        table or None,
     )
 
 

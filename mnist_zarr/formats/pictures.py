@@ -11,7 +11,7 @@ import functools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +52,7 @@ MODES_OF_BYTES = get_args(Mode)
 def open_pictures(
     folder: str | os.PathLike[str],
     *,
-    labels: str | os.PathLike[str] | None = None,
+    labels: str | os.PathLike[str] | Literal[False] | None = None,
     size: tuple[int, int] | None = None,
     mode: Mode | None = None,
     fit: Fit = "crop",
@@ -70,7 +70,7 @@ def open_pictures(
     labels : str or os.PathLike, optional
         A CSV file with a column of file names, one of labels, and perhaps one called
         ``split``. By default a class is a folder; in a folder of pictures without
-        classes, a single CSV file is found by itself.
+        classes, a single CSV file is found by itself. False opens pictures only.
     size : (width, height), optional
         In pixels; all pictures are resized. By default they must be of one size.
     mode : {"L", "RGB", "RGBA"}, optional
@@ -137,13 +137,15 @@ class _PicturesBackendEntrypoint(BackendEntrypoint):
         filename_or_obj: str | os.PathLike[str],
         *,
         drop_variables: str | Iterable[str] | None = None,
-        labels: str | os.PathLike[str] | None = None,
+        labels: str | os.PathLike[str] | Literal[False] | None = None,
         form: Form = AS_THEY_ARE,
         **decoders: Any,
     ) -> xr.Dataset:
         refuse_unknown_options(decoders, self.open_dataset_parameters)
         folder = _local_path(filename_or_obj, "a folder")
-        table = None if labels is None else _local_path(labels, "a CSV file")
+        table: str | Literal[False] | None = None
+        if labels is not None:
+            table = labels is not False and _local_path(labels, "a CSV file")
         pictures = list_pictures(folder, table)
         files = PictureFiles.of(folder, pictures.names)
         ds = _dataset_of(pictures, files, form)
