@@ -40,6 +40,7 @@ from mnist_zarr.formats.npz import NpzSource
 from mnist_zarr.formats.picture_files import AS_THEY_ARE, Fit, Form, Mode
 from mnist_zarr.formats.pictures import PicturesSource
 from mnist_zarr.formats.source import Source
+from mnist_zarr.formats.zip_archives import ZipSource
 from mnist_zarr.hosting.page import make_page
 from mnist_zarr.reading.reader import StoreSource
 from mnist_zarr.stores.keys import PAGE
@@ -92,7 +93,8 @@ def build(
         The name of a data set of the catalog (``"mnist"``, the default, is
         bundled; the others are downloaded, see :func:`open_dataset`); an IDX
         image file; a folder with one pair of IDX files per split; a folder of
-        pictures, see :func:`open_pictures`; an .npz archive; a Zarr store; or a
+        pictures, see :func:`open_pictures`; a zip archive of such a folder, which is
+        read in place; an .npz archive; a Zarr store; or a
         Dataset. Of a list of these, in any mixture,
         the samples are concatenated; ``source_index`` continues from each to the
         next, and what identifies only one of them (``id``, recorded hashes) is
@@ -346,7 +348,7 @@ class SeveralSources(Source):
             labels = _one_for_each("labels", self.labels, self.given)
         if not any(map(is_url, self.given)):
             self._refuse_options("a list without a URL")
-        are_pictures = list(map(PicturesSource.recognizes, self.given))
+        are_pictures = [_may_hold_pictures(part) for part in self.given]
         if not any(are_pictures):
             _refuse_form(self.form, "none of the sources is a folder of pictures")
         return [
@@ -360,6 +362,10 @@ class SeveralSources(Source):
                 self.given, labels, are_pictures, strict=True
             )
         ]
+
+
+def _may_hold_pictures(given: object) -> bool:
+    return any(kind.recognizes(given) for kind in (ZipSource, PicturesSource))
 
 
 def _is_list(given: object) -> bool:
@@ -412,10 +418,11 @@ KINDS: tuple[type[Source], ...] = (
     CatalogSource,
     StoreSource,
     NpzSource,
+    ZipSource,
     PicturesSource,
     IdxSource,
 )
-FILES = (NpzSource, PicturesSource, IdxSource)
+FILES = (NpzSource, ZipSource, PicturesSource, IdxSource)
 
 
 def parse_source(
@@ -446,8 +453,8 @@ def parse_source(
     kind = next(kind for kind in KINDS if kind.recognizes(given))
     if kind is SeveralSources:
         return SeveralSources(given, labels, source_options, form, cast("Sequence[str]", split))
-    if kind is PicturesSource:
-        return PicturesSource(given, labels, source_options, form)
+    if kind is PicturesSource or kind is ZipSource:
+        return kind(given, labels, source_options, form)
     if kind is IdxSource:
         _check_names_something(given)
     _refuse_form(form, f"{_name_of(given)} is no folder of pictures")

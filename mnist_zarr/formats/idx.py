@@ -54,7 +54,7 @@ PICTURE_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")  # PNG, JPEG, GIF
 # What is found on disk under the name of an IDX file, by its first bytes.
 OTHER_FORMATS = (
     (b"<", "an HTML or XML page; {page}"),
-    (b"PK\x03\x04", "a zip archive; extract it first"),
+    (b"PK\x03\x04", "a zip archive, which open_idx and build read as it is"),
     (b"\xfd7zXZ\x00", "an xz file; decompress it with 'xz -d'"),
     (b"BZh", "a bzip2 file; decompress it with 'bunzip2'"),
     (b"\x28\xb5\x2f\xfd", "a zstd file; decompress it with 'zstd -d'"),
@@ -179,7 +179,7 @@ class IdxFile:
 
     Parameters
     ----------
-    source : str, os.PathLike or binary file
+    source : str, os.PathLike, binary file or ByteSource
         A path, an fsspec URL or an open binary file; raw or gzip.
     storage_options : dict, optional
         Passed to the fsspec file system of a URL.
@@ -205,7 +205,7 @@ class IdxFile:
     """
 
     def __init__(
-        self, source: PathOrFile, *, storage_options: dict[str, Any] | None = None
+        self, source: PathOrFile | ByteSource, *, storage_options: dict[str, Any] | None = None
     ) -> None:
         self.bytes: ByteSource = open_bytes(source, storage_options=storage_options)
         self.name = self.bytes.name

@@ -13,10 +13,19 @@ import xarray as xr
 from xarray.backends import BackendEntrypoint
 
 from mnist_zarr.errors import SourceError
-from mnist_zarr.files.sources import PathOrFile
+from mnist_zarr.files.byte_source import ByteSource
+from mnist_zarr.files.folders import ZipFiles, is_archive
+from mnist_zarr.files.sources import PathOrFile, open_bytes
 from mnist_zarr.files.urls import is_url, path_or_url
 from mnist_zarr.formats.idx import IdxFile
-from mnist_zarr.formats.idx_names import IdxPair, find_labels, find_pairs, is_folder, parse_name
+from mnist_zarr.formats.idx_names import (
+    IdxPair,
+    find_labels,
+    find_pairs,
+    find_pairs_in_archive,
+    is_folder,
+    parse_name,
+)
 from mnist_zarr.formats.source import Source
 from mnist_zarr.formats.stacked import (
     as_opened,
@@ -25,7 +34,10 @@ from mnist_zarr.formats.stacked import (
     refuse_unknown_options,
 )
 
-Files = PathOrFile | Sequence[str | os.PathLike[str] | IdxPair]
+Files = PathOrFile | ZipFiles | Sequence[str | os.PathLike[str] | IdxPair]
+
+
+_Pair = tuple[PathOrFile | ByteSource, PathOrFile | ByteSource | None, str | None]
 
 
 class IdxBackendEntrypoint(BackendEntrypoint):
@@ -62,7 +74,8 @@ class IdxBackendEntrypoint(BackendEntrypoint):
         else:
             pairs = _pairs_of(filename_or_obj, labels, storage_options)
             ds, files = _open_pairs(pairs, transposed, storage_options)
-        return as_opened(ds, [file.bytes for file in files], drop_variables)
+        stored = dict.fromkeys(_as_stored(file.bytes) for file in files)
+        return as_opened(ds, list(stored), drop_variables)
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Whether the name, or a name in the folder, is a usual one of IDX files."""
@@ -90,8 +103,8 @@ def open_idx(
     Parameters
     ----------
     source : path, URL, open binary file, or a list of paths and URLs
-        An image file, a folder with one pair of files per split, or several
-        of these, which are concatenated in the order given. A list may also
+        An image file, a folder or zip archive with one pair of files per split, or
+        several of these, which are concatenated in the order given. A list may also
         contain :class:`~mnist_zarr.formats.idx_names.IdxPair`, which names both
         files.
     labels : path, URL, open binary file or False, optional
@@ -152,6 +165,13 @@ def open_idx(
     )
 
 
+def _as_stored(source: ByteSource) -> ByteSource:
+    """Return the file itself: of members of an archive, the archive."""
+    while source.encoded is not source:
+        source = source.encoded
+    return source
+
+
 def _is_label_file(source: Files) -> bool:
     if not isinstance(source, str | os.PathLike):
         return False
@@ -163,7 +183,7 @@ def _pairs_of(
     source: Files | IdxPair,
     labels: PathOrFile | Literal[False] | None,
     storage_options: dict[str, Any] | None,
-) -> list[tuple[PathOrFile, PathOrFile | None, str | None]]:
+) -> list[_Pair]:
     """Return image file, label file and split of every pair of files."""
     if isinstance(source, Sequence) and not isinstance(source, str):
         if labels is not None and labels is not False:
@@ -173,9 +193,13 @@ def _pairs_of(
         return [pair for part in source for pair in _pairs_of(part, labels, storage_options)]
     if isinstance(source, IdxPair):
         return [(source.images, None if labels is False else source.labels, source.split)]
+    if isinstance(source, ZipFiles):
+        return _pairs_in(source, labels)
     if not isinstance(source, str | os.PathLike):
         return [(cast(PathOrFile, source), None if labels is False else labels, None)]
     name = parse_name(source)
+    if name is None and is_archive(path_or_url(source)):
+        return _pairs_in(ZipFiles(open_bytes(source, storage_options=storage_options)), labels)
     may_be_folder = name is None and (labels is None or labels is False)
     if may_be_folder and is_folder(source, storage_options=storage_options):
         pairs = find_pairs(source, storage_options=storage_options)
@@ -185,8 +209,21 @@ def _pairs_of(
     return [(source, None if labels is False else labels, name.split if name else None)]
 
 
+def _pairs_in(archive: ZipFiles, labels: PathOrFile | Literal[False] | None) -> list[_Pair]:
+    if labels is not None and labels is not False:
+        raise SourceError("`labels`: an archive has its own; extract it to use others")
+    return [
+        (
+            archive.open(pair.images),
+            archive.open(pair.labels) if pair.labels and labels is None else None,
+            pair.split,
+        )
+        for pair in find_pairs_in_archive(archive)
+    ]
+
+
 def _open_pairs(
-    pairs: Sequence[tuple[PathOrFile, PathOrFile | None, str | None]],
+    pairs: Sequence[_Pair],
     transposed: bool,
     storage_options: dict[str, Any] | None,
 ) -> tuple[xr.Dataset, list[IdxFile]]:

@@ -17,7 +17,7 @@ import difflib
 import functools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from fsspec.core import url_to_fs
 
 from mnist_zarr.dataset.schema import SPLIT_OF_WORD, split_order
 from mnist_zarr.errors import MnistZarrError, SourceError, SourceNotFoundError
+from mnist_zarr.files.folders import LocalFiles, ZipFiles
 from mnist_zarr.files.urls import check_options, is_url, path_or_url
 from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.formats.picture_folders import holds_pictures
@@ -153,6 +154,44 @@ def find_pairs(
     place = path_or_url(folder)
     place += "" if place.endswith(("/", os.sep)) else "/"
     names = _list_names(place, storage_options)
+    return _pairs_among(place, names, functools.partial(_describe_contents, place))
+
+
+def find_pairs_in_archive(archive: ZipFiles) -> list[IdxPair]:
+    """Return the pairs in a zip archive, in whatever folders; the paths are those of members.
+
+    Raises
+    ------
+    SourceError
+        As :func:`find_pairs`; also if files of one name differ.
+    """
+    path_of: dict[str, str] = {}
+    contents: dict[tuple[IdxName, tuple[str, ...]], tuple[str, Any]] = {}
+    for path in archive.paths():
+        parsed = parse_name(path)
+        if parsed is None:
+            continue
+        content = archive.content_of(path)
+        first, known = contents.setdefault((parsed, parsed.content), (path, content))
+        if content != known:
+            raise SourceError(
+                f"{archive.name}: more than one data set: {first!r} and {path!r}; unpack the "
+                "archive and name one of its folders"
+            )
+        path_of.setdefault(_base_name(path), path)
+    pairs = _pairs_among(f"{archive.name}: ", list(path_of), lambda names: "")
+    prefix = len(archive.name) + 2
+    return [
+        IdxPair(
+            path_of[pair.images[prefix:]], pair.labels and path_of[pair.labels[prefix:]], pair.split
+        )
+        for pair in pairs
+    ]
+
+
+def _pairs_among(
+    place: str, names: Sequence[str], describe: Callable[[list[str]], str]
+) -> list[IdxPair]:
     found: dict[tuple[str, Role], list[str]] = {}
     for candidate in sorted(names, key=_preference):
         if parsed := parse_name(candidate):
@@ -171,7 +210,7 @@ def find_pairs(
     if not pairs:
         raise SourceError(
             f"{place}: expected IDX image files such as 'train-images-idx3-ubyte.gz', got none "
-            f"among {len(names)} files{_describe_contents(place, names)}"
+            f"among {len(names)} files{describe(list(names))}"
         )
     for (prefix, role), labels in chosen.items():
         if (prefix, "images") not in chosen:
@@ -203,7 +242,7 @@ def _describe_contents(place: str, names: list[str]) -> str:
         with contextlib.suppress(MnistZarrError):
             files[name] = IdxFile(place + name)
     if not files:
-        has_pictures = not is_url(place) and holds_pictures(place)
+        has_pictures = not is_url(place) and holds_pictures(LocalFiles(place))
         return "; it holds pictures, which open_pictures and build read" if has_pictures else ""
     listed = ", ".join(f"{name!r} {file.dtype} {file.shape}" for name, file in files.items())
     pairs = pair_by_content(files)

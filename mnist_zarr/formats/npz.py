@@ -36,8 +36,8 @@ from mnist_zarr.errors import NpzFormatError, SchemaError, SourceError
 from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.output import create_file
 from mnist_zarr.files.sources import PathOrFile, open_bytes
-from mnist_zarr.files.urls import is_url, path_or_url, shown_url
-from mnist_zarr.files.zip_source import ZIP_MAGIC, zip_members
+from mnist_zarr.files.urls import path_or_url, shown_url
+from mnist_zarr.files.zip_source import open_member, read_directory
 from mnist_zarr.formats.idx_names import IdxPair
 from mnist_zarr.formats.npy import NpyFile, npy_header
 from mnist_zarr.formats.source import Source
@@ -65,19 +65,8 @@ KNOWN_NAMES = (
 )
 
 
-def is_npz(source: str | os.PathLike[str]) -> bool:
-    """Whether the name, or the start of a local file, is that of an .npz archive."""
-    path = path_or_url(source)
-    if path.lower().endswith(".npz"):
-        return True
-    if is_url(path) or not os.path.isfile(path):
-        return False
-    with open(path, "rb") as file:
-        return file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
-
-
 def open_npz(
-    source: PathOrFile | Sequence[IdxPair],
+    source: PathOrFile | ByteSource | Sequence[IdxPair],
     *,
     labels: PathOrFile | Literal[False] | None = None,
     chunks: Any = None,
@@ -152,7 +141,7 @@ class _NpzBackendEntrypoint(BackendEntrypoint):
 
     def open_dataset(  # type: ignore[override]  # each engine names its own options
         self,
-        filename_or_obj: PathOrFile | Sequence[IdxPair],
+        filename_or_obj: PathOrFile | ByteSource | Sequence[IdxPair],
         *,
         drop_variables: str | Iterable[str] | None = None,
         labels: PathOrFile | Literal[False] | None = None,
@@ -188,12 +177,14 @@ class _NpzBackendEntrypoint(BackendEntrypoint):
 class _Archive:
     """The arrays of an .npz archive by name."""
 
-    def __init__(self, source: PathOrFile, storage_options: dict[str, Any] | None) -> None:
+    def __init__(
+        self, source: PathOrFile | ByteSource, storage_options: dict[str, Any] | None
+    ) -> None:
         self.bytes: ByteSource = open_bytes(source, storage_options=storage_options)
         self.name = self.bytes.name
         self._members = {
-            name.removesuffix(".npy"): member
-            for name, member in zip_members(self.bytes).items()
+            name.removesuffix(".npy"): open_member(self.bytes, info)
+            for name, info in read_directory(self.bytes).items()
             if name.endswith(".npy")
         }
 
@@ -219,7 +210,7 @@ class _Archive:
         if len(self._members) != 1:
             raise NpzFormatError(
                 f"{self.name}: expected arrays {KNOWN_NAMES}; got "
-                f"{', '.join(self._members) or 'no array; extract it if it holds IDX files'}"
+                f"{', '.join(self._members) or 'no array'}"
             )
         return NpyFile(next(iter(self._members.values())))
 
@@ -304,7 +295,7 @@ class NpzSource(Source):
 
     @classmethod
     def recognizes(cls, given: object) -> bool:
-        return isinstance(given, str | os.PathLike) and is_npz(given)
+        return isinstance(given, str | os.PathLike) and path_or_url(given).lower().endswith(".npz")
 
     def open(self) -> xr.Dataset:
         return open_npz(self.given, labels=self.labels, storage_options=self.options)

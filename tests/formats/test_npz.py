@@ -320,7 +320,7 @@ def test_a_dataset_of_an_archive_travels_to_another_process(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("archive", "error", "message"),
     [
-        (zip_of("readme.txt", b"hello"), NpzFormatError, "expected arrays X_train, .*hold"),
+        (zip_of("readme.txt", b"hello"), NpzFormatError, "expected arrays X_train, .*got no array"),
         (archive_of(a=IMAGES, b=IMAGES), NpzFormatError, "X, y, .* or arr_0, arr_1; got a, b"),
         (archive_of(images=IMAGES, data=IMAGES), NpzFormatError, "same role and split as"),
         (archive_of(X=IMAGES, x=IMAGES), NpzFormatError, "same role and split as"),
