@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ import fsspec
 import numpy as np
 import pytest
 import xarray as xr
+from pytest_httpserver import HTTPServer
 from zarr.storage import MemoryStore
 
 from mnist_zarr.builder import build, load, parse_source
@@ -268,6 +271,35 @@ def test_source_options_open_a_source_behind_a_url(
     for source in (f"s3://{BUCKET}/files", f"s3://{BUCKET}/a.zarr"):
         build(tmp_path / "b.zarr", source, source_options=s3.options, overwrite=True)
         assert xr.open_zarr(tmp_path / "b.zarr").sizes["sample"] == 40
+
+
+NAMES_OF_SOURCES = ("train-images-idx3-ubyte", "folder/", "a.npz", "a.zip", "files")
+
+
+@pytest.mark.parametrize("name", NAMES_OF_SOURCES)
+def test_a_server_that_cannot_be_reached_is_not_an_absent_file(tmp_path: Path, name: str) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"  # where nobody listens
+        config = {"retries": {"max_attempts": 0}}
+        options = {"endpoint_url": f"http://{address}", "anon": True, "config_kwargs": config}
+        for url, source_options in ((f"http://{address}", None), (f"s3://{BUCKET}", options)):
+            with pytest.raises(SourceError, match=r"[Cc]onnect") as caught:
+                build(tmp_path / "t.zarr", f"{url}/{name}", source_options=source_options)
+            assert not isinstance(caught.value, SourceNotFoundError)
+            assert str(caught.value).startswith(f"{url}/{name[:5]}")
+
+
+@pytest.mark.parametrize("name", NAMES_OF_SOURCES)
+def test_a_file_that_nobody_may_read_is_not_an_absent_one(
+    tmp_path: Path, s3: S3Server, httpserver: HTTPServer, name: str
+) -> None:
+    s3.fault = lambda method, path: "403"
+    httpserver.expect_request(re.compile(".*")).respond_with_data("no", status=403)
+    for url, source_options in ((httpserver.url_for(""), None), (f"s3://{BUCKET}", s3.options)):
+        with pytest.raises(SourceError, match=r"403|Forbidden|Access Denied") as caught:
+            build(tmp_path / "t.zarr", f"{url}/{name}", source_options=source_options)
+        assert not isinstance(caught.value, SourceNotFoundError)
 
 
 def test_a_folder_gets_a_page_that_is_no_part_of_the_store(tmp_path: Path, folder: Path) -> None:

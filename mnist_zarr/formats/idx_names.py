@@ -26,7 +26,7 @@ from fsspec.core import url_to_fs
 from mnist_zarr.dataset.schema import SPLIT_OF_WORD, split_order
 from mnist_zarr.errors import MnistZarrError, SourceError, SourceNotFoundError
 from mnist_zarr.files.folders import LocalFiles, ZipFiles
-from mnist_zarr.files.urls import check_options, is_url, path_or_url
+from mnist_zarr.files.urls import check_options, is_url, name_failures, path_or_url
 from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.formats.picture_folders import holds_pictures
 from mnist_zarr.formats.stacked import SampleFile
@@ -232,7 +232,10 @@ def is_folder(
         return os.path.isdir(place)
     fs, inner = _file_system(place, storage_options)
     # A web server has no folders, and asking it would fetch the file.
-    return place.endswith("/") or ("http" not in fs.protocol and bool(fs.isdir(inner)))
+    if place.endswith("/") or "http" in fs.protocol:
+        return place.endswith("/")
+    with name_failures(place, "opened", SourceError, SourceNotFoundError):
+        return bool(fs.isdir(inner))
 
 
 def _describe_contents(place: str, names: list[str]) -> str:
@@ -374,6 +377,11 @@ def _probe_labels(images: str, storage_options: dict[str, Any] | None) -> str | 
     for ending in dict.fromkeys(endings):
         for suffix in suffixes:
             candidate = f"{folder}{match['prefix']}labels{after}{ending}{suffix}"
-            if fs.exists(_file_system(candidate, storage_options)[1]):
-                return candidate
+            # A bucket that must not be listed answers so for what is not there.
+            with (
+                name_failures(candidate, "opened", SourceError, SourceNotFoundError),
+                contextlib.suppress(PermissionError),
+            ):
+                if fs.exists(_file_system(candidate, storage_options)[1]):
+                    return candidate
     return None
