@@ -7,16 +7,16 @@ import hashlib
 from collections.abc import Hashable, Iterator
 from typing import Any
 
-from fsspec.implementations.memory import MemoryFileSystem
 from zarr.abc.store import Store
 from zarr.buffer import default_buffer_prototype
-from zarr.storage import FsspecStore, LocalStore, MemoryStore
+from zarr.storage import LocalStore
 
 from mnist_zarr.errors import StoreError
 from mnist_zarr.files.urls import check_takes_files, hide_secrets, shown_url
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import OPENING_NAMES, sync
 from mnist_zarr.stores.lineage import same_objects
+from mnist_zarr.stores.objects import is_in_memory
 from mnist_zarr.stores.place import Place
 from mnist_zarr.stores.snapshot import root_identity
 from mnist_zarr.stores.upload import Upload
@@ -40,7 +40,7 @@ class BucketFolder(ObjectPlace):
 
     @property
     def is_shared(self) -> bool:  # type: ignore[override]
-        return not _is_in_memory(self._store())
+        return not is_in_memory(self._store())
 
     @contextlib.contextmanager
     def create(self, *, overwrite: bool = False, immutable: bool = False) -> Iterator[Store]:
@@ -71,7 +71,7 @@ class GivenStore(ObjectPlace):
     def __init__(self, store: Store) -> None:
         self.name = hide_secrets(str(store))
         self._store = store
-        self.is_shared = not _is_in_memory(store)
+        self.is_shared = not is_in_memory(store)
 
     @contextlib.contextmanager
     def create(self, *, overwrite: bool = False, immutable: bool = False) -> Iterator[Store]:
@@ -91,13 +91,13 @@ class GivenStore(ObjectPlace):
 @contextlib.contextmanager
 def _upload(name: str, store: Store, overwrite: bool) -> Iterator[Upload]:
     upload = Upload(store)
-    upload.begin(name, overwrite=overwrite)
     try:
+        upload.begin(name, overwrite=overwrite)
         yield upload
+        upload.finish(name)
     except BaseException:
         upload.give_up()
         raise
-    upload.finish(name)
 
 
 def identity_of_root(store: Store) -> Hashable | None:
@@ -113,10 +113,3 @@ def identity_of_root(store: Store) -> Hashable | None:
         if identity is not None:
             return identity
     return None
-
-
-def _is_in_memory(store: Store) -> bool:
-    """Whether no other process can write to the store."""
-    if isinstance(store, FsspecStore):
-        return isinstance(getattr(store.fs, "sync_fs", store.fs), MemoryFileSystem)
-    return isinstance(store, MemoryStore)

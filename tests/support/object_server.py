@@ -65,6 +65,7 @@ class S3Server:
         os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "testing")
         partner("s3fs")
         app = partner("moto.moto_server.werkzeug_app")
+        self._one_at_a_time = threading.Lock()
         self._moto = app.DomainDispatcherApplication(app.create_backend_app)
         self.start()
 
@@ -124,8 +125,17 @@ class S3Server:
 
     def holds(self, key: str) -> bool:
         """Whether there is such an object, without a request."""
+        return key in self._objects
+
+    def content(self, key: str) -> bytes:
+        """Return the content of an object, without a request."""
+        content: bytes = self._objects[key].value
+        return content
+
+    @property
+    def _objects(self) -> Any:
         account = partner("moto.core.models").DEFAULT_ACCOUNT_ID
-        return key in partner("moto.s3.models").s3_backends[account]["aws"].buckets[BUCKET].keys
+        return partner("moto.s3.models").s3_backends[account]["aws"].buckets[BUCKET].keys
 
     def headers(self, key: str) -> Message:
         """Return the headers with which the object is served."""
@@ -148,7 +158,8 @@ class S3Server:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response(f"{fault} Fault", [("Content-Length", "0")])
             return
-        body = b"".join(self._moto(environ, start_response))
+        with self._one_at_a_time:  # moto itself lets others write between a comparison and a write
+            body = b"".join(self._moto(environ, start_response))
         yield body[: len(body) // 2] if fault == "cut" else body
 
     @staticmethod
