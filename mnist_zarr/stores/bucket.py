@@ -166,11 +166,6 @@ class BucketStore(FsspecStore):
                 return None
         return None if info["type"] == "directory" else info
 
-    async def identity(self, key: str) -> Hashable | None:
-        """Return what tells this version of an object from any other; None if it is not there."""
-        info = await self.info(key)
-        return None if info is None else identity_of(info)
-
 
 def _reconnect(fs: Any) -> Any:
     """Return a file system of this process like one of another process."""

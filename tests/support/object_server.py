@@ -52,11 +52,14 @@ class S3Server:
     Attributes
     ----------
     requests : list of (method, path) in the order in which they came
-    fault : returns "503" (or another status), "cut" or None for a request
+    fault : returns "503" (or another status), "cut", "lost" or None for a request; "lost" serves it
+        and answers that it failed
+    ignored : a condition that the server does not know, or "501" if it refuses all of them
     """
 
     requests: list[tuple[str, str]] = field(default_factory=list)
     fault: Fault = lambda method, path: None
+    ignored: str = ""
     port: int = 0
 
     def __post_init__(self) -> None:
@@ -71,7 +74,7 @@ class S3Server:
 
     def reset(self) -> None:
         """Begin again with one empty bucket, which anybody may list."""
-        self.fault = lambda method, path: None
+        self.fault, self.ignored = lambda method, path: None, ""
         for method, path, body in (
             ("POST", "/moto-api/reset", b""),
             ("PUT", f"/{BUCKET}", b""),
@@ -154,6 +157,13 @@ class S3Server:
         fault = self.fault(method, path)
         if not fault and not self._may(method, environ.get("HTTP_AUTHORIZATION")):
             fault = "403"
+        environ.pop(self.ignored, None)
+        if self.ignored == "501" and {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"} & environ.keys():
+            fault = "501"
+        if fault == "lost":
+            list(self._moto({**environ}, lambda *_, **__: None))
+            start_response("500 Fault", [("Content-Length", "0")])
+            return
         if fault and fault.isdigit():
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response(f"{fault} Fault", [("Content-Length", "0")])
