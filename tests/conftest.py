@@ -18,6 +18,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from mnist_zarr.files.gzip_source import GzipSource
+from tests.support.clouds import install_azurite
 from tests.support.leases import make_quick
 from tests.support.object_server import S3Server
 from tests.support.partners import STRICT_OPTION, partner, set_strict
@@ -81,6 +82,12 @@ def s3(s3_server: S3Server) -> S3Server:
     """An S3 server with one empty bucket, which anybody may read."""
     s3_server.reset()
     return s3_server
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program that emulates Azure's storage."""
+    return install_azurite(tmp_path_factory.mktemp("azurite"))
 
 
 @pytest.fixture

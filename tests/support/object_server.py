@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import threading
@@ -168,6 +169,9 @@ class S3Server:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response(f"{fault} Fault", [("Content-Length", "0")])
             return
+        # What a client that is halted has not sent yet keeps nobody else waiting.
+        n_bytes = int(environ.get("CONTENT_LENGTH") or 0)
+        environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(n_bytes))
         with self._one_at_a_time:  # moto itself lets others write between a comparison and a write
             body = b"".join(self._moto(environ, start_response))
         yield body[: len(body) // 2] if fault == "cut" else body
