@@ -39,6 +39,7 @@ from tests.support.leases import QUICK, make_quick
 from tests.support.object_server import BUCKET, S3Server
 from tests.support.proxy import Proxy
 
+os.environ.update(GOOGLE_ENVIRONMENT)  # which gcsfs looks at when it is imported
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("two writers")]
 
 FORKS = multiprocessing.get_context("forkserver")
