@@ -10,7 +10,7 @@ has seen there. So a request that a build without a lease still has under way ca
 another one has written since, and before the root document is written, each object is as it was
 sent. What remains possible: a build is halted for longer than its lease between its last look at
 the clock and a request about an object that the next one leaves as it is, because its content is
-right already. :func:`mnist_zarr.verify` finds that.
+right already, or leaves out, since it is blank in a copy. :func:`mnist_zarr.verify` finds that.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from mnist_zarr.reading.verification import verify
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.clouds import (
     CONTAINER,
+    GOOGLE_ENVIRONMENT,
     azure_options,
     google_options,
     running_azure,
@@ -186,8 +187,10 @@ def race(cloud: Cloud, number: int, overwrite: bool, how: str, random: Any) -> l
     error_names = {"nothing"} if not overwrite else {"nothing", "StoreReplacedError", "StoreError"}
     assert set(seen) <= {"old", "first", "second", *error_names}, (ended, seen)
     assert verify(url, storage_options=options).is_whole, ended
-    print(number, how, overwrite, moment, ended, seen, flush=True)
-    return [*(said.partition(":")[0] for said in ended), which(xr.open_zarr(url, storage_options=options, chunks=None).load())]
+    return [
+        *(said.partition(":")[0] for said in ended),
+        which(xr.open_zarr(url, storage_options=options, chunks=None).load()),
+    ]
 
 
 @pytest.mark.parametrize("how", ["killed", "halted"])

@@ -17,6 +17,7 @@ from zarr.storage import MemoryStore, ObjectStore
 import mnist_zarr
 from mnist_zarr.errors import StoreError, StoreNotFoundError, TargetBusyError, TargetExistsError
 from mnist_zarr.reading.reader import open_store
+from mnist_zarr.reading.verification import verify
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import (
     ROOT,
@@ -31,6 +32,7 @@ from mnist_zarr.stores.place import Place
 from mnist_zarr.stores.targets import parse_target
 from mnist_zarr.stores.upload import Upload
 from mnist_zarr.writing.writer import write_zarr
+from tests.stores.test_lease import silence
 from tests.support.bucket_stores import (
     CHUNK_BYTES,
     N_CHUNKS,
@@ -314,6 +316,46 @@ def _overtake(place: Place) -> None:
     with place.create(overwrite=True) as late:
         _build(place, seed=2, overwrite=True)
         write_chunks(late, seed=3)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_a_dead_build_still_had_under_way_changes_nothing(
+    s3: S3Server, quick_lease: None, overwrite: bool
+) -> None:
+    if overwrite:
+        write_to_bucket(s3, square_digits(seed=1))
+    dead = Upload(BucketStore.from_url(URL, s3.options))
+    dead.begin(URL, overwrite=overwrite)
+    objects = dead._lease.objects
+    known = sync(objects.list())
+    sync(dead.set("image/c/0/0/0", as_buffer(b"of the dead build")))
+    silence(dead._lease)
+    write_to_bucket(s3, square_digits(seed=2))
+    late = [objects.put("image/c/3/0/0", b"late", None), objects.put("late/c", b"late", '"0"')]
+    if overwrite and (found := known["image/c/3/0/0"]):
+        late += [objects.put("image/c/3/0/0", b"late", found.version)]
+        late += [objects.remove("image/c/4/0/0", found.version)]
+    late += [dead._lease.end(b"the root document")]
+    for request in late:
+        with pytest.raises(TargetBusyError):
+            sync(request)
+    with pytest.raises(TargetBusyError, match="has begun, or ended, since this one began"):
+        sync(dead.set("image/c/5/0/0", as_buffer(b"late")))
+    dead.give_up()
+    xr.testing.assert_equal(open_plainly(s3), square_digits(seed=2))
+    assert verify(URL, storage_options=s3.options).is_whole
+
+
+def test_a_chunk_of_another_build_is_found_by_verify(s3: S3Server) -> None:
+    for seed in (1, 2):
+        write_to_bucket(s3, square_digits(seed=seed), overwrite=True)
+        store = BucketStore.from_url(URL, s3.options)
+        chunk = sync(store.get("image/c/3/0/0", default_buffer_prototype()))
+        if seed == 1:
+            other = chunk
+    assert other is not None
+    sync(store.set("image/c/3/0/0", other))
+    assert not verify(URL, storage_options=s3.options).is_whole
 
 
 def test_a_chunk_that_another_writer_has_changed_keeps_the_store_closed(place: Place) -> None:
