@@ -40,7 +40,7 @@ from mnist_zarr.errors import (
     SourceNotFoundError,
     StoreNotFoundError,
 )
-from mnist_zarr.writing.defaults import CHUNK_BYTES_OF_ORDER
+from mnist_zarr.writing.defaults import CHUNK_BYTES_OF_ORDER, MOST_CHUNK_OBJECTS, SHARD_BYTES
 
 EXAMPLES = """
 \b
@@ -345,13 +345,14 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     "--chunk-bytes",
     type=ByteSize(),
     help="Maximum uncompressed bytes of an image chunk, such as 3000000 or 3MB.  [default: "
-    f"{CHUNK_BYTES_OF_ORDER['source'] / 1e6:g}MB, in label order "
+    f"{CHUNK_BYTES_OF_ORDER['source'] / 1e6:g}MB, in label order a fiftieth of a class, at least "
     f"{CHUNK_BYTES_OF_ORDER['label'] / 1e3:g}kB]",
 )
 @click.option(
     "--shard-bytes",
     type=ByteSize(),
-    help="Maximum uncompressed bytes of a shard.  [default: no shards]",
+    help="Maximum uncompressed bytes of a shard, 0 for no shards.  [default: "
+    f"{SHARD_BYTES / 1e6:g}MB for more than {MOST_CHUNK_OBJECTS:,} chunks, else no shards]",
 )
 @click.option(
     "--codec",
