@@ -32,6 +32,7 @@ from benchmarks import (
     pictures,
     scanning,
     selecting,
+    sharding,
     sizes,
     starting,
     training,
@@ -50,6 +51,7 @@ SECTIONS: dict[str, Section] = {
     "out-of-core": out_of_core.run,
     "ten-million": out_of_core.run_ten_million,
     "defaults": defaults.run,
+    "shards": sharding.run,
 }
 SHORT = ("build", "select", "scan", "sizes", "start", "hosting")
 DOTS_PER_INCH = 110

@@ -345,7 +345,7 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     "--chunk-bytes",
     type=ByteSize(),
     help="Maximum uncompressed bytes of an image chunk, such as 3000000 or 3MB.  [default: "
-    f"{CHUNK_BYTES_OF_ORDER['source'] / 1e6:g}MB, in label order a fiftieth of a class, at least "
+    f"{CHUNK_BYTES_OF_ORDER['source'] / 1e6:g}MB, in label order "
     f"{CHUNK_BYTES_OF_ORDER['label'] / 1e3:g}kB]",
 )
 @click.option(

@@ -34,7 +34,13 @@ from zarr.storage import StorePath
 
 from mnist_zarr.errors import MnistZarrError, StoreError
 from mnist_zarr.files.urls import hide_secrets
-from mnist_zarr.reading.decoded_size import check_zstd, decode_gzip, decode_zstd
+from mnist_zarr.reading.decoded_size import (
+    TOLERATED_BYTES,
+    TOLERATED_FACTOR,
+    check_zstd,
+    decode_gzip,
+    decode_zstd,
+)
 from mnist_zarr.reading.shards import Box, Part, ShardChunk, has_known_index, merge_ranges
 from mnist_zarr.stores.keys import PARALLEL_REQUESTS
 from mnist_zarr.stores.shard_index import decode_index, index_bytes
@@ -71,15 +77,15 @@ def _must_be_there(chunk: Any) -> bool:
     return promises is not None and promises.include(chunk.path)
 
 
-async def _read_index(shard: Any, n_chunks: int) -> list[tuple[int, int] | None]:
-    """Return where the chunks of a shard are."""
+async def _read_index(shard: Any, n_chunks: int, most: float) -> list[tuple[int, int] | None]:
+    """Return where the chunks of a shard are, of which none has more bytes than ``most``."""
     stored = await _read_range(shard, SuffixByteRequest(index_bytes(n_chunks)))
     if stored is None and _must_be_there(shard):
         raise _missing(_place_of(shard))
     if stored is None:
         return [None] * n_chunks
     try:
-        return decode_index(stored.to_bytes(), n_chunks)
+        return decode_index(stored.to_bytes(), n_chunks, most)
     except StoreError as error:
         raise _damaged(_place_of(shard), error) from error
 
@@ -145,7 +151,7 @@ class CheckedPipeline(BatchedCodecPipeline):
                 return
             values = np.empty(box.shape, destination.dtype)
             await self._read_box(box, shard, spec, values, requests)
-            chosen = values[box.wanted]
+            chosen = _pick(values, box.wanted)
             destination[place] = chosen.squeeze(drop_axes) if drop_axes else chosen
 
         await asyncio.gather(*(read(*shard) for shard in shards))
@@ -160,7 +166,7 @@ class CheckedPipeline(BatchedCodecPipeline):
         out = spec.prototype.nd_buffer.from_ndarray_like(values)
         counts = tuple(n // size for n, size in zip(spec.shape, codec.chunk_shape, strict=True))
         async with requests:
-            places = await _read_index(shard, math.prod(counts))
+            places = await _read_index(shard, math.prod(counts), _most_encoded_bytes(chunk_spec))
         found: list[tuple[str, Part]] = []
         ranges: list[tuple[int, int]] = []
         for part in box.parts():
@@ -213,6 +219,12 @@ class CheckedPipeline(BatchedCodecPipeline):
         is_plain = isinstance(self.array_bytes_codec, BytesCodec) and not self.array_array_codecs
         codecs = self.bytes_bytes_codecs
         return codecs[0] if is_plain and len(codecs) == 1 else None
+
+
+def _most_encoded_bytes(spec: Any) -> float:
+    """Return how many bytes a stored chunk may have; of text there is no telling."""
+    is_text = spec.dtype.to_native_dtype().kind in "OT"
+    return math.inf if is_text else TOLERATED_FACTOR * _n_bytes(spec) + TOLERATED_BYTES
 
 
 def _n_bytes(spec: Any) -> int:

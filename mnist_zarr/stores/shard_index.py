@@ -6,6 +6,7 @@ Source: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import google_crc32c
@@ -37,19 +38,25 @@ def encode_index(places: Mapping[int, tuple[int, int]], n_chunks: int) -> bytes:
     return encoded + _checksum(encoded)
 
 
-def decode_index(encoded: bytes, n_chunks: int) -> list[tuple[int, int] | None]:
+def decode_index(
+    encoded: bytes, n_chunks: int, most_bytes: float = math.inf
+) -> list[tuple[int, int] | None]:
     """Return the first byte and the number of bytes of each chunk, or None if it is not there.
 
     Raises
     ------
     StoreError
-        If the checksum is wrong, or the index too short.
+        If the checksum is wrong, the index too short, or a chunk would have more than
+        ``most_bytes`` bytes.
     """
     numbers, checksum = encoded[:-CHECKSUM_BYTES], encoded[-CHECKSUM_BYTES:]
     if len(encoded) != index_bytes(n_chunks) or checksum != _checksum(numbers):
         raise StoreError("the index of this shard is damaged")
     places: list[list[int]] = np.frombuffer(numbers, "<u8").reshape(-1, 2).tolist()
-    return [None if ABSENT in place else (place[0], place[1]) for place in places]
+    decoded = [None if ABSENT in place else (place[0], place[1]) for place in places]
+    if (size := max((size for _, size in filter(None, decoded)), default=0)) > most_bytes:
+        raise StoreError(f"the index of this shard promises a chunk of {size:,} bytes")
+    return decoded
 
 
 def _checksum(data: bytes) -> bytes:

@@ -13,8 +13,6 @@ CHUNK_BYTES_OF_ORDER: dict[Order, int] = {
     "label": 450_000,
     "shuffled": 3_000_000,
 }
-# In label order chunks grow with the classes, so that a class is about this many.
-CHUNKS_PER_CLASS = 50
-# Where there would be more chunks, several share an object, a shard.
-MOST_CHUNK_OBJECTS = 1000
+# Where an array has more chunks, several share an object, a shard.
+MOST_CHUNK_OBJECTS = 2000
 SHARD_BYTES = 30_000_000

@@ -18,7 +18,6 @@ from mnist_zarr.dataset.schema import SAMPLE, is_string
 from mnist_zarr.errors import OptionError
 from mnist_zarr.writing.defaults import (
     CHUNK_BYTES_OF_ORDER,
-    CHUNKS_PER_CLASS,
     MOST_CHUNK_OBJECTS,
     SHARD_BYTES,
 )
@@ -80,8 +79,6 @@ class Compression:
 # decode strings takes a Python object each.
 COORDINATE_CHUNK_SAMPLES = 1 << 18
 STRING_CHUNK_SAMPLES = 1 << 17
-# While samples are sorted into classes, two chunks of each class may be in memory.
-OPEN_CHUNKS_BYTES = 20 << 20
 
 
 @dataclass(frozen=True)
@@ -111,29 +108,22 @@ class Layout:
         if self.zarr_format == 2 and self.shard_bytes:
             raise OptionError("`shard_bytes`: Zarr format 2 has no shards; use `zarr_format=3`")
 
-    def chunking(self, variable: xr.Variable, n_classes: int) -> Chunking:
-        """Return how the variable is cut along ``sample``, where classes lie together if at all."""
+    def chunking(self, variable: xr.Variable) -> Chunking:
+        """Return how the variable is cut along ``sample``."""
         n_samples = variable.sizes[SAMPLE]
         if variable.ndim == 1:
             is_text = is_string(variable.dtype)
             most = STRING_CHUNK_SAMPLES if is_text else COORDINATE_CHUNK_SAMPLES
             return Chunking(n_samples, max(1, min(n_samples, most)))
-        sample_bytes = bytes_per_sample(variable)
-        chunk_bytes = self.chunk_bytes
+        sample_bytes, chunk_bytes = bytes_per_sample(variable), self.chunk_bytes
         if chunk_bytes is None:
-            chunk_bytes = self._default_chunk_bytes(n_samples * sample_bytes, n_classes)
+            chunk_bytes = CHUNK_BYTES_OF_ORDER[self.order]
         chunking = plan_chunks(n_samples, sample_bytes, chunk_bytes, self.shard_bytes)
-        is_open = self.shard_bytes is None and self.zarr_format == 3
-        if is_open and chunking.n_objects > MOST_CHUNK_OBJECTS and 2 * chunk_bytes <= SHARD_BYTES:
-            return plan_chunks(n_samples, sample_bytes, chunk_bytes, SHARD_BYTES)
-        return chunking
-
-    def _default_chunk_bytes(self, n_bytes: int, n_classes: int) -> int:
-        default = CHUNK_BYTES_OF_ORDER[self.order]
-        if self.order != "label":
-            return default
-        most = min(CHUNK_BYTES_OF_ORDER["source"], OPEN_CHUNKS_BYTES // (2 * max(1, n_classes)))
-        return max(default, min(most, n_bytes // (CHUNKS_PER_CLASS * max(1, n_classes))))
+        if self.shard_bytes is not None or chunking.n_objects <= MOST_CHUNK_OBJECTS:
+            return chunking
+        if self.zarr_format == 2 or 2 * chunk_bytes > SHARD_BYTES:
+            return chunking
+        return plan_chunks(n_samples, sample_bytes, chunk_bytes, SHARD_BYTES)
 
 
 def _is_one_of(given: object, words: Collection[str]) -> bool:

@@ -161,19 +161,15 @@ class LabelOrder:
         """Number of samples."""
         return len(self.codes)
 
-    @property
-    def n_classes(self) -> int:
-        """Number of classes."""
-        return len(self.starts) - 1
-
     def stored_positions(self, start: int, stop: int) -> Positions:
         """Return where the source samples ``start`` to ``stop`` are stored."""
         block = min(start // COUNT_SPACING_SAMPLES, len(self.counts_before) - 1)
+        n_classes = len(self.starts) - 1
         skipped = self.codes[block * COUNT_SPACING_SAMPLES : start]
-        before = self.counts_before[block] + np.bincount(skipped, minlength=self.n_classes)
+        before = self.counts_before[block] + np.bincount(skipped, minlength=n_classes)
         codes = self.codes[start:stop]
         by_class = np.argsort(codes, kind="stable")
-        counts = np.bincount(codes, minlength=self.n_classes)
+        counts = np.bincount(codes, minlength=n_classes)
         first_in_part = np.cumsum(counts) - counts
         ordered = codes[by_class]
         positions = np.empty(len(codes), dtype=np.int64)

@@ -52,7 +52,6 @@ from mnist_zarr.writing.numbering import Numbering, number_samples
 from mnist_zarr.writing.passes import Transfer, choose_pass, stored_blocks
 from mnist_zarr.writing.plan import (
     Chunking,
-    LabelOrder,
     Order,
     Positions,
     SampleOrder,
@@ -124,11 +123,11 @@ def write_zarr(
         Of the shuffled order, 0 by default. The same seed gives the same order.
     chunk_bytes : int, optional
         Upper bound of the uncompressed bytes of an image chunk. By default
-        3,000,000, and in label order a fiftieth of a class, but at least 450,000.
+        3,000,000, and 450,000 in label order.
     shard_bytes : int, optional
         Upper bound of the uncompressed bytes of a shard, an object that holds
         several chunks (format 3); 0 for no shards. By default 30,000,000 if
-        there would be more than 1,000 chunks, else no shards.
+        there would be more than 2,000 chunks, else no shards.
     codec : {"zstd", "gzip"}
         The compression; both carry a checksum.
     level : int
@@ -283,15 +282,14 @@ def _plan_store(ds: xr.Dataset, layout: Layout, *, on_cluster: bool) -> _StorePl
     variables[SOURCE_INDEX] = numbering.source_index
     coords = {*ds.coords, LABEL, SPLIT, SOURCE_INDEX} & variables.keys()
     along_sample = {name: v for name, v in variables.items() if SAMPLE in v.dims}
-    order, attrs_of_label = _plan_order(variables.get(LABEL), ds.sizes[SAMPLE], layout)
-    n_classes = order.n_classes if isinstance(order, LabelOrder) else 1
-    chunkings = {name: layout.chunking(v, n_classes) for name, v in along_sample.items()}
+    chunkings = {name: layout.chunking(variable) for name, variable in along_sample.items()}
     # Threads fill a shard together. The workers of a cluster share nothing.
     pieces = chunkings if on_cluster else {name: c.chunks for name, c in chunkings.items()}
     largest_piece = max(
         piece.object_samples * bytes_per_sample(along_sample[name])
         for name, piece in pieces.items()
     )
+    order, attrs_of_label = _plan_order(variables.get(LABEL), ds.sizes[SAMPLE], layout)
     named, alone = name_coordinates(variables, coords)
     attrs = {name: variable.attrs for name, variable in variables.items()} | attrs_of_label
     hashed = sorted(name for name in coords & chunkings.keys() if variables[name].ndim == 1)
