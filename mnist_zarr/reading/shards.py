@@ -127,12 +127,13 @@ class Box:
 
 
 def _bounds(axis: range | npt.NDArray[Any] | int) -> tuple[int, int]:
-    flat = axis if isinstance(axis, range) else np.reshape(axis, -1)
-    return (int(min(flat)), int(max(flat)) + 1) if len(flat) else (0, 0)
+    if isinstance(axis, range):
+        return (axis[0], axis[-1] + 1) if axis else (0, 0)
+    return (int(np.min(axis)), int(np.max(axis)) + 1) if np.size(axis) else (0, 0)
 
 
 def _chunks_of(axis: range | npt.NDArray[Any] | int, size: int) -> list[int]:
-    if isinstance(axis, range) and len(axis) and axis.step <= size:
+    if isinstance(axis, range) and axis and axis.step <= size:
         return list(range(axis[0] // size, axis[-1] // size + 1))
     chunks: list[int] = np.unique(np.asarray(axis) // size).tolist()
     return chunks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
 from mnist_zarr.catalog.opening import open_dataset
+from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.dataset.selection import select
 from mnist_zarr.errors import StoreError
 from mnist_zarr.reading.reader import open_store
@@ -234,6 +236,40 @@ def test_shards_of_other_programs_are_read(
         np.asarray(array.oindex[rows, columns]).tolist() == values[np.ix_(rows, columns)].tolist()
     )
     assert np.asarray(array.vindex[rows, columns]).tolist() == values[rows, columns].tolist()
+
+
+def test_shards_of_one_dimension_are_read(tmp_path: Path) -> None:
+    numbers = np.arange(100)
+    zarr.create_array(tmp_path / "t", data=numbers, chunks=(4,), shards=(20,))
+    with zarr.config.set(pipeline_config(LocalSnapshot(tmp_path / "t"))):
+        array = zarr.open_array(LocalSnapshot(tmp_path / "t"), mode="r")
+    assert isinstance(array, zarr.Array)
+    chosen = np.array([99, 3, 50, 3])
+    assert np.asarray(array.oindex[chosen]).tolist() == chosen.tolist()
+    assert np.asarray(array.vindex[chosen]).tolist() == chosen.tolist()
+    assert np.asarray(array[5:90:30]).tolist() == [5, 35, 65]
+    assert np.asarray(array[7]).item() == 7
+    assert np.asarray(array[3:3]).tolist() == []
+    mask = numbers % 17 == 0
+    assert np.asarray(array[mask]).tolist() == numbers[mask].tolist()
+
+
+@pytest.mark.parametrize("order", ["source", "label"])
+def test_scattered_samples_hold_a_few_shards_in_memory(order: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40_000, 28, 28)).astype(np.uint8)
+    ds = make_dataset(images, label=np.arange(40_000) % 10)
+    write_zarr(
+        ds, tmp_path / "t.zarr", order=order, level=1, shard_bytes=1_000_000, chunk_bytes=200_000
+    )
+    image = open_store(tmp_path / "t.zarr", chunks=None).image
+    tracemalloc.start()
+    try:
+        image[::1000].load()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < images.nbytes / 3
 
 
 def test_plain_xarray_reads_the_same(store: Path) -> None:
