@@ -22,7 +22,9 @@ from mnist_zarr.stores.shard_index import decode_index, index_bytes
 from mnist_zarr.writing import shards as shards_module
 from mnist_zarr.writing.shards import OpenShards
 from mnist_zarr.writing.writer import write_zarr
-from tests.support.digits import digits
+from tests.support.bucket_stores import keys_in_bucket, open_plainly, write_to_bucket
+from tests.support.digits import digits, square_digits
+from tests.support.object_server import BUCKET, S3Server
 
 CHUNKS = [b"zero", b"one" * 50, b"two"]
 
@@ -109,3 +111,25 @@ def test_a_store_in_shards_has_the_same_samples() -> None:
     write_zarr(make_dataset(values), store, order="shuffled", chunk_bytes=120, shard_bytes=1000)
     stored = xr.open_zarr(store).load()
     assert (stored.image.values == values[stored.source_index.values]).all()
+
+
+def test_an_interrupted_upload_of_shards_goes_on_where_it_ended(s3: S3Server) -> None:
+    ds, layout = square_digits(400), {"order": "label", "shard_bytes": 1600}
+
+    def break_after_three(method: str, path: str) -> str | None:
+        is_late = method == "PUT" and len(s3.asked("PUT", "/image/c/")) > 3
+        return "403" if is_late else None
+
+    s3.fault = break_after_three
+    with pytest.raises(StoreError):
+        write_to_bucket(s3, ds, **layout)
+    there = {key for key in keys_in_bucket(s3) if "image/c/" in key}
+    assert len(there) == 3
+    s3.fault = lambda method, path: None
+    s3.requests.clear()
+    write_to_bucket(s3, ds, **layout)
+    sent = s3.asked("PUT", "/image/c/")
+    assert not [path for path in sent if path.removeprefix(f"/{BUCKET}/deep/t.zarr/") in there]
+    assert len(sent) == 4 - len(there)
+    stored = open_plainly(s3).load()
+    xr.testing.assert_equal(stored.sortby("source_index").image, ds.image)
