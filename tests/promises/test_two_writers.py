@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -115,6 +116,8 @@ def build(
 def poll(url: str, options: dict[str, Any], plainly: bool, asked: Connection) -> None:
     """Open the store again and again until asked what was there."""
     seen: Counter[str] = Counter()
+    # xarray looks for consolidated metadata first, and the store may appear after that.
+    warnings.simplefilter("ignore", RuntimeWarning)
     while not asked.poll(0.01):
         try:
             if plainly:
