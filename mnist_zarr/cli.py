@@ -465,17 +465,23 @@ def _download(sources: Iterable[str]) -> None:
 
 
 def _describe_store(target: str, storage_options: dict[str, Any] | None) -> str:
-    from mnist_zarr.dataset.schema import SAMPLE
+    from mnist_zarr.dataset.schema import LABEL, SAMPLE
+    from mnist_zarr.dataset.unlabelled import are_unlabelled, is_marked
     from mnist_zarr.stores import inventory
     from mnist_zarr.stores.targets import parse_target
 
     with contextlib.suppress(MnistZarrError, OSError):  # it may be that only writing is allowed
         store = parse_target(target, storage_options).open()
         root = inventory.read_root(store)
-        arrays = inventory.arrays_in(inventory.open_documents(root))
+        arrays = list(inventory.arrays_in(inventory.open_documents(root)))
         lengths = [array.shape[0] for array in arrays if SAMPLE in inventory.dims_of(array)]
         sizes = inventory.list_sizes(store)
-        return f"{lengths[0]:,} samples, {len(sizes):,} objects, {_size(sum(sizes.values()))}"
+        without_labels = ""
+        if any(array.basename == LABEL and is_marked(array.attrs) for array in arrays):
+            ds = mnist_zarr.open_store(target, chunks=None, storage_options=storage_options)
+            without_labels = f" ({are_unlabelled(ds[LABEL]).sum():,} without labels)"
+        size = _size(sum(sizes.values()))
+        return f"{lengths[0]:,} samples{without_labels}, {len(sizes):,} objects, {size}"
     return ""
 
 
