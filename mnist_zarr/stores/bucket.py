@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest
-from zarr.storage import FsspecStore
+from zarr.storage import FsspecStore, ObjectStore
 
 from mnist_zarr.files.urls import (
     EXTRA_OF_PROTOCOL,
@@ -223,6 +223,19 @@ def object_headers(fs: Any, content_type: str, *, is_immutable: bool) -> dict[st
         settings = ContentSettings(content_type=content_type, cache_control=cache_control)
         return {"content_settings": settings}
     return {}
+
+
+async def list_objects(store: FsspecStore | ObjectStore[Any]) -> dict[str, Mapping[str, Any]]:
+    """Return what the listing of a store says of every object, by key; at least its ``size``."""
+    if isinstance(store, ObjectStore):
+        import obstore
+
+        return {info["path"]: info for info in await obstore.list(store.store).collect_async()}
+    store.fs.invalidate_cache()
+    # In fsspec an underscore marks what is asynchronous, not what is private.
+    found = await store.fs._find(store.path, detail=True)
+    folder = f"{store.path}/"
+    return {path.removeprefix(folder): info for path, info in found.items()}
 
 
 def identity_of_object(fs: Any, path: str) -> Hashable | None:

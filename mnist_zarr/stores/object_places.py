@@ -17,6 +17,8 @@ from mnist_zarr.files.urls import check_takes_files, hide_secrets, shown_url
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import OPENING_NAMES, sync
 from mnist_zarr.stores.lineage import same_objects
+from mnist_zarr.stores.object_reader import ObjectReader, open_reader
+from mnist_zarr.stores.obstore_clients import check_words
 from mnist_zarr.stores.place import Place
 from mnist_zarr.stores.snapshot import root_identity
 from mnist_zarr.stores.upload import Upload
@@ -35,8 +37,10 @@ class BucketFolder(ObjectPlace):
     """``s3://bucket/mnist.zarr``, any fsspec URL: objects, which do not open before the last."""
 
     def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:
+        check_words(url, storage_options)
         self._url, self.name = url, shown_url(url)
         self._options = storage_options
+        self._reader: Store | None = None
 
     @property
     def is_shared(self) -> bool:  # type: ignore[override]
@@ -53,7 +57,9 @@ class BucketFolder(ObjectPlace):
             yield upload
 
     def open(self) -> Store:
-        return self._store(read_only=True)
+        if self._reader is None:
+            self._reader = open_reader(self._url, self._options)
+        return self._reader
 
     def identity(self) -> Hashable | None:
         return identity_of_root(self.open())
@@ -61,8 +67,8 @@ class BucketFolder(ObjectPlace):
     def changes_under(self, store: Store) -> bool:
         return same_objects(self._store(), store)
 
-    def _store(self, *, read_only: bool = False) -> BucketStore:
-        return BucketStore.from_url(self._url, self._options, read_only=read_only)
+    def _store(self) -> BucketStore:
+        return BucketStore.from_url(self._url, self._options)
 
 
 class GivenStore(ObjectPlace):
@@ -105,7 +111,7 @@ def identity_of_root(store: Store) -> Hashable | None:
     if isinstance(store, LocalStore):
         return root_identity(store.root)
     for name in OPENING_NAMES:
-        if isinstance(store, BucketStore):
+        if isinstance(store, BucketStore | ObjectReader):
             identity = sync(store.identity(name))
         else:
             document = sync(store.get(name, default_buffer_prototype()))
