@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Hashable, Mapping
 from typing import Any, cast
 
 from zarr.abc.buffer import Buffer, BufferPrototype
-from zarr.abc.store import ByteRequest
+from zarr.abc.store import ByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.storage import FsspecStore, ObjectStore
 
 from mnist_zarr.files.urls import (
@@ -100,7 +100,11 @@ class BucketStore(FsspecStore):
             if self._is_zip and is_document(key) and await super().exists(key):
                 # Its directory is here already: this is no request.
                 check_document_size(self._place(key), await super().getsize(key))
-            return await super().get(key, prototype, byte_range)
+            if isinstance(byte_range, SuffixByteRequest) and "abfs" in self.fs.protocol:
+                size = await super().getsize(key)  # adlfs does not count from the end
+                byte_range = RangeByteRequest(max(0, size - byte_range.suffix), size)
+            value = await super().get(key, prototype, byte_range)
+        return value if value is None else _part(value, byte_range)
 
     async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
         self._check_writable()
@@ -185,6 +189,16 @@ def _reconnect(fs: Any) -> Any:
     if hasattr(fs, "sync_fs"):  # Zarr has wrapped one that is not asynchronous
         return type(fs)(_reconnect(fs.sync_fs), asynchronous=True)
     return pickle.loads(pickle.dumps(fs))
+
+
+def _part(value: Buffer, byte_range: ByteRequest | None) -> Buffer:
+    """Return the part that was asked for, of what may be all: some web servers give no parts."""
+    match byte_range:
+        case RangeByteRequest(start, end) if len(value) > end - start:
+            return value[start:end]
+        case SuffixByteRequest(n_bytes) if len(value) > n_bytes:
+            return value[-n_bytes:]
+    return value
 
 
 def _content_type(key: str) -> str:

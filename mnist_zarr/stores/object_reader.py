@@ -22,6 +22,9 @@ from mnist_zarr.stores.obstore_clients import client_for
 
 T = TypeVar("T")
 
+# What obstore and what fsspec call the version of an object.
+VERSION_NAMES = {"GCSStore": ("version", "generation"), "AzureStore": ("e_tag", "etag")}
+
 
 def open_reader(url: str, storage_options: dict[str, Any] | None = None) -> Store:
     """Return the objects behind an fsspec URL, to read from. Nothing is asked yet.
@@ -171,10 +174,10 @@ class _Objects(ObjectStore[Any]):
         import obstore
 
         said = await obstore.head_async(self.store, key)
+        name_there, name = VERSION_NAMES.get(type(self.store).__name__, ("e_tag", "ETag"))
         changed = said["last_modified"]
         info = {
-            "generation": said["version"] if "GCSStore" in type(self.store).__name__ else None,
-            "ETag": said["e_tag"],
+            name: said.get(name_there),
             # Of a web server that does not say it, it is 1970.
             "Last-Modified": changed.timestamp() and format_datetime(changed, usegmt=True),
             "size": said["size"],

@@ -19,8 +19,8 @@ from mnist_zarr.errors import StoreError, StoreNotFoundError, TargetExistsError
 from mnist_zarr.hosting.page import make_page
 from mnist_zarr.hosting.publication import publish
 from mnist_zarr.stores.bucket import BucketStore
-from mnist_zarr.stores.object_reader import ObjectReader
 from mnist_zarr.stores.keys import CARD, PAGE
+from mnist_zarr.stores.object_reader import ObjectReader
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.bucket_stores import URL
 from tests.support.digits import square_digits

