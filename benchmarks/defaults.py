@@ -1,18 +1,11 @@
-"""Measure what the defaults are chosen from: level, chunk bytes per order, threads.
+"""What the defaults are chosen from: level, chunk bytes per order, threads.
 
-    pip install '.[bench]'
-    python -m benchmarks.defaults [--repeats 3] [--output benchmarks]
-
-Builds MNIST with one option varied at a time and prints what changes: times (medians
-of interleaved runs), bytes, and what a reader of one digit fetches. With --output, also writes
-defaults.json into that folder.
+Builds MNIST with one option varied at a time: times, bytes, and what a reader of one digit fetches.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,15 +13,9 @@ from unittest import mock
 
 import zarr
 
-from benchmarks.__main__ import (
-    DIGIT,
-    bytes_of_the_class,
-    encoded_chunks,
-    select_scaled,
-    stored_bytes_of,
-    tree_bytes,
-)
-from benchmarks.output import add_output_option, write_json
+from benchmarks.report import Results
+from benchmarks.selecting import DIGIT, encoded_chunks, select_scaled
+from benchmarks.sizes import bytes_of_the_class, stored_bytes_of, tree_bytes
 from benchmarks.timing import measure
 from mnist_zarr import build, open_store
 from mnist_zarr.catalog.entries import BUNDLED_FILES
@@ -38,18 +25,7 @@ CHUNK_KB = {"source": (750, 1500, 3000, 6000, 12_000), "label": (200, 300, 450, 
 THREADS = (1, 2, 4)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
-    add_output_option(parser)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        rows = vary(Path(folder), args.repeats)
-    if args.output:
-        write_json(rows, args.output / "defaults.json")
-
-
-def vary(folder: Path, repeats: int) -> list[dict[str, Any]]:
+def run(folder: Path, repeats: int) -> Results:
     layouts: dict[str, dict[str, Any]] = {f"level {level}": {"level": level} for level in LEVELS}
     for order, sizes in CHUNK_KB.items():
         for size in sizes:
@@ -73,7 +49,7 @@ def vary(folder: Path, repeats: int) -> list[dict[str, Any]]:
             place = folder / f"{name}.zarr"
             rows[-1] |= {"select_seconds": select_times[name].median, **describe(place)}
         print(line(rows[-1]), flush=True)
-    return rows
+    return {"rows": rows}
 
 
 def build_on(n_threads: int, folder: Path) -> None:
@@ -106,7 +82,3 @@ def line(row: dict[str, Any]) -> str:
         f"{row['chunks_of_the_digit']:3}, at most "
         f"{row['bytes_against_those_of_the_class']:5.2f} times its bytes"
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,17 +1,11 @@
-"""Measure what a hosted store costs: requests, bytes, and time through s3fs and obstore.
+"""What a hosted store costs: requests, bytes, and time through s3fs and obstore.
 
-    pip install '.[bench,test]'
-    python -m benchmarks.hosting [--repeats 5] [--output benchmarks]
-
-Serves MNIST on loopback, counts what readers fetch and what `build` sends to S3 (moto),
-and times the same reads through s3fs and obstore, interleaved. With --output, also writes
-hosting.json into that folder.
+Serves MNIST on loopback, counts what readers fetch and what `build` sends to S3 (moto), and
+times the same reads through s3fs and obstore, interleaved.
 """
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +16,7 @@ import xarray as xr
 from obstore.store import S3Store
 from zarr.storage import ObjectStore
 
-from benchmarks.output import add_output_option, write_json
+from benchmarks.report import Results
 from benchmarks.timing import measure
 from benchmarks.web import serve
 from mnist_zarr import build, open_store
@@ -36,23 +30,16 @@ STORES = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
-    add_output_option(parser)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        fetched = count_fetched(Path(folder))
+def run(folder: Path, repeats: int) -> Results:
+    fetched = count_fetched(folder)
     server = S3Server()
     sent = {name: count_sent(server, *place) for name, place in STORES.items()}
-    seconds = time_object_stores(server, args.repeats)
+    seconds = time_object_stores(server, repeats)
     server.stop()
     print_table(fetched, sent)
     for name, median in seconds.items():
         print(f"all images of label.zarr through {name:<10}{median * 1e3:8.0f} ms")
-    results = {"fetched": fetched, "sent": sent, "seconds": seconds}
-    if args.output:
-        write_json(results, args.output / "hosting.json")
+    return {"fetched": fetched, "sent": sent, "seconds": seconds}
 
 
 def count_fetched(folder: Path) -> dict[str, dict[str, tuple[int, int]]]:
@@ -137,7 +124,3 @@ def cell(found: tuple[int, int] | None) -> str:
 def methods(counts: dict[str, int]) -> str:
     others = sum(counts.values()) - counts.get("PUT", 0)
     return f"{counts.get('PUT', 0)} PUT, {others} others"
-
-
-if __name__ == "__main__":
-    main()

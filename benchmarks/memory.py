@@ -15,7 +15,7 @@ import mnist_zarr
 name, args, options = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
 call = getattr(mnist_zarr, name)
 start = time.perf_counter()
-call(*args, progress=False, **options)
+call(*args, **options)
 seconds = time.perf_counter() - start
 # The peak of this program alone: ru_maxrss would include the parent's, before exec.
 lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
@@ -33,12 +33,17 @@ class Usage:
 
 def measure_build(target: Path, source: Path, **options: Any) -> Usage:
     """Build a store in a new process and return its wall time and peak resident memory."""
-    return _measure("build", str(target), str(source), **options)
+    return _measure("build", str(target), str(source), progress=False, **options)
+
+
+def measure_open(target: Path) -> Usage:
+    """Open a store in a new process and return its wall time and peak resident memory."""
+    return _measure("open_store", str(target))
 
 
 def measure_verify(target: Path) -> Usage:
     """Verify a store in a new process and return its wall time and peak resident memory."""
-    return _measure("verify", str(target))
+    return _measure("verify", str(target), progress=False)
 
 
 def _measure(name: str, *args: str, **options: Any) -> Usage:

@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xarray as xr
 from PIL import Image
+from zarr.codecs import ZstdCodec
+from zlib_ng import zlib_ng
 
 from mnist_zarr.catalog.entries import BUNDLED_FILES
 
@@ -25,6 +27,11 @@ PAIRS = [
     (BUNDLED_FILES / f"{name}-images-idx3-ubyte.gz", BUNDLED_FILES / f"{name}-labels-idx1-ubyte.gz")
     for name in ("train", "t10k")
 ]
+
+
+def gunzip(data: bytes) -> bytes:
+    """Unpack a gzip file as fast as can be."""
+    return bytes(zlib_ng.decompress(data, wbits=31))
 
 
 def load_as_the_tutorial_does(images_path: Path, labels_path: Path) -> tuple[Array, Array]:
@@ -50,11 +57,18 @@ def build_npz(target: Path) -> None:
     np.savez_compressed(target, X_train=x_train, y_train=y_train, X_test=x_test, y_test=y_test)
 
 
-def build_with_plain_xarray(target: Path) -> None:
-    """Load with gzip and numpy, write with Dataset.to_zarr and its default encoding."""
+def build_with_xarray(
+    target: Path, chunks: tuple[int, ...] | None = None, level: int | None = None
+) -> None:
+    """Load with gzip and numpy, and write with Dataset.to_zarr; by default in its own encoding."""
     image, label = read_raw_arrays()
     ds = xr.Dataset({"image": (("sample", "row", "col"), image)}, {"label": ("sample", label)})
-    ds.to_zarr(target, mode="w", consolidated=False)
+    encoding = {}
+    if level is not None:
+        encoding = {
+            "image": {"chunks": chunks, "compressors": ZstdCodec(level=level, checksum=True)}
+        }
+    ds.to_zarr(target, mode="w", consolidated=False, encoding=encoding)
 
 
 def read_raw_arrays() -> tuple[Array, Array]:

@@ -1,22 +1,16 @@
-"""Measure what feeds a model: samples per second, requests, memory, and how well it is shuffled.
-
-    pip install '.[bench,test,torch]' torchvision xbatcher datasets grain
-    python -m benchmarks.training [--repeats 3] [--output benchmarks] [--samples 2000000]
+"""Feeding a model: samples per second, requests, memory, and how well it is shuffled.
 
 One epoch of MNIST's 60,000 training samples in shuffled batches of 256, by all peers side by
-side; those that are not installed are left out. Prints figures; with --output, also writes
-training.json and pictures/shuffle.png into that folder.
+side; those that are not installed are left out (pip install torchvision xbatcher datasets grain).
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
 import gzip
 import importlib.util
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -27,7 +21,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from benchmarks.digits import write_digits
-from benchmarks.output import add_output_option, write_json
+from benchmarks.report import Results, Targets, judge
 from benchmarks.timing import measure
 from benchmarks.web import serve
 from mnist_zarr import batches, build, load, open_store, rescale, select
@@ -36,37 +30,27 @@ from tests.support.object_server import BUCKET, S3Server
 
 SIZE = 256
 N_TRAIN = 60_000
+N_SAMPLES = 2_000_000
 # Too small for all of MNIST: as for larger data, one part after the other is in memory.
 SMALL_WINDOW = 40_000_000
 ORDERS = ("source", "label", "shuffled")
 Cases = dict[str, Callable[[], object]]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
-    add_output_option(parser)
-    parser.add_argument("--samples", type=int, default=2_000_000)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for order in ORDERS:
-            build(folder / f"{order}.zarr", order=order)
-        figure, deviations = draw_shuffles(folder)
-        if args.output:
-            pictures = args.output / "pictures"
-            pictures.mkdir(parents=True, exist_ok=True)
-            figure.savefig(pictures / "shuffle.png", dpi=80)
-        results = {
-            "samples_per_second": samples_per_second(folder, args.repeats),
-            "first_batch_seconds": first_batch(folder, args.repeats),
-            "hosted": hosted(folder),
-            "peak_bytes": memory(folder, args.samples),
-            "deviation": deviations,
-        }
-    print_targets(results)
-    if args.output:
-        write_json(results, args.output / "training.json")
+def run(folder: Path, repeats: int) -> Results:
+    for order in ORDERS:
+        build(folder / f"{order}.zarr", order=order)
+    figure, deviations = draw_shuffles(folder)
+    results = {
+        "samples_per_second": samples_per_second(folder, repeats),
+        "first_batch_seconds": first_batch(folder, repeats),
+        "hosted": hosted(folder),
+        "peak_bytes": memory(folder, N_SAMPLES),
+        "deviation": deviations,
+        "pictures": {"shuffle.png": figure},
+    }
+    results["targets"] = judge(targets(results))
+    return results
 
 
 # -- samples per second -----------------------------------------------------------------
@@ -359,27 +343,19 @@ def deviation(made: list[Any], labels: Any) -> float:
 # -- report -----------------------------------------------------------------------------
 
 
-def print_targets(results: dict[str, Any]) -> None:
+def targets(results: Results) -> Targets:
     speed, peaks = results["samples_per_second"], list(results["peak_bytes"].values())
     ours = speed["ours, source order, open and read"]
     floats = speed["ours, float32 rescaled"]
-    figures = {
-        "times as fast as NumPy in memory (at least 0.15)": ours / speed["NumPy in memory"],
-        "float32 as fast as uint8 (at least 0.5)": floats / ours,
-        "the same with a window of 40 MB (at least 0.5)": (
-            speed["ours, float32 rescaled, window of 40 MB"] / speed["ours, window of 40 MB"]
-        ),
-        "memory of all against a tenth of the samples (at most 1.1)": peaks[1] / peaks[0],
+    windowed = speed["ours, float32 rescaled, window of 40 MB"] / speed["ours, window of 40 MB"]
+    found: dict[str, tuple[float, float]] = {
+        "times as fast as NumPy in memory": (ours / speed["NumPy in memory"], 0.15),
+        "float32, relative to uint8": (floats / ours, 0.5),
+        "the same with a window of 40 MB": (windowed, 0.5),
+        "memory of all, relative to a tenth of the samples": (peaks[1] / peaks[0], -1.1),
     }
-    for name, least in (
-        ("torch TensorDataset in memory", 1),
-        ("torchvision + ToTensor, DataLoader", 15),
-    ):
+    peers = (("torch TensorDataset in memory", 1), ("torchvision + ToTensor, DataLoader", 15))
+    for name, least in peers:
         if name in speed:
-            figures[f"times as fast as {name} (at least {least})"] = ours / speed[name]
-    for sentence, figure in figures.items():
-        print(f"{figure:8.2f}  {sentence}")
-
-
-if __name__ == "__main__":
-    main()
+            found[f"times as fast as {name}"] = (ours / speed[name], least)
+    return found

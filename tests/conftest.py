@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +19,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from mnist_zarr.files.gzip_source import GzipSource
+from mnist_zarr.stores.snapshot import LocalSnapshot
 from tests.support.object_server import S3Server
 from tests.support.partners import STRICT_OPTION, partner, set_strict
 from tests.support.targets import KINDS, Named
@@ -109,6 +111,22 @@ def _empty_memory() -> None:
     memory = fsspec.filesystem("memory")
     memory.store.clear()
     memory.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each chunk of images was read."""
+    counter: Counter[str] = Counter()
+    get_sync = LocalSnapshot.get_sync
+    lock = threading.Lock()
+
+    def counting(self: LocalSnapshot, key: str, **options: Any) -> Any:
+        with lock:
+            counter[key] += key.startswith("image/c/")
+        return get_sync(self, key, **options)
+
+    monkeypatch.setattr(LocalSnapshot, "get_sync", counting)
+    return counter
 
 
 @pytest.fixture(params=KINDS)

@@ -18,6 +18,8 @@ from mnist_zarr.dataset.schema import SAMPLE
 Positions = slice | npt.NDArray[np.int64]
 
 BLOCK_BYTES = 4 << 20
+# Several chunks of usual size, which are decoded at the same time.
+READ_BYTES = 8 << 20
 # Files have no chunks: they are read in such pieces.
 FILE_CHUNK_BYTES = 1 << 20
 # Larger, since each of these blocks may read all chunks.
@@ -47,7 +49,8 @@ def block_bounds(n_samples: int, sample_bytes: int) -> Iterator[tuple[int, int]]
 def iter_blocks(variable: xr.Variable) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     """Yield the first position and the samples of each block, in order.
 
-    Every dask chunk is computed once: memory holds one of them, or one block.
+    Every chunk, of dask or of the store behind a lazy variable, is read once: memory
+    holds one of them, or a few that are small.
     """
     sample_bytes = bytes_per_sample(variable)
     for start, stop in _reads(variable, sample_bytes):
@@ -57,15 +60,16 @@ def iter_blocks(variable: xr.Variable) -> Iterator[tuple[int, npt.NDArray[Any]]]
 
 
 def _reads(variable: xr.Variable, sample_bytes: int) -> Iterator[tuple[int, int]]:
-    if variable.chunks is None:
+    chunks = _consecutive_chunks(variable)
+    if chunks is None:
         yield from block_bounds(variable.shape[0], sample_bytes)
         return
     start = stop = 0
-    for chunk_samples in variable.chunks[0]:
-        if start < stop and (stop + chunk_samples - start) * sample_bytes > BLOCK_BYTES:
+    for chunk in chunks:
+        if start < stop and (chunk.stop - start) * sample_bytes > READ_BYTES:
             yield start, stop
             start = stop
-        stop += chunk_samples
+        stop = chunk.stop
     if start < stop:
         yield start, stop
 
@@ -119,29 +123,44 @@ def chunks_of_samples(variable: xr.Variable) -> list[Positions]:
     >>> chunks_of_samples(xr.Variable(("sample",), dask.array.zeros(5, chunks=3)))
     [slice(0, 3, None), slice(3, 5, None)]
     """
-    if variable.chunks is not None:
-        return _cut(np.cumsum([0, *variable.chunks[0]]))
-    n_samples = len(variable)
-    source, key = source_and_key(variable)
-    chunk_samples = variable.encoding.get("preferred_chunks", {}).get(SAMPLE)
-    if chunk_samples is None or isinstance(source, LazySamples):
-        chunk_samples = max(1, FILE_CHUNK_BYTES // max(1, bytes_per_sample(variable)))
-    stored = key[0] if key else slice(None)
-    if isinstance(stored, slice) and stored.step in (None, 1):
-        start = stored.start or 0
-        ends = np.arange(start // chunk_samples + 1, (start + n_samples) // chunk_samples + 1)
-        return _cut(np.array([0, *(ends * chunk_samples - start), n_samples]))
+    chunks = _consecutive_chunks(variable)
+    if chunks is not None:
+        return [*chunks]
+    _, key = source_and_key(variable)
+    stored = key[0]
     if isinstance(stored, slice):
-        last = abs(stored.step) * (n_samples - 1)
+        last = abs(stored.step) * (len(variable) - 1)
         first = stored.start or (last if stored.step < 0 else 0)
-        stored = first + stored.step * np.arange(n_samples)
-    chunk_of_sample = np.asarray(stored) // chunk_samples
+        stored = first + stored.step * np.arange(len(variable))
+    chunk_of_sample = np.asarray(stored) // _chunk_samples(variable)
     changes = np.flatnonzero(np.diff(chunk_of_sample)) + 1
     if len(changes) < len(np.unique(chunk_of_sample)):
-        return _cut(np.array([0, *changes, n_samples]))
+        return [*_cut(np.array([0, *changes, len(variable)]))]
     by_chunk = np.argsort(chunk_of_sample, kind="stable")
     return [*np.split(by_chunk, np.flatnonzero(np.diff(chunk_of_sample[by_chunk])) + 1)]
 
 
-def _cut(bounds: npt.NDArray[np.int64]) -> list[Positions]:
+def _consecutive_chunks(variable: xr.Variable) -> list[slice] | None:
+    """Return the chunks of a variable whose samples are stored one after the other, else None."""
+    if variable.chunks is not None:
+        return _cut(np.cumsum([0, *variable.chunks[0]]))
+    _, key = source_and_key(variable)
+    stored = key[0] if key else slice(None)
+    if not (isinstance(stored, slice) and stored.step in (None, 1)):
+        return None
+    start, chunk_samples, n_samples = stored.start or 0, _chunk_samples(variable), len(variable)
+    ends = np.arange(start // chunk_samples + 1, (start + n_samples) // chunk_samples + 1)
+    return _cut(np.array([0, *(ends * chunk_samples - start), n_samples]))
+
+
+def _chunk_samples(variable: xr.Variable) -> int:
+    """Return how many samples are in a chunk of the store or file behind a variable."""
+    source, _ = source_and_key(variable)
+    stored = variable.encoding.get("preferred_chunks", {}).get(SAMPLE)
+    if stored is None or isinstance(source, LazySamples):
+        return max(1, FILE_CHUNK_BYTES // max(1, bytes_per_sample(variable)))
+    return int(stored)
+
+
+def _cut(bounds: npt.NDArray[np.int64]) -> list[slice]:
     return [slice(start, stop) for start, stop in itertools.pairwise(np.unique(bounds).tolist())]

@@ -66,7 +66,9 @@ def _take(array: zarr.Array[Any], positions: Positions) -> npt.NDArray[Any]:
     def take(first: int, last: int) -> None:
         start = int(chunks[first]) * array.chunks[0]
         samples = np.asarray(array[start : int(ordered[last - 1]) + 1])
-        taken[by_position[first:last]] = samples[ordered[first:last] - start]
+        if last - first < len(samples):
+            samples = samples[ordered[first:last] - start]
+        taken[by_position[first:last]] = samples
 
     with open_pool(0, n_threads=_n_threads(array)) as pool:
         for first, last in itertools.pairwise([0, *breaks.tolist(), len(ordered)]):

@@ -173,7 +173,28 @@ class ThreadedPipeline(CheckedPipeline):
                 raise StoreError(f"{_place_of(chunk)}: cannot be decoded: {error}") from error
             except Exception as error:
                 raise _undecodable([(chunk,)], error) from error
-            destination[place] = values[wanted]
+            destination[place] = _pick(values, wanted)
+
+
+def _pick(values: npt.NDArray[Any], wanted: Any) -> npt.NDArray[Any]:
+    """Return the wanted elements of a chunk; whole samples as such.
+
+    To pick samples zarr makes a mesh of indices along all dimensions, with which NumPy copies every
+    pixel for itself.
+    """
+    is_mesh = isinstance(wanted, tuple) and all(
+        isinstance(index, np.ndarray) and index.ndim == values.ndim for index in wanted
+    )
+    if (
+        values.ndim
+        and is_mesh
+        and all(
+            np.array_equal(index.reshape(-1), np.arange(size))
+            for index, size in zip(wanted[1:], values.shape[1:], strict=True)
+        )
+    ):
+        return cast(npt.NDArray[Any], values[wanted[0].reshape(-1)])
+    return cast(npt.NDArray[Any], values[wanted])
 
 
 class OneVersionPipeline(CheckedPipeline):

@@ -36,6 +36,7 @@ from mnist_zarr.dataset.records import (
 )
 from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SOURCE_INDEX
 from mnist_zarr.errors import MissingExtraError, StoreError, StoreNotFoundError, StoreReplacedError
+from mnist_zarr.pool import open_pool
 from mnist_zarr.reading.reader import zarr_config
 from mnist_zarr.reading.report import Problem, Verification
 from mnist_zarr.reading.stored_samples import Positions, find_damage, iter_samples, one_line
@@ -74,9 +75,9 @@ def verify(
     catalog if the store has all samples, otherwise with the files of the data
     set, if they are on this machine.
 
-    Needs memory for one block of samples (up to 32 MB) and for the chunks decoded
-    for it (up to 64 MB), and about 25 bytes per sample if samples are not stored in
-    the order of the source.
+    Needs memory for two blocks of samples (up to 32 MB each) and for the chunks
+    decoded for one of them (up to 64 MB), and about 25 bytes per sample if samples
+    are not stored in the order of the source.
 
     Parameters
     ----------
@@ -331,9 +332,11 @@ class _Reader:
         failure = ""
         if self.missing.isdisjoint(chunk_keys([array])):
             try:
-                for block in iter_samples(array, positions):
-                    use(block)
-                    self.advance(array.basename, len(block))
+                # The next block is decoded while one is hashed.
+                with open_pool(0, n_threads=1) as pool:
+                    for block in iter_samples(array, positions):
+                        pool.submit(use, block)
+                        self.advance(array.basename, len(block))
             except StoreReplacedError:
                 raise
             except Exception as error:  # every codec and store has kinds of its own

@@ -149,22 +149,6 @@ def test_without_shuffling_the_order_is_that_of_the_dataset(form: str, folder: P
     assert numbers_of(made) == list(range(ds.sizes["sample"]))
 
 
-@pytest.fixture
-def fetched(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each chunk of images was read."""
-    counter: Counter[str] = Counter()
-    get_sync = LocalSnapshot.get_sync
-    lock = threading.Lock()
-
-    def counting(self: LocalSnapshot, key: str, **options: Any) -> Any:
-        with lock:
-            counter[key] += key.startswith("image/c/")
-        return get_sync(self, key, **options)
-
-    monkeypatch.setattr(LocalSnapshot, "get_sync", counting)
-    return counter
-
-
 @pytest.mark.parametrize(
     ("form", "selection"),
     [

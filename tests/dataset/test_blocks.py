@@ -1,8 +1,9 @@
-"""Rows a few megabytes at a time: all of them, in order, each dask chunk computed once."""
+"""Rows a few megabytes at a time: all of them, in order, each chunk read once."""
 
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any, cast
 
 import dask.array
@@ -14,6 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_zarr.dataset import blocks
+from mnist_zarr.dataset.schema import make_dataset
+from mnist_zarr.reading.reader import open_store
+from mnist_zarr.writing.writer import write_zarr
 
 ROW_BYTES = 6
 
@@ -29,6 +33,7 @@ def variable_of(n_samples: int, chunk: int | None) -> xr.Variable:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 5 * ROW_BYTES)
+    monkeypatch.setattr(blocks, "READ_BYTES", 5 * ROW_BYTES)
     monkeypatch.setattr(blocks, "SCATTERED_BLOCK_BYTES", 7 * ROW_BYTES)
 
 
@@ -68,3 +73,16 @@ def test_every_dask_chunk_is_computed_once(chunk: int) -> None:
     assert sum(len(block) for _, block in blocks.iter_blocks(variable.copy(data=data))) == 40
     assert set(computed.values()) == {1}
     assert len(computed) == -(-40 // chunk)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("samples", [slice(None), slice(3, 33)])
+def test_every_chunk_of_a_store_is_read_once(
+    samples: slice, tmp_path: Path, fetched: Counter[str]
+) -> None:
+    images = np.arange(160, dtype=np.uint8).reshape(40, 2, 2)
+    write_zarr(make_dataset(images), tmp_path / "t.zarr", chunk_bytes=7 * 4)
+    variable = open_store(tmp_path / "t.zarr", chunks=None).image[samples].variable
+    read = np.concatenate([block for _, block in blocks.iter_blocks(variable)])
+    np.testing.assert_array_equal(read, images[samples])
+    assert {count for count in fetched.values() if count} == {1}

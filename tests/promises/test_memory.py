@@ -1,6 +1,6 @@
 """Memory is bounded by a few chunks, however large the data are.
 
-The small sibling of ``python -m benchmarks.out_of_core``, with its tools.
+The small sibling of ``python -m benchmarks out-of-core``, with its tools.
 """
 
 from __future__ import annotations

@@ -53,10 +53,13 @@ def test_any_selection_is_what_plain_xarray_reads(layout: dict[str, Any], tmp_pa
     xr.testing.assert_identical(ours.load(), plain)
     rng = np.random.default_rng(0)
     for rows in (rng.integers(0, 2000, 50), slice(3, 700, 7), slice(None, None, -1), [5, 5], 1999):
-        for columns in (slice(None), slice(2, 20), [4, 1], 3):
+        for columns in (slice(None), slice(2, 20), [4, 1], [*range(1, 28), 0], 3):
             indexers = {"sample": rows, "col": columns}
             chosen = open_store(store, chunks=None).image.isel(indexers)
             assert chosen.values.tolist() == plain.image.isel(indexers).values.tolist()
+    diagonal = dict.fromkeys(("sample", "row", "col"), xr.DataArray(np.arange(28), dims="point"))
+    chosen = open_store(store, chunks=None).image.isel(diagonal)
+    assert chosen.values.tolist() == plain.image.isel(diagonal).values.tolist()
 
 
 def test_chunks_of_images_do_not_pass_through_zarrs_event_loop(tmp_path: Path) -> None:
