@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import hashlib
@@ -13,7 +14,7 @@ from typing import Any, cast
 
 from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, RangeByteRequest, SuffixByteRequest
-from zarr.storage import FsspecStore, ObjectStore
+from zarr.storage import FsspecStore
 
 from mnist_zarr.files.urls import (
     EXTRA_OF_PROTOCOL,
@@ -167,6 +168,11 @@ class BucketStore(FsspecStore):
             except FileNotFoundError:
                 return None
 
+    async def infos(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return what a listing says of every object, by key; at least its ``size``."""
+        with self._reported("listed"):
+            return await list_objects(self)
+
     async def holds(self, key: str, data: bytes) -> bool:
         """Whether the object is there with this content.
 
@@ -239,17 +245,21 @@ def object_headers(fs: Any, content_type: str, *, is_immutable: bool) -> dict[st
     return {}
 
 
-async def list_objects(store: FsspecStore | ObjectStore[Any]) -> dict[str, Mapping[str, Any]]:
+async def list_objects(store: FsspecStore) -> dict[str, Mapping[str, Any]]:
     """Return what the listing of a store says of every object, by key; at least its ``size``."""
-    if isinstance(store, ObjectStore):
-        import obstore
-
-        return {info["path"]: info for info in await obstore.list(store.store).collect_async()}
     store.fs.invalidate_cache()
     # In fsspec an underscore marks what is asynchronous, not what is private.
     found = await store.fs._find(store.path, detail=True)
     folder = f"{store.path}/"
     return {path.removeprefix(folder): info for path, info in found.items()}
+
+
+async def list_client(client: Any) -> dict[str, Mapping[str, Any]]:
+    """Return the same of the objects of a client of obstore."""
+    import obstore
+
+    infos = await asyncio.to_thread(lambda: obstore.list(client).collect())
+    return {info["path"]: info for info in infos}
 
 
 def identity_of_object(fs: Any, path: str) -> Hashable | None:

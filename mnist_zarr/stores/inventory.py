@@ -31,7 +31,7 @@ from mnist_zarr.dataset.records import (
 )
 from mnist_zarr.errors import StoreError
 from mnist_zarr.files.urls import hide_secrets, name_failures
-from mnist_zarr.stores.bucket import list_objects
+from mnist_zarr.stores.bucket import BucketStore, list_client, list_objects
 from mnist_zarr.stores.keys import (
     ARRAY_DOCUMENT_NAMES,
     is_document,
@@ -227,14 +227,14 @@ def list_sizes(store: Store) -> dict[str, int]:
 def list_infos(store: Store) -> dict[str, Mapping[str, Any]]:
     """Return what the listing of a store says of every object, by key; at least its ``size``."""
     store = innermost(store)
-    if isinstance(store, FsspecStore | ObjectStore):
-        place = str(store)
-        if isinstance(store, FsspecStore):
-            place = store.fs.unstrip_protocol(store.path)
-        with name_failures(place, "listed"):
-            return sync(list_objects(store))
-    if isinstance(store, ObjectReader):
+    if isinstance(store, BucketStore | ObjectReader):
         return dict(sync(store.infos()))
+    if isinstance(store, FsspecStore):
+        with name_failures(store.fs.unstrip_protocol(store.path), "listed"):
+            return sync(list_objects(store))
+    if isinstance(store, ObjectStore):
+        with name_failures(str(store), "listed"):
+            return sync(list_client(store.store))
     sizes = _walk(store.root) if isinstance(store, LocalStore) else _ask_all(store)
     return {key: {"size": size} for key, size in sizes}
 

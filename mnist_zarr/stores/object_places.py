@@ -18,7 +18,6 @@ from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import OPENING_NAMES, sync
 from mnist_zarr.stores.lineage import same_objects
 from mnist_zarr.stores.object_reader import ObjectReader, open_reader
-from mnist_zarr.stores.obstore_clients import check_words
 from mnist_zarr.stores.place import Place
 from mnist_zarr.stores.snapshot import root_identity
 from mnist_zarr.stores.upload import Upload
@@ -37,7 +36,6 @@ class BucketFolder(ObjectPlace):
     """``s3://bucket/mnist.zarr``, any fsspec URL: objects, which do not open before the last."""
 
     def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:
-        check_words(url, storage_options)
         self._url, self.name = url, shown_url(url)
         self._options = storage_options
         self._reader: Store | None = None

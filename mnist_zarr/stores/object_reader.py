@@ -5,19 +5,27 @@ obstore answers the first request of a process ten times as fast as the file sys
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import format_datetime
 from typing import Any, TypeVar
 
 from zarr.abc.buffer import Buffer, BufferPrototype
-from zarr.abc.store import ByteRequest, Store
-from zarr.storage import ObjectStore
+from zarr.abc.store import (
+    ByteRequest,
+    OffsetByteRequest,
+    RangeByteRequest,
+    Store,
+    SuffixByteRequest,
+)
 
 from mnist_zarr.errors import MissingExtraError
 from mnist_zarr.files.urls import identity_of, name_failures, protocol_of, shown_url
-from mnist_zarr.stores.bucket import BucketStore, list_objects
+from mnist_zarr.stores.bucket import BucketStore, list_client
+from mnist_zarr.stores.keys import PARALLEL_REQUESTS
 from mnist_zarr.stores.obstore_clients import client_for
 
 T = TypeVar("T")
@@ -67,7 +75,7 @@ class ObjectReader(Store):
     def __init__(self, url: str, storage_options: dict[str, Any] | None, client: Any) -> None:
         super().__init__(read_only=True)
         self._url, self._options = url, storage_options
-        self._objects = _Objects(client, read_only=True)
+        self._objects = _Objects(client)
         self._pid = os.getpid()
         self._needs_fsspec = False
         self.supports_listing = protocol_of(url) not in ("http", "https")
@@ -124,7 +132,7 @@ class ObjectReader(Store):
 
     async def infos(self) -> Mapping[str, Mapping[str, Any]]:
         """Return what a listing says of every object, by key; at least its ``size``."""
-        return await self._ask("listed", "", list_objects)
+        return await self._ask("listed", "", lambda store: store.infos())
 
     async def set(self, key: str, value: Buffer) -> None:
         self._check_writable()
@@ -142,7 +150,7 @@ class ObjectReader(Store):
                 yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        async def collect(store: Store) -> tuple[str, ...]:
+        async def collect(store: Any) -> tuple[str, ...]:
             return tuple([name async for name in store.list_dir(prefix)])
 
         for name in await self._ask("listed", prefix, collect):
@@ -166,15 +174,57 @@ class ObjectReader(Store):
         return answer
 
 
-class _Objects(ObjectStore[Any]):
-    """The objects as obstore knows them."""
+class _Objects:
+    """The objects as obstore knows them, asked in threads.
+
+    The threads of its asynchronous functions call Python, which aborts a process that ends at
+    that moment.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        try:
+            data = await _in_thread(self._read, key, byte_range)
+        except FileNotFoundError as error:
+            if _says_absence(error):
+                return None
+            raise
+        return prototype.buffer.from_bytes(data)
+
+    def _read(self, key: str, byte_range: ByteRequest | None) -> Any:
+        import obstore
+
+        match byte_range:
+            case RangeByteRequest(start, end):
+                return obstore.get_range(self._client, key, start=start, end=end)
+            case OffsetByteRequest(offset):
+                options: Any = {"range": {"offset": offset}}
+            case SuffixByteRequest(n_bytes):
+                if type(self._client).__name__ == "AzureStore":  # does not count from the end
+                    size = self._head(key)["size"]
+                    start = max(0, size - n_bytes)
+                    return obstore.get_range(self._client, key, start=start, end=size)
+                options = {"range": {"suffix": n_bytes}}
+            case _:
+                options = {}
+        return obstore.get(self._client, key, options=options).bytes()
+
+    def _head(self, key: str) -> Any:
+        import obstore
+
+        return obstore.head(self._client, key)
+
+    async def getsize(self, key: str) -> int:
+        return int((await _in_thread(self._head, key))["size"])
 
     async def identity(self, key: str) -> Hashable:
         """Return the same of an object as :meth:`BucketStore.identity`."""
-        import obstore
-
-        said = await obstore.head_async(self.store, key)
-        name_there, name = VERSION_NAMES.get(type(self.store).__name__, ("e_tag", "ETag"))
+        said = await _in_thread(self._head, key)
+        name_there, name = VERSION_NAMES.get(type(self._client).__name__, ("e_tag", "ETag"))
         changed = said["last_modified"]
         info = {
             name: said.get(name_there),
@@ -183,6 +233,27 @@ class _Objects(ObjectStore[Any]):
             "size": said["size"],
         }
         return identity_of(info)
+
+    async def infos(self) -> Mapping[str, Mapping[str, Any]]:
+        return await list_client(self._client)
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        import obstore
+
+        folder = f"{prefix.strip('/')}/" if prefix else ""
+        found = await _in_thread(obstore.list_with_delimiter, self._client, folder or None)
+        paths = [*found["common_prefixes"], *(info["path"] for info in found["objects"])]
+        for path in paths:
+            yield path.removeprefix(folder)
+
+
+async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_threads(), function, *arguments)
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(PARALLEL_REQUESTS, thread_name_prefix="obstore")
 
 
 def _says_absence(error: Exception) -> bool:

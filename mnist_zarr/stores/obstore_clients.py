@@ -26,8 +26,12 @@ RETRIES = {
     "retry_timeout": timedelta(seconds=30),
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1)},
 }
-# Those of aiohttp and botocore: a large object may come slowly.
-TIMEOUTS = {"timeout": timedelta(minutes=5), "connect_timeout": timedelta(seconds=30)}
+# A large object may come slowly, but does come.
+TIMEOUTS = {
+    "timeout": timedelta(minutes=5),
+    "connect_timeout": timedelta(seconds=10),
+    "read_timeout": timedelta(seconds=30),
+}
 BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 NO_SEGMENTS = ("", ".", "..")
 WORDS_OF_FSSPEC = {
@@ -74,19 +78,19 @@ class Wanted:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-def check_words(url: str, options: Mapping[str, Any] | None) -> None:
+def check_words(url: str, options: Mapping[str, Any] | None, option_name: str) -> None:
     """Check that options are not in the words of obstore, which fsspec would not understand.
 
     Raises
     ------
     OptionError
-        If one is; the message says how fsspec calls it.
+        If one is; the message says how fsspec calls it, and calls them by ``option_name``.
     """
     words = WORDS_OF_FSSPEC.get(EXTRA_OF_PROTOCOL.get(protocol_of(url), ""), {})
     for word in options or {}:
         if word in words:
             raise OptionError(
-                f"{shown_url(url)}: `storage_options`: {word!r} is a word of obstore; options have "
+                f"{shown_url(url)}: `{option_name}`: {word!r} is a word of obstore; options have "
                 f"the names of fsspec, which calls it {words[word]}"
             )
 

@@ -119,6 +119,25 @@ def test_a_bucket_is_listed_as_by_fsspec(s3: S3Server) -> None:
     assert not asks_fsspec(reader)
 
 
+def test_no_asynchronous_function_of_obstore_is_called(
+    both: tuple[ObjectReader, BucketStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their threads abort a process that ends while they call Python: one of ten did."""
+    obstore = partner("obstore")
+
+    def fail(*_args: Any, **_options: Any) -> None:
+        raise AssertionError("would be asked in a thread of obstore")
+
+    names = [name for name in dir(obstore) if name.endswith("_async")]
+    assert "get_async" in names
+    for name in names:
+        monkeypatch.setattr(obstore, name, fail)
+    reader, _ = both
+    assert DOCUMENT in [get(reader, "zarr.json", part) for part in RANGES]
+    assert sync(reader.exists("zarr.json"))
+    assert not asks_fsspec(reader)
+
+
 def test_it_only_reads(both: tuple[ObjectReader, BucketStore]) -> None:
     reader, _ = both
     assert reader.with_read_only(True) is reader

@@ -193,3 +193,5 @@ def test_equal_words_give_the_same_connections() -> None:
 def test_words_of_obstore_are_translated(url: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=f"^{url}: `storage_options`: {message}"):
         parse_target(url, options)
+    with pytest.raises(OptionError, match=f"`source_options`: {message}"):
+        parse_target(url, options, "source_options")
