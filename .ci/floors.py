@@ -1,9 +1,11 @@
-"""Print the lowest versions that the installed package accepts, as constraints for pip."""
+"""Print the lowest versions that the package accepts, as constraints for pip."""
 
 import re
-from importlib.metadata import requires
+import tomllib
+from pathlib import Path
 
-for requirement in requires("mnist-zarr") or []:
-    match = re.match(r"([\w.-]+)(?:\[.*?\])?>=([\d.]+)", requirement)
-    if match and "extra ==" not in requirement:
+PROJECT = Path(__file__).parent.parent / "pyproject.toml"
+
+for requirement in tomllib.loads(PROJECT.read_text())["project"]["dependencies"]:
+    if match := re.match(r"([\w.-]+)(?:\[.*?\])?>=([\d.]+)", requirement):
         print(f"{match[1]}=={match[2]}")

@@ -1,13 +1,14 @@
 """Measure what the documentation says about speed, size and requests.
 
-    pip install '.[bench,test]'
+    pip install '.[bench]'
     python -m benchmarks [SECTION ...] [--repeats 7] [--output benchmarks]
 
 Prints tables. Medians are of interleaved runs, so that the ratios within a section hold
 whatever the machine does besides; only ratios are claimed. Without sections named, runs those
-that take a minute. With --output, also writes results.json and pictures into that folder; the
-sections that are not run keep what results.json says of them. The tables of the documentation
-are then made by ``python -m benchmarks.tables``.
+that take a minute; hosting and training need the extra ``test`` too. With --output, also writes
+results.json and pictures into that folder, where the sections that are not run keep what
+results.json says of them. The tables of the documentation are then made by
+``python -m benchmarks.tables``.
 """
 
 from __future__ import annotations
@@ -18,40 +19,30 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks import (
-    building,
-    defaults,
-    hosting,
-    out_of_core,
-    pictures,
-    scanning,
-    selecting,
-    sizes,
-    starting,
-    training,
-)
+from benchmarks import pictures
 from benchmarks.report import Results, print_targets
 
-Section = Callable[[Path, int], Results]
-SECTIONS: dict[str, Section] = {
-    "build": building.run,
-    "select": selecting.run,
-    "scan": scanning.run,
-    "sizes": sizes.run,
-    "start": starting.run,
-    "hosting": hosting.run,
-    "training": training.run,
-    "out-of-core": out_of_core.run,
-    "ten-million": out_of_core.run_ten_million,
-    "defaults": defaults.run,
+# Where each is measured. Only what is asked for is imported, as some need packages of their own.
+SECTIONS = {
+    "build": "building.run",
+    "select": "selecting.run",
+    "scan": "scanning.run",
+    "sizes": "sizes.run",
+    "start": "starting.run",
+    "hosting": "hosting.run",
+    "training": "training.run",
+    "out-of-core": "out_of_core.run",
+    "ten-million": "out_of_core.run_ten_million",
+    "defaults": "defaults.run",
 }
-SHORT = ("build", "select", "scan", "sizes", "start", "hosting")
+SHORT = ("build", "select", "scan", "sizes", "start")
 DOTS_PER_INCH = 110
 PACKAGES = ("mnist-zarr", "numpy", "xarray", "zarr", "dask", "numcodecs")
 
@@ -75,12 +66,18 @@ def main() -> None:
     for name in args.sections or SHORT:
         print(f"\n== {name} ==", flush=True)
         with tempfile.TemporaryDirectory() as folder:
-            found = SECTIONS[name](Path(folder), args.repeats)
+            found = section(name)(Path(folder), args.repeats)
         print_targets(found)
         drawn |= found.pop("pictures", {})
         results[name] = {**found, "machine": machine(args.repeats)}
     if args.output:
         write(results, drawn, args.output)
+
+
+def section(name: str) -> Callable[[Path, int], Results]:
+    module, _, function = SECTIONS[name].partition(".")
+    found: Callable[[Path, int], Results] = getattr(import_module(f"benchmarks.{module}"), function)
+    return found
 
 
 def machine(repeats: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from .dataset import schema as schema
 from .dataset.batches import batches as batches
 from .dataset.classes import class_attrs as class_attrs
 from .dataset.schema import make_dataset as make_dataset
+from .dataset.selection import exclude as exclude
 from .dataset.selection import select as select
 from .dataset.transform import rescale as rescale
 from .dataset.transform import standardize as standardize

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from zarr.abc.store import Store
@@ -17,8 +18,18 @@ from mnist_zarr.catalog.entries import CATALOG
 from mnist_zarr.catalog.opening import CatalogSource
 from mnist_zarr.dataset.classes import name_classes
 from mnist_zarr.dataset.concatenation import Part, concat_samples
-from mnist_zarr.dataset.schema import IMAGE, LABEL, validate
+from mnist_zarr.dataset.schema import (
+    IMAGE,
+    LABEL,
+    SAMPLE,
+    SPLIT,
+    SPLIT_OF_WORD,
+    STRING_DTYPE,
+    make_dataset,
+    validate,
+)
 from mnist_zarr.dataset.selection import splits_in_source_order
+from mnist_zarr.dataset.unlabelled import without_labels
 from mnist_zarr.errors import OptionError, SchemaError, SourceError, SourceNotFoundError
 from mnist_zarr.files.output import create_file
 from mnist_zarr.files.sources import PathOrFile, describe, open_bytes
@@ -29,6 +40,7 @@ from mnist_zarr.formats.npz import NpzSource
 from mnist_zarr.formats.picture_files import AS_THEY_ARE, Fit, Form, Mode
 from mnist_zarr.formats.pictures import PicturesSource
 from mnist_zarr.formats.source import Source
+from mnist_zarr.formats.zip_archives import ZipSource
 from mnist_zarr.hosting.page import make_page
 from mnist_zarr.reading.reader import StoreSource
 from mnist_zarr.stores.keys import PAGE
@@ -40,13 +52,15 @@ from mnist_zarr.writing.writer import write_zarr
 
 MAX_NAMES_BYTES = 1 << 20
 AnySource = PathOrFile | IdxPair | Store | xr.Dataset
+Labels = PathOrFile | Literal[False] | None
 
 
 def build(
     target: Target,
     source: AnySource | Sequence[AnySource] = "mnist",
     *,
-    labels: PathOrFile | None = None,
+    labels: Labels | Sequence[Labels] = None,
+    split: str | Sequence[str] | None = None,
     size: tuple[int, int] | None = None,
     mode: Mode | None = None,
     fit: Fit = "crop",
@@ -79,14 +93,21 @@ def build(
         The name of a data set of the catalog (``"mnist"``, the default, is
         bundled; the others are downloaded, see :func:`open_dataset`); an IDX
         image file; a folder with one pair of IDX files per split; a folder of
-        pictures, see :func:`open_pictures`; an .npz archive; a Zarr store; or a
+        pictures, see :func:`open_pictures`; a zip archive of such a folder, which is
+        read in place; an .npz archive; a Zarr store; or a
         Dataset. Of a list of these, in any mixture,
         the samples are concatenated; ``source_index`` continues from each to the
         next, and what identifies only one of them (``id``, recorded hashes) is
         left out. Write ``"./mnist"`` for a folder that has the name of a data set.
-    labels : path, URL or open binary file, optional
-        The label file of a single image file, if its name does not match; or a CSV
-        file for a folder of pictures.
+    labels : path, URL, open binary file or False, optional
+        The label file of an image file, if its name does not match; or a CSV
+        file for a folder of pictures. False builds without labels: files that have
+        none are refused otherwise. For a list of sources, a list with one of these,
+        or None, for each; samples without labels beside others then get the label
+        -1, which CF calls missing.
+    split : str or list of str, optional
+        The split of all samples, if the names do not tell it; or a list with one for
+        each source.
     size, mode, fit : optional
         How pictures become samples of one shape, see :func:`open_pictures`: width
         and height; ``"L"``, ``"RGB"`` or ``"RGBA"``; ``"crop"`` or ``"pad"``.
@@ -112,8 +133,8 @@ def build(
     FileFormatError
         If a source file is not a complete IDX file, .npz archive or picture.
     SourceError
-        If the source cannot be read or takes no ``labels``, or its files or
-        several sources do not fit together.
+        If the source cannot be read, takes no ``labels``, has splits of its own or
+        files without labels, or its files or several sources do not fit together.
     SourceNotFoundError
         If the source names no data set, file or folder.
     StoreNotFoundError
@@ -147,6 +168,15 @@ def build(
     ...     build(f"{folder}/mnist.zarr")
     ...     dict(xr.open_zarr(f"{folder}/mnist.zarr").sel(label=7).sizes)
     {'sample': 7293, 'row': 28, 'col': 28}
+
+    Files of any names:
+
+    >>> build(  # doctest: +SKIP
+    ...     "kannada.zarr",
+    ...     ["X_kannada_MNIST_train-idx3-ubyte.gz", "X_kannada_MNIST_test-idx3-ubyte.gz"],
+    ...     labels=["y_kannada_MNIST_train-idx1-ubyte.gz", "y_kannada_MNIST_test-idx1-ubyte.gz"],
+    ...     split=["train", "test"],
+    ... )
     """
     place = parse_target(target, storage_options)
     if page and not isinstance(place, LocalFolder):
@@ -155,7 +185,8 @@ def build(
             "'mnist-zarr publish' copies a finished store with a page, and 'mnist-zarr view' shows "
             "any store"
         )
-    ds = parse_source(source, labels, source_options, Form(size, mode, fit)).open()
+    chosen = parse_source(source, labels, source_options, Form(size, mode, fit), split)
+    ds = _open_with_labels(chosen)
     if class_names is not None:
         ds = name_classes(ds, _read_names(class_names, source_options))
     write_zarr(
@@ -185,14 +216,15 @@ Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 def load(
     source: AnySource | Sequence[AnySource] = "mnist",
     *,
-    labels: PathOrFile | None = None,
+    labels: Labels | Sequence[Labels] = None,
+    split: str | Sequence[str] | None = None,
     source_options: dict[str, Any] | None = None,
 ) -> tuple[Arrays, Arrays]:
     """Load the images and labels of both splits, as Keras' ``mnist.load_data()`` does.
 
     Parameters
     ----------
-    source, labels, source_options
+    source, labels, split, source_options
         A data set of the catalog, a store, IDX files or anything else that
         :func:`build` takes.
 
@@ -217,7 +249,7 @@ def load(
     >>> x_train.shape, y_train.shape, x_test.shape, y_test.shape
     ((60000, 28, 28), (60000,), (10000, 28, 28), (10000,))
     """
-    ds = parse_source(source, labels, source_options).open()
+    ds = parse_source(source, labels, source_options, split=split).open()
     validate(ds)
     for name in (IMAGE, LABEL):
         if name not in ds.variables:
@@ -265,25 +297,43 @@ class DatasetSource(Source):
 
 @dataclass(frozen=True)
 class SeveralSources(Source):
-    """A list of sources, which are concatenated in the order given."""
+    """A list of sources, which are concatenated in the order given.
+
+    Attributes
+    ----------
+    form : Form
+        Of those that are folders of pictures.
+    split : sequence of str, optional
+        Of each source.
+    """
 
     form: Form = AS_THEY_ARE
+    split: Sequence[str] | None = None
 
     @classmethod
     def recognizes(cls, given: object) -> bool:
-        return isinstance(given, Sequence) and not isinstance(given, str | bytes)
+        return _is_list(given)
 
     def open(self) -> xr.Dataset:
-        self._refuse_labels("belong to a single image file; of several sources, name folders")
-        if not self.given:
-            raise SourceError("source: expected one or more, got an empty list")
         sources = self._sources()
-        if len(sources) == 1:
-            return sources[0].open()
+        opened = list(map(_open_with_labels, sources))
+        if self.split is not None:
+            splits = _one_for_each("split", self.split, self.given)
+            opened = [
+                _with_split(ds, split, _name_of(source.given))
+                for ds, split, source in zip(opened, splits, sources, strict=True)
+            ]
+        if len(opened) == 1:
+            return opened[0]
+        if any(LABEL in ds.variables for ds in opened):
+            opened = [
+                without_labels(ds) if source.labels is False else ds
+                for source, ds in zip(sources, opened, strict=True)
+            ]
         return concat_samples(
             [
-                Part(_name_of(each.given), each.open(), not isinstance(each, DatasetSource))
-                for each in sources
+                Part(_name_of(source.given), ds, not isinstance(source, DatasetSource))
+                for source, ds in zip(sources, opened, strict=True)
             ]
         )
 
@@ -291,19 +341,70 @@ class SeveralSources(Source):
         return tuple(source.identity() for source in self._sources())
 
     def _sources(self) -> list[Source]:
+        if not self.given:
+            raise SourceError("source: expected one or more, got an empty list")
+        labels = [self.labels] * len(self.given)
+        if self.labels is not None and self.labels is not False:
+            labels = _one_for_each("labels", self.labels, self.given)
         if not any(map(is_url, self.given)):
             self._refuse_options("a list without a URL")
-        are_pictures = list(map(PicturesSource.recognizes, self.given))
+        are_pictures = [_may_hold_pictures(part) for part in self.given]
         if not any(are_pictures):
             _refuse_form(self.form, "none of the sources is a folder of pictures")
         return [
             parse_source(
                 part,
+                labels=labels_of_part,
                 source_options=self.options if is_url(part) else None,
                 form=self.form if is_picture else AS_THEY_ARE,
             )
-            for part, is_picture in zip(self.given, are_pictures, strict=True)
+            for part, labels_of_part, is_picture in zip(
+                self.given, labels, are_pictures, strict=True
+            )
         ]
+
+
+def _may_hold_pictures(given: object) -> bool:
+    return any(kind.recognizes(given) for kind in (ZipSource, PicturesSource))
+
+
+def _is_list(given: object) -> bool:
+    return isinstance(given, Sequence) and not isinstance(given, str | bytes)
+
+
+def _one_for_each(name: str, values: Any, sources: Sequence[Any]) -> list[Any]:
+    if not _is_list(values) or len(values) != len(sources):
+        found = f"{len(values)}" if _is_list(values) else repr(values)
+        raise OptionError(
+            f"`{name}`: expected a list with one for each source, of which there are "
+            f"{len(sources)}, got {found}"
+        )
+    return list(values)
+
+
+def _open_with_labels(source: Source) -> xr.Dataset:
+    """Open a source; files without labels are refused unless somebody says that they have none."""
+    ds = source.open()
+    if isinstance(source, FILES) and source.labels is None and LABEL not in ds.variables:
+        raise SourceError(
+            f"{_name_of(source.given)}: found no labels; name them, such as with "
+            "`labels='FILE'`, or build without labels with `labels=False`"
+        )
+    return ds
+
+
+def _with_split(ds: xr.Dataset, split: str, name: str) -> xr.Dataset:
+    if not isinstance(cast(object, split), str) or not split:
+        raise OptionError(f"`split`: expected the name of a split, got {split!r}")
+    if SPLIT in ds.variables:
+        found = sorted(set(ds[SPLIT].values.tolist()))
+        if len(found) > 1:
+            raise SourceError(
+                f"`split`: {name} has splits of its own: {', '.join(map(str, found))}"
+            )
+    word = SPLIT_OF_WORD.get(split.lower(), split)
+    values = np.full(ds.sizes[SAMPLE], word, STRING_DTYPE)
+    return ds.assign_coords({SPLIT: make_dataset(None, split=values)[SPLIT].variable})
 
 
 def _name_of(given: object) -> str:
@@ -317,16 +418,19 @@ KINDS: tuple[type[Source], ...] = (
     CatalogSource,
     StoreSource,
     NpzSource,
+    ZipSource,
     PicturesSource,
     IdxSource,
 )
+FILES = (NpzSource, ZipSource, PicturesSource, IdxSource)
 
 
 def parse_source(
     given: AnySource | Sequence[AnySource],
-    labels: PathOrFile | None = None,
+    labels: Labels | Sequence[Labels] = None,
     source_options: dict[str, Any] | None = None,
     form: Form = AS_THEY_ARE,
+    split: str | Sequence[str] | None = None,
 ) -> Source:
     """Return the argument of :func:`build` as a source.
 
@@ -342,8 +446,14 @@ def parse_source(
     >>> type(parse_source("mnist")).__name__
     'CatalogSource'
     """
+    if not _is_list(given) and (split is not None or _is_list(labels)):
+        given = [cast(AnySource, given)]
+        labels = labels if _is_list(labels) else [cast(Labels, labels)]
+        split = split if split is None or _is_list(split) else [cast(str, split)]
     kind = next(kind for kind in KINDS if kind.recognizes(given))
-    if kind in (PicturesSource, SeveralSources):
+    if kind is SeveralSources:
+        return SeveralSources(given, labels, source_options, form, cast("Sequence[str]", split))
+    if kind is PicturesSource or kind is ZipSource:
         return kind(given, labels, source_options, form)
     if kind is IdxSource:
         _check_names_something(given)

@@ -56,6 +56,8 @@ Exit codes:
   0 done   1 error   2 wrong usage   3 no such store or source
   4 verify: damaged or changed   130 interrupted
 """
+# As a file of this name is not called; "./none" is one.
+NO_LABELS = "none"
 NOT_FOUND, DAMAGED, INTERRUPTED = 3, 4, 128 + signal.SIGINT
 # How messages of the package name a parameter: `overwrite=True`.
 PARAMETER = re.compile(r"`(?P<name>\w+)(?:=(?P<value>[^`]*))?`")
@@ -189,14 +191,22 @@ def _in_options(message: str, params: Iterable[click.Parameter]) -> str:
             value = ast.literal_eval(found["value"] or "True")
         except (ValueError, SyntaxError):  # part of a name of the caller's
             return found[0]
-        if option is None or value is False:
+        has_none = option is not None and isinstance(option.type, LabelFile)
+        if option is None or (value is False and not has_none):
             return found[0]
-        words = [] if value is True else value if isinstance(value, tuple) else [value]
-        if words and isinstance(option.type, PictureSize):
-            words = ["x".join(map(str, words))]
-        return shlex.join([option.opts[-1], *map(str, words)])
+        values = value if isinstance(value, list) else [value]  # an option for each
+        return " ".join(shlex.join([option.opts[-1], *_words_of(each)]) for each in values)
 
     return PARAMETER.sub(spell, message)
+
+
+def _words_of(value: Any) -> list[str]:
+    """Return the value of a parameter as words of the command line."""
+    if isinstance(value, bool):
+        return [] if value else [NO_LABELS]
+    if isinstance(value, tuple) and all(isinstance(side, int) for side in value):
+        return ["x".join(map(str, value))]  # a size of pictures
+    return [*map(str, value)] if isinstance(value, tuple) else [str(value)]
 
 
 class _Stopwatch:
@@ -232,6 +242,18 @@ def _size(n_bytes: int) -> str:
 @click.version_option(package_name="mnist-zarr", prog_name="mnist-zarr")
 def main() -> None:
     """Build Zarr stores from IDX files, inspect them, and plot their samples."""
+
+
+class LabelFile(click.ParamType[str | bool]):
+    """A file with labels; ``none`` for no labels."""
+
+    name = "FILE|none"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bool:
+        """Return the name of the file, or False."""
+        return value if value != NO_LABELS else False
 
 
 class StorageOption(click.ParamType[tuple[str, Any]]):
@@ -307,9 +329,13 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option(
     "--labels",
-    metavar="FILE",
-    help="The label file of a single image file; or a CSV file with the names and labels of "
-    "pictures.",
+    type=LabelFile(),
+    multiple=True,
+    help="The label file of an image file, or a CSV file with the names and labels of pictures; "
+    "'none' builds without labels. One for each --source.",
+)
+@click.option(
+    "--split", multiple=True, help="The split of all samples, such as train. One for each --source."
 )
 @click.option(
     "--size", type=PictureSize(), help="Resize all pictures.  [default: they are of one size]"
@@ -382,7 +408,14 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
 @_storage_options
 @_source_options
 @_progress_option
-def build(target: str, sources: tuple[str, ...], zarr_format: str, **options: Any) -> None:
+def build(
+    target: str,
+    sources: tuple[str, ...],
+    labels: tuple[str | bool, ...],
+    split: tuple[str, ...],
+    zarr_format: str,
+    **options: Any,
+) -> None:
     """Build the Zarr store TARGET from MNIST or another source.
 
     \b
@@ -391,14 +424,26 @@ def build(target: str, sources: tuple[str, ...], zarr_format: str, **options: An
       mnist-zarr build mine.zarr --source ./folder-of-idx-files --order label
       mnist-zarr build photos.zarr --source ./folder-of-pictures --size 64x64
       mnist-zarr build all.zarr --source mnist --source more.zarr
+      mnist-zarr build own.zarr --source X1.idx --labels y1.idx --split train \\
+          --source X2.idx --labels y2.idx --split test
       mnist-zarr build scaled.zarr --rescale -1 1
     """
-    source = sources[0] if len(sources) == 1 else list(sources) or "mnist"
     _download(sources)
     watch = _Stopwatch()
-    mnist_zarr.build(target, source, zarr_format=2 if zarr_format == "2" else 3, **options)
+    mnist_zarr.build(
+        target,
+        _one_or_all(sources) or "mnist",
+        labels=_one_or_all(labels),
+        split=_one_or_all(split),
+        zarr_format=2 if zarr_format == "2" else 3,
+        **options,
+    )
     if watch.is_heard:
         watch.say(target, _describe_store(target, options["storage_options"]), "built")
+
+
+def _one_or_all(values: tuple[Any, ...]) -> Any:
+    return (values[0] if len(values) == 1 else list(values)) if values else None
 
 
 def _download(sources: Iterable[str]) -> None:
@@ -553,6 +598,9 @@ def sources() -> None:
 @main.command()
 @click.argument("store")
 @click.option("--label", "labels", multiple=True, help="Class number or name; can be repeated.")
+@click.option(
+    "--exclude", "excluded", multiple=True, help="All classes but this one; can be repeated."
+)
 @click.option("--split", help="Only samples of this split.")
 @click.option(
     "--kind",
@@ -576,6 +624,7 @@ def sources() -> None:
 def plot(
     store: str,
     labels: tuple[str, ...],
+    excluded: tuple[str, ...],
     split: str | None,
     kind: str,
     output: str,
@@ -589,7 +638,7 @@ def plot(
     Examples:
       mnist-zarr plot mnist.zarr -o digits.png
       mnist-zarr plot mnist.zarr --label 7 -o sevens.png
-      mnist-zarr plot mnist.zarr --kind balance -o balance.png
+      mnist-zarr plot mnist.zarr --kind balance --exclude 7 -o balance.png
       mnist-zarr plot mnist.zarr --kind mean --split test -o means.png
       mnist-zarr plot mnist.zarr --kind sheet --label 3 --label 8 -o sheet.png
     """
@@ -601,6 +650,7 @@ def plot(
             raise click.UsageError(f"--kind {kind} has no --{name}")
     watch = _Stopwatch()
     ds = mnist_zarr.open_store(store, chunks=None, storage_options=storage_options)
+    ds = mnist_zarr.exclude(ds, label=list(excluded) or None)
     ds = mnist_zarr.select(ds, label=list(labels) or None, split=split)
     draws_samples = bool(labels) or "rows" in given
     draw = {

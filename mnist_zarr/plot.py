@@ -6,6 +6,8 @@ Without it, pyplot makes a figure that fits the picture: a notebook shows it, a 
 it with ``matplotlib.pyplot.show()``, and ``ax.figure.savefig`` or ``save_figure`` writes it
 to a file. In a long-running program, close it with ``matplotlib.pyplot.close(ax.figure)``.
 
+Samples without a label are counted in bars, but have no part in pictures of classes.
+
 Images have the dimensions (sample, row, col), or (sample, row, col, band) with the three
 bands of RGB or the four of RGBA. A picture shows at most 10,000 of them, 256 in a row or
 column. Images that are larger than they are shown are averaged down; those more than eight
@@ -32,6 +34,7 @@ from mnist_zarr.dataset.scaling import VALID_RANGE, known_range
 from mnist_zarr.dataset.schema import BAND, BANDS_OF_COLOR, COL, IMAGE, LABEL, ROW, SAMPLE
 from mnist_zarr.dataset.selection import select
 from mnist_zarr.dataset.sheet import Grid, read_sheet
+from mnist_zarr.dataset.unlabelled import UNLABELLED, is_marked
 from mnist_zarr.errors import OptionError, SchemaError, SelectionError
 from mnist_zarr.files.output import create_file
 from mnist_zarr.files.urls import path_or_url
@@ -205,7 +208,7 @@ def class_balance(ds: xr.Dataset, *, ax: Axes | None = None) -> Axes:
     'samples'
     """
     schema.validate(ds)
-    _, values = _labels_and_classes(ds, "class_balance")
+    _, values = _labels_and_classes(ds, "class_balance", draws_images=False)
     counts = count_samples(ds)
     lengths = np.array(list(counts.of_label.values()))
     starts = np.cumsum(lengths, axis=1) - lengths
@@ -279,10 +282,11 @@ def mean_images(ds: xr.Dataset, *, columns: int = 5, ax: Axes | None = None) -> 
     grid = Grid.of(ds, _lengths_of_rows(len(values), columns), _names(ds, values))
     sums = np.zeros((len(values), *grid.thinned_shape))
     for start, block in iter_blocks(ds[IMAGE].variable):
-        codes = np.searchsorted(values, labels[start : start + len(block)])
+        of_block = labels[start : start + len(block)]
         thinned = grid.thin(block)
-        for code in np.unique(codes):
-            sums[code] += thinned[codes == code].sum(axis=0, dtype=np.float64)
+        for value in np.intersect1d(of_block, values):
+            total = thinned[of_block == value].sum(axis=0, dtype=np.float64)
+            sums[np.searchsorted(values, value)] += total
     for number, value in enumerate(values):
         sums[number] /= np.count_nonzero(labels == value)
     sheet = grid.new_sheet(sums.dtype)
@@ -423,14 +427,21 @@ def _check_at_least_one(name: str, number: int) -> None:
         raise OptionError(f"{name}: expected 1 or more, got {number!r}")
 
 
-def _labels_and_classes(ds: xr.Dataset, caller: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return the label of every sample, and the distinct labels, ascending."""
+def _labels_and_classes(
+    ds: xr.Dataset, caller: str, *, draws_images: bool = True
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return the label of every sample, and the distinct labels, ascending.
+
+    Samples without a label are counted, but have no image that stands for them.
+    """
     if LABEL not in ds.variables:
         raise SchemaError(f"{caller}: the Dataset has no coordinate 'label'")
     labels = ds[LABEL].values
     values = np.unique(labels)
+    if draws_images and is_marked(ds[LABEL]):
+        values = values[values != UNLABELLED]
     if not len(values):
-        raise SelectionError(f"{caller}: the Dataset has no samples")
+        raise SelectionError(f"{caller}: the Dataset has no samples with a label")
     if len(values) > MAX_CLASSES:
         raise SchemaError(
             f"{caller}: {len(values):,} different labels are too many for classes; expected "

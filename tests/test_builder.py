@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +17,7 @@ import fsspec
 import numpy as np
 import pytest
 import xarray as xr
+from pytest_httpserver import HTTPServer
 from zarr.storage import MemoryStore
 
 from mnist_zarr.builder import build, load, parse_source
@@ -123,9 +127,9 @@ def test_names_that_do_not_name_every_label_are_refused(
 
 
 def test_names_of_no_labels_and_of_no_text_are_refused(tmp_path: Path) -> None:
-    write_idx(np.zeros((4, 2, 2), np.uint8), tmp_path / "a-images-idx3-ubyte")
+    write_idx(np.zeros((4, 2, 2), np.uint8), alone := tmp_path / "a-images-idx3-ubyte")
     with pytest.raises(SchemaError, match="class names: the Dataset has no labels"):
-        build(tmp_path / "t.zarr", tmp_path / "a-images-idx3-ubyte", class_names=["a"])
+        build(tmp_path / "t.zarr", alone, labels=False, class_names=["a"])
     with pytest.raises(SourceNotFoundError, match=r"none\.txt: there is no such file"):
         build(tmp_path / "t.zarr", class_names=tmp_path / "none.txt")
     (tmp_path / "names.txt").write_bytes(b"gr\xf6\xdfe")
@@ -269,6 +273,35 @@ def test_source_options_open_a_source_behind_a_url(
         assert xr.open_zarr(tmp_path / "b.zarr").sizes["sample"] == 40
 
 
+NAMES_OF_SOURCES = ("train-images-idx3-ubyte", "folder/", "a.npz", "a.zip", "files")
+
+
+@pytest.mark.parametrize("name", NAMES_OF_SOURCES)
+def test_a_server_that_cannot_be_reached_is_not_an_absent_file(tmp_path: Path, name: str) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"  # where nobody listens
+        config = {"retries": {"max_attempts": 0}}
+        options = {"endpoint_url": f"http://{address}", "anon": True, "config_kwargs": config}
+        for url, source_options in ((f"http://{address}", None), (f"s3://{BUCKET}", options)):
+            with pytest.raises(SourceError, match=r"[Cc]onnect") as caught:
+                build(tmp_path / "t.zarr", f"{url}/{name}", source_options=source_options)
+            assert not isinstance(caught.value, SourceNotFoundError)
+            assert str(caught.value).startswith(f"{url}/{name[:5]}")
+
+
+@pytest.mark.parametrize("name", NAMES_OF_SOURCES)
+def test_a_file_that_nobody_may_read_is_not_an_absent_one(
+    tmp_path: Path, s3: S3Server, httpserver: HTTPServer, name: str
+) -> None:
+    s3.fault = lambda method, path: "403"
+    httpserver.expect_request(re.compile(".*")).respond_with_data("no", status=403)
+    for url, source_options in ((httpserver.url_for(""), None), (f"s3://{BUCKET}", s3.options)):
+        with pytest.raises(SourceError, match=r"403|Forbidden|Access Denied") as caught:
+            build(tmp_path / "t.zarr", f"{url}/{name}", source_options=source_options)
+        assert not isinstance(caught.value, SourceNotFoundError)
+
+
 def test_a_folder_gets_a_page_that_is_no_part_of_the_store(tmp_path: Path, folder: Path) -> None:
     for page in (True, True, False):
         build(tmp_path / "a.zarr", folder, page=page, overwrite=True)
@@ -355,11 +388,98 @@ def test_more_than_the_catalog_is_not_taken_for_it(tmp_path: Path) -> None:
     assert "flag_values" in ds.label.attrs
 
 
+@pytest.fixture
+def own_files(tmp_path: Path) -> list[Path]:
+    """Images and labels of a training and a test part, in files whose names tell nothing."""
+    arrays = {
+        "a": np.arange(12, dtype=np.uint8).reshape(3, 2, 2),
+        "b": np.array([1, 0, 1], np.uint8),
+        "c": np.arange(8, dtype=np.uint8).reshape(2, 2, 2),
+        "d": np.array([0, 1], np.uint8),
+    }
+    for name, array in arrays.items():
+        write_idx(array, tmp_path / name)
+    return [tmp_path / name for name in arrays]
+
+
+def test_pairs_of_files_of_any_names_become_one_store(
+    own_files: list[Path], tmp_path: Path
+) -> None:
+    a, b, c, d = own_files
+    build(tmp_path / "t.zarr", [a, c], labels=[b, d], split=["training", "test"])
+    ds = open_store(tmp_path / "t.zarr", chunks=None)
+    assert ds.label.values.tolist() == [1, 0, 1, 0, 1]
+    assert ds.split.values.tolist() == ["train"] * 3 + ["test"] * 2
+    assert len(ds.attrs["source_sha256"]) == 4
+    assert verify(tmp_path / "t.zarr").is_whole
+    (x_train, y_train), (x_test, y_test) = load([a, c], labels=[b, d], split=["train", "test"])
+    assert (x_train.shape, x_test.shape) == ((3, 2, 2), (2, 2, 2))
+    assert (y_train.tolist(), y_test.tolist()) == ([1, 0, 1], [0, 1])
+
+
+def test_pairs_may_be_of_any_kind(own_files: list[Path], tmp_path: Path) -> None:
+    a, b, *_ = own_files
+    np.savez(tmp_path / "X.npz", np.arange(8, dtype=np.uint8).reshape(2, 2, 2))
+    np.savez(tmp_path / "y.npz", np.array([0, 1], np.uint8))
+    build(tmp_path / "t.zarr", [a, tmp_path / "X.npz"], labels=[b, tmp_path / "y.npz"])
+    assert open_store(tmp_path / "t.zarr").label.values.tolist() == [1, 0, 1, 0, 1]
+
+
+def test_a_single_source_has_the_split_that_it_is_given(
+    own_files: list[Path], tmp_path: Path
+) -> None:
+    a, b, *_ = own_files
+    build(tmp_path / "t.zarr", a, labels=b, split="valid")
+    assert set(open_store(tmp_path / "t.zarr").split.values) == {"val"}
+
+
+def test_a_source_with_splits_of_its_own_keeps_them(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"`split`: .* has splits of its own: test, train"):
+        build(tmp_path / "t.zarr", folder, split="train")
+    with pytest.raises(OptionError, match="`split`: expected the name of a split, got 3"):
+        build(tmp_path / "t.zarr", folder, split=[3])  # type: ignore[list-item]
+    for given in (["train"], "train"):
+        with pytest.raises(OptionError, match="`split`: expected a list with one for each source"):
+            build(tmp_path / "t.zarr", [folder, "mnist"], split=given)
+    assert not (tmp_path / "t.zarr").exists()
+
+
+def test_files_without_labels_are_built_only_if_somebody_says_so(
+    own_files: list[Path], tmp_path: Path
+) -> None:
+    a, b, c, _ = own_files
+    np.savez(tmp_path / "X.npz", np.zeros((2, 4, 4), np.uint8))
+    save(tmp_path / "photos" / "1.png")
+    for source in (a, tmp_path / "X.npz", tmp_path / "photos"):
+        with pytest.raises(SourceError, match=rf"{source}: found no labels; .*`labels=False`"):
+            build(tmp_path / "t.zarr", source)
+        assert not (tmp_path / "t.zarr").exists()
+        build(tmp_path / "t.zarr", source, labels=False, overwrite=True)
+        assert "label" not in open_store(tmp_path / "t.zarr").variables
+
+        shutil.rmtree(tmp_path / "t.zarr")
+    with pytest.raises(SourceError, match="found no labels"):
+        build(tmp_path / "t.zarr", [a, c], labels=[b, None])
+    build(tmp_path / "t.zarr", [a, c], labels=[b, False])
+    assert open_store(tmp_path / "t.zarr").label.values.tolist() == [1, 0, 1, -1, -1]
+    build(tmp_path / "u.zarr", [a, c], labels=False)
+    assert "label" not in open_store(tmp_path / "u.zarr").variables
+
+
+def test_labels_that_are_there_are_left_out_on_request(folder: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.zeros((2, 4, 4), np.uint8), y=np.array([1, 2]))
+    folder_of(tmp_path / "photos", "cat/1.png", "dog/1.png")
+    for name, source in (("a", folder), ("b", tmp_path / "d.npz"), ("c", tmp_path / "photos")):
+        build(tmp_path / name, source, labels=False)
+        assert "label" not in open_store(tmp_path / name).variables
+
+
 def test_a_list_of_one_source_is_that_source(tmp_path: Path) -> None:
     assert parse_source(["mnist"]).open().attrs["id"] == "mnist"
     with pytest.raises(OptionError, match="a list without a URL, which takes no"):
         build(tmp_path / "t.zarr", ["mnist", "mnist"], source_options={"anon": True})
-    with pytest.raises(SourceError, match="`labels`: belong to a single image file"):
+    message = "`labels`: expected a list with one for each source, of which there are 2, got 'x'"
+    with pytest.raises(OptionError, match=message):
         build(tmp_path / "t.zarr", ["mnist", "mnist"], labels="x")
 
 

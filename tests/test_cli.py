@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -46,7 +47,7 @@ def test_build_shuffles_with_a_seed(tmp_path: Path) -> None:
     write_idx(np.zeros((40, 10, 10), np.uint8), tmp_path / "train-images-idx3-ubyte")
     source = ["--source", str(tmp_path / "train-images-idx3-ubyte")]
     options = ["--order", "shuffled", "--seed", "3"]
-    result = run_command("build", tmp_path / "t.zarr", *source, *options)
+    result = run_command("build", tmp_path / "t.zarr", *source, *options, "--labels=none")
     assert (result.exit_code, result.output) == (0, "")
     expected = np.random.default_rng(3).permutation(40)
     np.testing.assert_array_equal(xr.open_zarr(tmp_path / "t.zarr").source_index, expected)
@@ -77,9 +78,28 @@ def test_build_takes_several_sources(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_idx(np.zeros((4, 2, 2), np.uint8), tmp_path / f"{name}-images-idx3-ubyte")
     sources = [f"--source={tmp_path / name}-images-idx3-ubyte" for name in ("a", "b")]
-    assert run_command("build", tmp_path / "t.zarr", *sources, "--zarr-format", "2").exit_code == 0
+    options = ["--zarr-format=2", "--labels=none"]
+    assert run_command("build", tmp_path / "t.zarr", *sources, *options).exit_code == 0
     assert xr.open_zarr(tmp_path / "t.zarr").sizes["sample"] == 8
     assert (tmp_path / "t.zarr" / ".zmetadata").exists()
+
+
+def test_build_takes_pairs_of_files_as_a_message_says_that_names_them(tmp_path: Path) -> None:
+    folder = tmp_path / "my files"
+    folder.mkdir()
+    for split, n_samples in (("train", 6), ("test", 4)):
+        write_idx(np.zeros((n_samples, 2, 2), np.uint8), folder / f"X_{split}")
+        write_idx(np.arange(n_samples, dtype=np.uint8), folder / f"y_{split}")
+    write_idx(np.zeros((3, 2, 2), np.uint8), folder / "X_val")
+    refused = run_command("build", tmp_path / "t.zarr", "--source", folder)
+    assert refused.exit_code == 1
+    said = refused.stderr.partition("name them: ")[2].replace(",", " ")
+    assert run_command("build", tmp_path / "t.zarr", *shlex.split(said)).exit_code == 0
+    ds = xr.open_zarr(tmp_path / "t.zarr")
+    assert ds.split.values.tolist() == ["train"] * 6 + ["test"] * 4 + ["val"] * 3
+    assert ds.label.values.tolist() == [*range(6), *range(4), -1, -1, -1]
+    refused = run_command("build", tmp_path / "t.zarr", *shlex.split(said), "--split=x")
+    assert "--split: expected a list with one for each source" in refused.stderr
 
 
 def test_build_takes_a_folder_of_pictures(tmp_path: Path) -> None:
@@ -139,11 +159,11 @@ def test_an_existing_store_raises_an_error_unless_overwriting(tmp_path: Path, st
     write_idx(np.zeros((4, 2, 2), np.uint8), tmp_path / "a-images-idx3-ubyte")
     source = f"--source={tmp_path / 'a-images-idx3-ubyte'}"
     target = tmp_path / "t.zarr"
-    assert run_command("build", target, source).exit_code == 0
+    assert run_command("build", target, source, "--labels=none").exit_code == 0
     refused = run_command("build", target)
     assert refused.exit_code == 1
     assert refused.output.startswith(f"Error: {target}: exists already")
-    assert run_command("build", target, source, "--overwrite").exit_code == 0
+    assert run_command("build", target, source, "--labels=none", "--overwrite").exit_code == 0
 
 
 def test_info_shows_arrays_classes_and_sources(store: Path) -> None:
@@ -173,6 +193,16 @@ def test_plot_writes_a_picture_of_sevens_and_one_of_each_digit(store: Path, tmp_
     refused = run_command("plot", store, "-o", tmp_path / "digits.png")
     assert refused.exit_code == 1
     assert "exists already" in refused.output
+
+
+def test_a_plot_leaves_classes_out(store: Path, tmp_path: Path) -> None:
+    for name, options in (
+        ("all_but.png", [f"--exclude={digit}" for digit in range(10) if digit != 7]),
+        ("sevens.png", ["--label=7"]),
+    ):
+        done = run_command("plot", store, "--kind=balance", *options, "-o", tmp_path / name)
+        assert (done.exit_code, done.output) == (0, "")
+    assert np.array_equal(imread(tmp_path / "all_but.png"), imread(tmp_path / "sevens.png"))
 
 
 @pytest.mark.parametrize(
@@ -372,7 +402,9 @@ def test_ctrl_c_leaves_the_old_store_and_no_rubbish(tmp_path: Path) -> None:
 def test_build_rescales(tmp_path: Path) -> None:
     write_idx(digits().image.values, tmp_path / "a-images-idx3-ubyte")
     source = f"--source={tmp_path / 'a-images-idx3-ubyte'}"
-    done = run_command("build", tmp_path / "a.zarr", source, "--rescale", "-1", "1")
+    done = run_command(
+        "build", tmp_path / "a.zarr", source, "--labels=none", "--rescale", "-1", "1"
+    )
     assert done.exit_code == 0
     opened = xr.open_zarr(tmp_path / "a.zarr").image
     np.testing.assert_allclose(opened, tutorial_scaling(digits().image.values), atol=2.3e-16)
@@ -528,7 +560,11 @@ def test_what_a_store_says_cannot_forge_lines_or_control_the_terminal(tmp_path: 
         (["build", "x.zarr", "--source-option=a=1"], "takes no --source-option, got a"),
         (["info", "d.zarr", "--storage-option=a=1"], "takes no --storage-option, got a"),
         (
-            ["build", "x.zarr", "--source=images-idx3-ubyte", "--order=label"],
+            ["build", "x.zarr", "--source=images-idx3-ubyte"],
+            "name them, such as with --labels FILE, or build without labels with --labels none",
+        ),
+        (
+            ["build", "x.zarr", "--source=images-idx3-ubyte", "--labels=none", "--order=label"],
             "--order label needs a coordinate 'label'",
         ),
         (

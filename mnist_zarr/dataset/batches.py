@@ -84,7 +84,7 @@ def batches(
     Batches
         Iterable any number of times. Each batch is a named tuple of arrays:
         ``images`` (size, row, col), ``labels`` (size,), and one of each of
-        ``coords``.
+        ``coords``. The label of samples without one is -1, as in scikit-learn.
 
     Raises
     ------

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from mnist_zarr.dataset.schema import LABEL, SPLIT
+from mnist_zarr.dataset.unlabelled import UNLABELLED, UNLABELLED_NAME, is_marked
 from mnist_zarr.errors import SchemaError
 
 # The CF attributes that name the values of a variable (CF 1.11, section 3.5).
@@ -100,7 +101,8 @@ def class_names(ds: xr.Dataset, name: str = LABEL) -> dict[int, str]:
     Returns
     -------
     dict
-        From value to name; empty if the Dataset names no classes.
+        From value to name; empty if the Dataset names no classes. Samples without a
+        label, beside others that have one, are of class ``unlabelled``.
 
     Raises
     ------
@@ -108,7 +110,8 @@ def class_names(ds: xr.Dataset, name: str = LABEL) -> dict[int, str]:
         If ``flag_values`` and ``flag_meanings`` differ in length, or give two
         values one name or one value two; if ``flag_values`` is no list of numbers.
     """
-    return flag_names(name, ds[name].attrs if name in ds.variables else {})
+    attrs = ds[name].attrs if name in ds.variables else {}
+    return ({UNLABELLED: UNLABELLED_NAME} if is_marked(attrs) else {}) | flag_names(name, attrs)
 
 
 def flag_names(name: str, attrs: Mapping[Any, Any]) -> dict[Any, str]:

@@ -21,6 +21,7 @@ from mnist_zarr.dataset.blocks import BLOCK_BYTES, bytes_per_sample, iter_blocks
 from mnist_zarr.dataset.classes import FLAGS, class_attrs, class_names
 from mnist_zarr.dataset.lazy import (
     LazySamples,
+    MappedSamples,
     RepeatedValues,
     SampleNumbers,
     SampleReader,
@@ -40,6 +41,7 @@ from mnist_zarr.dataset.records import (
 from mnist_zarr.dataset.scaling import PACKING, VALID_RANGE, known_range, state_range, unpack
 from mnist_zarr.dataset.schema import (
     IMAGE,
+    LABEL,
     SAMPLE,
     SOURCE_INDEX,
     SPLIT,
@@ -48,6 +50,13 @@ from mnist_zarr.dataset.schema import (
     is_string,
     source_index_dtype,
     validate,
+)
+from mnist_zarr.dataset.unlabelled import (
+    MARK,
+    are_unlabelled,
+    as_marked,
+    is_marked,
+    marked_dtype,
 )
 from mnist_zarr.errors import SourceError
 
@@ -150,6 +159,8 @@ def concat_samples(parts: Sequence[Part]) -> xr.Dataset:
             variables[name] = _concat_images(parts)
         elif name == SPLIT:
             variables[name] = _concat_alike(parts, name, [_split_of(part.ds) for part in parts])
+        elif name == LABEL:
+            variables[name] = _concat_labels(parts)
         else:
             variables[name] = _concat_alike(parts, name, [part.ds[name].variable for part in parts])
         variables[name].attrs |= _merge_flags(parts, name)
@@ -233,6 +244,25 @@ def _concat_images(parts: Sequence[Part]) -> xr.Variable:
     result.encoding["seeks_cheaply"] = all(v.encoding.get("seeks_cheaply") for v in images)
     result.encoding["reads_cheaply"] = all(v.encoding.get("reads_cheaply", True) for v in images)
     return result
+
+
+def _concat_labels(parts: Sequence[Part]) -> xr.Variable:
+    labels = [part.ds[LABEL].variable for part in parts]
+    if not any(map(is_marked, labels)):
+        return _concat_alike(parts, LABEL, labels)
+    marked = [
+        label if is_marked(label) else _as_marked(label, part.name)
+        for label, part in zip(labels, parts, strict=True)
+    ]
+    return _concat_alike(parts, LABEL, marked)
+
+
+def _as_marked(label: xr.Variable, name: str) -> xr.Variable:
+    dtype = marked_dtype(label.dtype, name)
+    convert = partial(as_marked, dtype=dtype, name=name)
+    return _along_sample(
+        dtype, MappedSamples(label, convert), label.shape, attrs={**label.attrs, **MARK}
+    )
 
 
 def _concat_alike(
@@ -351,7 +381,8 @@ def _shift(by: int, dtype: np.dtype[Any], values: Values) -> Values:
 
 
 def _merge_flags(parts: Sequence[Part], name: str) -> dict[str, Any]:
-    """Return flags with the classes of all parts; none if a part names no classes."""
+    """Return flags with the classes of all parts; none if a part names no classes of its own."""
+    parts = [part for part in parts if not (name == LABEL and _has_no_labels(part.ds))]
     named: dict[int, tuple[str, Part]] = {}
     for part in parts:
         for value, word in class_names(part.ds, name).items():
@@ -361,10 +392,15 @@ def _merge_flags(parts: Sequence[Part], name: str) -> dict[str, Any]:
                     f"sources that do not fit together: {name} {value} is {other!r} in "
                     f"{first.name}, {word!r} in {part.name}"
                 )
-    if not all(class_names(part.ds, name) for part in parts):
+    has_flags = [name in part.ds and part.ds[name].attrs.keys() >= set(FLAGS) for part in parts]
+    if not parts or not all(has_flags):
         return {}
     values = sorted(named)
     return class_attrs(values, [named[value][0] for value in values])
+
+
+def _has_no_labels(ds: xr.Dataset) -> bool:
+    return bool(is_marked(ds[LABEL]) and are_unlabelled(ds[LABEL]).all())
 
 
 def _common(attrs_of_parts: Iterable[Mapping[Any, Any]]) -> dict[Any, Any]:

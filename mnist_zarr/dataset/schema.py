@@ -4,7 +4,7 @@
 variable       dimensions         type      meaning
 ============== ================== ========= ==========================================
 image          sample, row, col   as source the pixels; in colour sample, row, col, band
-label          sample             as source class number, CF flag_values/flag_meanings
+label          sample             as source class number, CF flag_values/flag_meanings; -1: none
 split          sample             string    "train", "test"
 source_index   sample             uint32    position in the source files, concatenated
 ============== ================== ========= ==========================================
@@ -237,26 +237,42 @@ def _label_variable(label: npt.ArrayLike | Any) -> xr.Variable:
         return xr.Variable((SAMPLE,), label)
     if rank == 2 and np.shape(label)[1] > 0:
         table = xr.Variable((SAMPLE, "column"), label)
-        _check_is_no_indicator(table)
+        # One read of a file; a table of classes has others among so many.
+        check_is_no_indicator(table[:INDICATOR_SAMPLES].values)
         return table.isel(column=0)
     raise SourceError(
         f"labels: expected shape (sample,) or (sample, column), got {np.shape(label)}"
     )
 
 
-def _check_is_no_indicator(table: xr.Variable) -> None:
-    """Check that a label table is no one-hot encoding, of which column 0 would be no label."""
-    n_columns = table.shape[1]
-    if n_columns == 1 or not len(table):
+def check_is_no_indicator(head: npt.NDArray[Any], name: str = "labels") -> None:
+    """Check that a label table is no encoding of zeros and ones, of which no column is the label.
+
+    Parameters
+    ----------
+    head : numpy.ndarray
+        Shape (sample, column): the first ``INDICATOR_SAMPLES`` rows.
+    name : str
+        What the message calls the table.
+
+    Raises
+    ------
+    SourceError
+        If the classes of each sample are ones among zeros.
+    """
+    n_rows, n_columns = head.shape
+    if n_columns == 1 or not n_rows or not np.isin(head, (0, 1)).all():
         return
-    # One read of a file; a table of classes has others among so many.
-    head = table[:INDICATOR_SAMPLES].values
-    if np.isin(head, (0, 1)).all():
+    found = f"{name}: expected the number of a class for each sample, got a table of {n_columns} "
+    if (head.sum(axis=1) == 1).all():
         raise SourceError(
-            "labels: expected the number of a class for each sample, got a table of "
-            f"{n_columns} columns of zeros and ones, as in a one-hot encoding; convert it with "
+            f"{found}columns of zeros and ones, as in a one-hot encoding; convert it with "
             ".argmax(axis=1)"
         )
+    raise SourceError(
+        f"{found}columns of zeros and ones, with other than a single one in some rows; choose one "
+        "column, such as with [:, 0], or a class for each sample"
+    )
 
 
 def check_is_dataset(given: object) -> None:

@@ -73,13 +73,58 @@ def select(
     array([7, 3, 7])
     >>> select(ds, label=slice(8, 9)).label.values
     array([9])
+
+    See Also
+    --------
+    exclude : all samples but these.
     """
+    return _take(ds, _meet(ds, {LABEL: label, SPLIT: split, **coordinates}))
+
+
+def exclude(
+    ds: xr.Dataset, *, label: Any = None, split: Any = None, **coordinates: Any
+) -> xr.Dataset:
+    """Select all samples but those that :func:`select` selects, lazily.
+
+    Parameters
+    ----------
+    ds, label, split, **coordinates
+        See :func:`select`. Samples that meet all conditions are left out; without
+        a condition, none are.
+
+    Returns
+    -------
+    xarray.Dataset
+        The other samples, in the order of ``ds``; the dimension ``sample`` is kept.
+
+    Raises
+    ------
+    SelectionError, SchemaError
+        As :func:`select`.
+
+    Examples
+    --------
+    >>> from mnist_zarr.dataset.schema import make_dataset
+    >>> ds = make_dataset(np.zeros((4, 2, 2)), label=np.array([7, 3, 7, 9]))
+    >>> exclude(ds, label=7).label.values
+    array([3, 9])
+    """
+    conditions = {LABEL: label, SPLIT: split, **coordinates}
+    is_left_out = _meet(ds, conditions) & any(value is not None for value in conditions.values())
+    return _take(ds, ~is_left_out)
+
+
+def _meet(ds: xr.Dataset, conditions: dict[str, Any]) -> npt.NDArray[np.bool_]:
+    """Return which samples meet all conditions."""
     check_is_dataset(ds)
-    wanted = {LABEL: label, "split": split, **coordinates}
     chosen = np.ones(ds.sizes.get(SAMPLE, 0), dtype=bool)
-    for name, value in wanted.items():
+    for name, value in conditions.items():
         if value is not None:
             chosen &= _matches(ds, name, value)
+    return chosen
+
+
+def _take(ds: xr.Dataset, chosen: npt.NDArray[np.bool_]) -> xr.Dataset:
     positions = np.flatnonzero(chosen)
     if len(positions) and positions[-1] - positions[0] + 1 == len(positions):
         # A contiguous range is read as one slice of the store.

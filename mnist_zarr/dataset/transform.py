@@ -31,6 +31,7 @@ from mnist_zarr.dataset.schema import (
     make_dataset,
 )
 from mnist_zarr.dataset.selection import select
+from mnist_zarr.dataset.unlabelled import are_unlabelled
 from mnist_zarr.errors import OptionError, SchemaError, missing_extra
 
 # A Dataset, a DataArray, a NumPy or a dask array: the result is of the same kind.
@@ -195,7 +196,8 @@ def stratified_split(
         If ``test_size`` is outside its range or leaves a split with fewer
         samples than classes, or ``random_state`` is no seed.
     SchemaError
-        If ``ds`` is not a Dataset or has no labels, or a class has only one sample.
+        If ``ds`` is not a Dataset, samples have no labels, or a class has only one
+        sample.
     MissingExtraError
         If scikit-learn is not installed.
 
@@ -213,6 +215,11 @@ def stratified_split(
     if LABEL not in ds.variables:
         raise SchemaError("stratified_split needs a coordinate 'label', which this Dataset lacks")
     labels = ds[LABEL].values
+    if n_unlabelled := np.count_nonzero(are_unlabelled(ds[LABEL])):
+        raise SchemaError(
+            f"stratified_split: {n_unlabelled:,} samples have no label; leave them out with "
+            "exclude(ds, label=-1)"
+        )
     values, counts = np.unique(labels, return_counts=True)
     if (counts == 1).any():
         raise SchemaError(

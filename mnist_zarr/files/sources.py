@@ -225,12 +225,14 @@ class FileObjectSource(ByteSource):
         return got + more
 
 
-def open_bytes(source: PathOrFile, *, storage_options: dict[str, Any] | None = None) -> ByteSource:
+def open_bytes(
+    source: PathOrFile | ByteSource, *, storage_options: dict[str, Any] | None = None
+) -> ByteSource:
     """Open a path, an fsspec URL or a binary file, and decode gzip.
 
     Parameters
     ----------
-    source : str, os.PathLike or binary file
+    source : str, os.PathLike, binary file or ByteSource
         What to read.
     storage_options : dict, optional
         Passed to the fsspec file system of a URL.
@@ -250,7 +252,9 @@ def open_bytes(source: PathOrFile, *, storage_options: dict[str, Any] | None = N
     """
     check_options(storage_options)
     encoded: ByteSource
-    if not isinstance(source, str | os.PathLike):
+    if isinstance(source, ByteSource):
+        encoded = source
+    elif not isinstance(source, str | os.PathLike):
         encoded = FileObjectSource(source)
     elif is_url(name := path_or_url(source)):
         encoded = RemoteSource(name, storage_options)

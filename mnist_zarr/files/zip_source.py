@@ -27,16 +27,17 @@ GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 
 def zip_members(archive: ByteSource) -> dict[str, ByteSource]:
-    """Return the files of an archive by name, stored or deflated.
+    """Return the files of an archive by name; see :func:`open_member`."""
+    return {name: open_member(archive, info) for name, info in read_directory(archive).items()}
 
-    Only the directory and the header of each member are read. The checksum of
-    a member is checked when its end is reached.
+
+def read_directory(archive: ByteSource) -> dict[str, zipfile.ZipInfo]:
+    """Return what the directory of an archive says of its files, by name.
 
     Raises
     ------
     FileFormatError
-        If it is not a whole zip archive, or a member is encrypted or
-        compressed in another way.
+        If it is not a whole zip archive, or two members have one name or share bytes.
     SourceError
         If the archive is read from a pipe, or is itself compressed.
     """
@@ -46,7 +47,7 @@ def zip_members(archive: ByteSource) -> dict[str, ByteSource]:
             "here; save it to disk (and gunzip it) first"
         )
     try:
-        with zipfile.ZipFile(io.BufferedReader(_SourceFile(archive))) as directory:
+        with zipfile.ZipFile(io.BufferedReader(SourceFile(archive))) as directory:
             infos = directory.infolist()
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         raise FileFormatError(
@@ -54,15 +55,15 @@ def zip_members(archive: ByteSource) -> dict[str, ByteSource]:
             "again"
         ) from error
     _check_places(archive.name, infos, archive.size)
-    members: dict[str, ByteSource] = {}
+    found: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
-        if info.filename in members:
+        if info.filename in found:
             raise FileFormatError(
                 f"{archive.name}: {info.filename}: there are two members of this name; expected one"
             )
         if not info.filename.endswith("/"):
-            members[info.filename] = _member(archive, info)
-    return members
+            found[info.filename] = info
+    return found
 
 
 def _check_places(name: str, infos: list[zipfile.ZipInfo], archive_bytes: int) -> None:
@@ -79,7 +80,16 @@ def _check_places(name: str, infos: list[zipfile.ZipInfo], archive_bytes: int) -
             )
 
 
-def _member(archive: ByteSource, info: zipfile.ZipInfo) -> ByteSource:
+def open_member(archive: ByteSource, info: zipfile.ZipInfo) -> ByteSource:
+    """Return a file of an archive, stored or deflated; of the latter only the header is read.
+
+    The checksum is checked when the end of the file is reached.
+
+    Raises
+    ------
+    FileFormatError
+        If it is encrypted or compressed in another way, or cannot be as long as it says.
+    """
     name = f"{archive.name}: {info.filename}"
     if info.flag_bits & UNREADABLE_FLAGS:
         raise FileFormatError(f"{name}: encrypted or a patch; expected plain data")
@@ -222,7 +232,7 @@ def _copy(data: bytes, buffer: memoryview) -> int:
     return count
 
 
-class _SourceFile(io.RawIOBase):
+class SourceFile(io.RawIOBase):
     """A source as a file, for the standard library."""
 
     def __init__(self, source: ByteSource) -> None:

@@ -35,7 +35,7 @@ from mnist_zarr.errors import IdxFormatError, IdxTypeError, OptionError
 from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.output import check_writable, create_file
 from mnist_zarr.files.sources import PathOrFile, describe, open_bytes
-from mnist_zarr.files.urls import is_url
+from mnist_zarr.formats.foreign import describe_content
 
 DTYPE_OF_TYPE_CODE: dict[int, np.dtype[Any]] = {
     0x08: np.dtype(np.uint8),
@@ -50,23 +50,6 @@ MAX_RANK = 255
 MAX_NUMPY_RANK = 64
 MAX_NUMPY_BYTES = np.iinfo(np.intp).max
 MAX_DIM_SIZE = 2**32 - 1
-PICTURE_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")  # PNG, JPEG, GIF
-# What is found on disk under the name of an IDX file, by its first bytes.
-OTHER_FORMATS = (
-    (b"<", "an HTML or XML page; {page}"),
-    (b"PK\x03\x04", "a zip archive; extract it first"),
-    (b"\xfd7zXZ\x00", "an xz file; decompress it with 'xz -d'"),
-    (b"BZh", "a bzip2 file; decompress it with 'bunzip2'"),
-    (b"\x28\xb5\x2f\xfd", "a zstd file; decompress it with 'zstd -d'"),
-    (b"\x93NUMPY", "a NumPy .npy file; read it with numpy.load"),
-    (b"\x89HDF", "an HDF5 file"),
-    (b"version https://git-lfs", "a Git LFS pointer; fetch the file with 'git lfs pull'"),
-    (b"{", "JSON text"),
-    *((start, "a picture; name the folder that it is in") for start in PICTURE_MAGIC),
-)
-# Where a page came from instead of a file.
-PAGE_ON_DISK = "the download failed and the error page was saved"
-PAGE_OF_SERVER = "the URL of a folder ends with a slash; for a file, the server sent another page"
 
 
 class ArrayLike(Protocol):
@@ -159,11 +142,8 @@ def parse_header(head: bytes, name: str) -> IdxHeader:
 def _describe_wrong_magic(head: bytes, name: str) -> str:
     if not head:
         return f"{name}: byte 0: the file is empty; expected an IDX header"
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    for start, what in OTHER_FORMATS:
-        if text.startswith(start):
-            page = PAGE_OF_SERVER if is_url(name) else PAGE_ON_DISK
-            return f"{name}: byte 0: expected an IDX file, got {what.format(page=page)}"
+    if content := describe_content(head, name, DTYPE_OF_TYPE_CODE):
+        return f"{name}: byte 0: expected an IDX file, got {content}"
     return (
         f"{name}: byte 0: expected the four bytes 00 00 TYPE RANK of an IDX file, "
         f"got {head[:4].hex(' ')}"
@@ -179,7 +159,7 @@ class IdxFile:
 
     Parameters
     ----------
-    source : str, os.PathLike or binary file
+    source : str, os.PathLike, binary file or ByteSource
         A path, an fsspec URL or an open binary file; raw or gzip.
     storage_options : dict, optional
         Passed to the fsspec file system of a URL.
@@ -205,7 +185,7 @@ class IdxFile:
     """
 
     def __init__(
-        self, source: PathOrFile, *, storage_options: dict[str, Any] | None = None
+        self, source: PathOrFile | ByteSource, *, storage_options: dict[str, Any] | None = None
     ) -> None:
         self.bytes: ByteSource = open_bytes(source, storage_options=storage_options)
         self.name = self.bytes.name

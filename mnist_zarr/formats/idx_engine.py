@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import xarray as xr
 from xarray.backends import BackendEntrypoint
 
 from mnist_zarr.errors import SourceError
-from mnist_zarr.files.sources import PathOrFile, describe
+from mnist_zarr.files.byte_source import ByteSource
+from mnist_zarr.files.folders import ZipFiles, is_archive
+from mnist_zarr.files.sources import PathOrFile, open_bytes
 from mnist_zarr.files.urls import is_url, path_or_url
 from mnist_zarr.formats.idx import IdxFile
-from mnist_zarr.formats.idx_names import IdxPair, find_labels, find_pairs, is_folder, parse_name
+from mnist_zarr.formats.idx_names import (
+    IdxPair,
+    find_labels,
+    find_pairs,
+    find_pairs_in_archive,
+    is_folder,
+    parse_name,
+)
 from mnist_zarr.formats.source import Source
 from mnist_zarr.formats.stacked import (
     as_opened,
@@ -25,7 +34,10 @@ from mnist_zarr.formats.stacked import (
     refuse_unknown_options,
 )
 
-Files = PathOrFile | Sequence[str | os.PathLike[str] | IdxPair]
+Files = PathOrFile | ZipFiles | Sequence[str | os.PathLike[str] | IdxPair]
+
+
+_Pair = tuple[PathOrFile | ByteSource, PathOrFile | ByteSource | None, str | None]
 
 
 class IdxBackendEntrypoint(BackendEntrypoint):
@@ -49,7 +61,7 @@ class IdxBackendEntrypoint(BackendEntrypoint):
         filename_or_obj: Files,
         *,
         drop_variables: str | Iterable[str] | None = None,
-        labels: PathOrFile | None = None,
+        labels: PathOrFile | Literal[False] | None = None,
         transposed: bool = False,
         storage_options: dict[str, Any] | None = None,
         **decoders: Any,
@@ -62,7 +74,8 @@ class IdxBackendEntrypoint(BackendEntrypoint):
         else:
             pairs = _pairs_of(filename_or_obj, labels, storage_options)
             ds, files = _open_pairs(pairs, transposed, storage_options)
-        return as_opened(ds, [file.bytes for file in files], drop_variables)
+        stored = dict.fromkeys(_as_stored(file.bytes) for file in files)
+        return as_opened(ds, list(stored), drop_variables)
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Whether the name, or a name in the folder, is a usual one of IDX files."""
@@ -77,7 +90,7 @@ class IdxBackendEntrypoint(BackendEntrypoint):
 def open_idx(
     source: Files,
     *,
-    labels: PathOrFile | None = None,
+    labels: PathOrFile | Literal[False] | None = None,
     transposed: bool = False,
     chunks: Any = None,
     storage_options: dict[str, Any] | None = None,
@@ -90,13 +103,13 @@ def open_idx(
     Parameters
     ----------
     source : path, URL, open binary file, or a list of paths and URLs
-        An image file, a folder with one pair of files per split, or several
-        of these, which are concatenated in the order given. A list may also
+        An image file, a folder or zip archive with one pair of files per split, or
+        several of these, which are concatenated in the order given. A list may also
         contain :class:`~mnist_zarr.formats.idx_names.IdxPair`, which names both
         files.
-    labels : path, URL or open binary file, optional
+    labels : path, URL, open binary file or False, optional
         The label file of a single image file. By default the file of the
-        matching name in the same folder, if there is one.
+        matching name in the same folder, if there is one. False opens images only.
     transposed : bool
         Whether rows and columns of each image are swapped in the files, as in
         EMNIST's. The Dataset has the images upright; the attribute
@@ -112,7 +125,8 @@ def open_idx(
     xarray.Dataset
         ``image`` (sample, row, col) in the file's type, or (sample, row, col, band)
         with 3 or 4 bands, with the coordinates ``label`` (if there are labels),
-        ``split`` (if the names tell it) and ``source_index``. A file of another shape
+        ``split`` (if the names tell it) and ``source_index``. A test split without
+        labels, beside others that have them, gets the label -1. A file of another shape
         has the dimensions ``sample, dim_1, ...``. Column 0 of a label table of rank 2 (as in
         QMNIST) is ``label``.
 
@@ -151,6 +165,13 @@ def open_idx(
     )
 
 
+def _as_stored(source: ByteSource) -> ByteSource:
+    """Return the file itself: of members of an archive, the archive."""
+    while source.encoded is not source:
+        source = source.encoded
+    return source
+
+
 def _is_label_file(source: Files) -> bool:
     if not isinstance(source, str | os.PathLike):
         return False
@@ -159,50 +180,61 @@ def _is_label_file(source: Files) -> bool:
 
 
 def _pairs_of(
-    source: Files | IdxPair, labels: PathOrFile | None, storage_options: dict[str, Any] | None
-) -> list[tuple[PathOrFile, PathOrFile | None, str | None]]:
+    source: Files | IdxPair,
+    labels: PathOrFile | Literal[False] | None,
+    storage_options: dict[str, Any] | None,
+) -> list[_Pair]:
     """Return image file, label file and split of every pair of files."""
     if isinstance(source, Sequence) and not isinstance(source, str):
-        if labels is not None:
+        if labels is not None and labels is not False:
             raise SourceError("`labels`: cannot be given for several sources; name folders instead")
         if not source:
             raise SourceError("source: expected one or more files or folders, got an empty list")
-        return [pair for part in source for pair in _pairs_of(part, None, storage_options)]
+        return [pair for part in source for pair in _pairs_of(part, labels, storage_options)]
     if isinstance(source, IdxPair):
-        return [_as_tuple(source)]
+        return [(source.images, None if labels is False else source.labels, source.split)]
+    if isinstance(source, ZipFiles):
+        return _pairs_in(source, labels)
     if not isinstance(source, str | os.PathLike):
-        return [(cast(PathOrFile, source), labels, None)]
+        return [(cast(PathOrFile, source), None if labels is False else labels, None)]
     name = parse_name(source)
-    if name is None and labels is None and is_folder(source, storage_options=storage_options):
-        return [_as_tuple(pair) for pair in find_pairs(source, storage_options=storage_options)]
+    if name is None and is_archive(path_or_url(source)):
+        return _pairs_in(ZipFiles(open_bytes(source, storage_options=storage_options)), labels)
+    may_be_folder = name is None and (labels is None or labels is False)
+    if may_be_folder and is_folder(source, storage_options=storage_options):
+        pairs = find_pairs(source, storage_options=storage_options)
+        return [split for pair in pairs for split in _pairs_of(pair, labels, storage_options)]
     if labels is None:
         labels = find_labels(source, storage_options=storage_options)
-    return [(source, labels, name.split if name else None)]
+    return [(source, None if labels is False else labels, name.split if name else None)]
 
 
-def _as_tuple(pair: IdxPair) -> tuple[PathOrFile, PathOrFile | None, str | None]:
-    return pair.images, pair.labels, pair.split
+def _pairs_in(archive: ZipFiles, labels: PathOrFile | Literal[False] | None) -> list[_Pair]:
+    if labels is not None and labels is not False:
+        raise SourceError("`labels`: an archive has its own; extract it to use others")
+    return [
+        (
+            archive.open(pair.images),
+            archive.open(pair.labels) if pair.labels and labels is None else None,
+            pair.split,
+        )
+        for pair in find_pairs_in_archive(archive)
+    ]
 
 
 def _open_pairs(
-    pairs: Sequence[tuple[PathOrFile, PathOrFile | None, str | None]],
+    pairs: Sequence[_Pair],
     transposed: bool,
     storage_options: dict[str, Any] | None,
 ) -> tuple[xr.Dataset, list[IdxFile]]:
     images = [IdxFile(image, storage_options=storage_options) for image, _, _ in pairs]
     labels = [
-        IdxFile(label, storage_options=storage_options)
+        None if label is None else IdxFile(label, storage_options=storage_options)
         for _, label, _ in pairs
-        if label is not None
     ]
-    if labels and len(labels) < len(images):
-        alone = next(describe(image) for image, label, _ in pairs if label is None)
-        raise SourceError(
-            f"{alone}: has no label file beside it, unlike other sources; add it, or name the "
-            "image files to build from"
-        )
     splits = [split for _, _, split in pairs]
-    return dataset_of_files(images, labels, splits, transposed=transposed), images + labels
+    ds = dataset_of_files(images, labels, splits, transposed=transposed)
+    return ds, images + [label for label in labels if label is not None]
 
 
 class IdxSource(Source):

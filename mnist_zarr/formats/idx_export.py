@@ -16,6 +16,7 @@ from mnist_zarr.dataset.blocks import bytes_per_sample, iter_blocks_at
 from mnist_zarr.dataset.scaling import unpack
 from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE
 from mnist_zarr.dataset.selection import splits_in_source_order
+from mnist_zarr.dataset.unlabelled import label_of_export
 from mnist_zarr.errors import SchemaError
 from mnist_zarr.files.output import create_files
 from mnist_zarr.files.urls import path_or_url
@@ -52,9 +53,10 @@ def write_idx_files(
     Parameters
     ----------
     ds : xarray.Dataset
-        With ``image``, and ``label`` if there are labels. The samples are
-        written in the order of ``source_index``. From a store that opens
-        rescaled, the stored integers are taken.
+        With ``image``, and ``label`` if there are labels; a split in which no sample
+        has one gets no label file. The samples are written in the order of
+        ``source_index``. From a store that opens rescaled, the stored integers are
+        taken.
     folder : str or os.PathLike
         A local folder, which is made if need be. The files appear in it
         together, when all are complete.
@@ -70,7 +72,8 @@ def write_idx_files(
     SchemaError
         If ``ds`` is not of the data model or has no image; if a split has a
         name that no file can have, or the files of two splits would have one
-        name; if values of a rescaled store were changed.
+        name; if only some samples of a split have labels; if values of a rescaled
+        store were changed.
     IdxTypeError
         If IDX cannot hold the type or shape of the images or labels.
     OptionError
@@ -95,11 +98,13 @@ def write_idx_files(
     variables = {"images": unpack(ds[IMAGE].variable)}
     if LABEL in ds.variables:
         variables["labels"] = ds[LABEL].variable
-    contents = [
-        _Content(role, split, variable, positions)
-        for split, positions in splits_in_source_order(ds)
-        for role, variable in variables.items()
-    ]
+    contents = []
+    for split, positions in splits_in_source_order(ds):
+        contents.append(_Content("images", split, variables["images"], positions))
+        if "labels" in variables:
+            label = label_of_export(variables["labels"], positions, split)
+            if label is not None:
+                contents.append(_Content("labels", split, label, positions))
     by_name: dict[str, _Content] = {}
     for content in contents:
         # Not all file systems tell case apart, nor does the reader of these names.

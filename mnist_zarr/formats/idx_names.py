@@ -13,8 +13,11 @@ files do not count, such as those that a Mac puts into archives (``._train-...``
 from __future__ import annotations
 
 import contextlib
+import difflib
+import functools
 import os
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,16 +25,18 @@ from fsspec.core import url_to_fs
 
 from mnist_zarr.dataset.schema import SPLIT_OF_WORD, split_order
 from mnist_zarr.errors import MnistZarrError, SourceError, SourceNotFoundError
-from mnist_zarr.files.urls import check_options, is_url, path_or_url
+from mnist_zarr.files.folders import LocalFiles, ZipFiles
+from mnist_zarr.files.urls import check_options, is_url, name_failures, path_or_url
 from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.formats.picture_folders import holds_pictures
+from mnist_zarr.formats.stacked import SampleFile
 
 Role = Literal["images", "labels"]
 IDX_NAME = re.compile(
     r"""^(?!\.)(?P<prefix>.*?)(?P<role>images?|imgs?|labels?)
         (?:[-._\ ](?P<after>train(?:ing)?|test(?:ing)?|t10k|val(?:id(?:ation)?)?))?
-        [-._\ ]idx(?P<rank>\d+)(?:[-._](?P<type>ubyte|byte|short|int|float|double))?
-        (?P<gz>\.gz)?$""",
+        [-._\ ]idx(?:(?P<rank>\d+)(?:[-._\ ](?P<type>ubyte|byte|short|int|float|double))?)?
+        (?P<copy>[ _]?\(\d+\))?(?P<gz>\.gz)?$""",
     re.IGNORECASE | re.VERBOSE,
 )
 # Of a folder without usual names: each is opened to see whether it is IDX.
@@ -45,9 +50,10 @@ class IdxName:
     prefix: str  # lower case, without the separator before the role, but with a split after it
     role: Role
     is_gzip: bool
-    # As it is spelt, with the rank and the type: files that differ in one of these but agree in
-    # prefix and role are not of one data set.
-    content: tuple[str, str, str] = field(default=("", "", ""), compare=False, repr=False)
+    # As it is spelt, with the rank, the type, and the number that a browser gives to a second
+    # download of one name: files that differ in one of these but agree in prefix and role are not
+    # of one data set.
+    content: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def split(self) -> str | None:
@@ -83,7 +89,8 @@ def parse_name(path: str | os.PathLike[str]) -> IdxName | None:
     prefix = match["prefix"].rstrip("-._ ")
     if match["after"]:
         prefix = f"{prefix} {match['after']}".lstrip()
-    content = (prefix, match["rank"], (match["type"] or "").lower())
+    kind, copy = (match["type"] or "").lower(), (match["copy"] or "").strip(" _")
+    content = (prefix, match["rank"] or "", kind, copy)
     return IdxName(prefix.lower(), role, match["gz"] is not None, content)
 
 
@@ -147,6 +154,44 @@ def find_pairs(
     place = path_or_url(folder)
     place += "" if place.endswith(("/", os.sep)) else "/"
     names = _list_names(place, storage_options)
+    return _pairs_among(place, names, functools.partial(_describe_contents, place))
+
+
+def find_pairs_in_archive(archive: ZipFiles) -> list[IdxPair]:
+    """Return the pairs in a zip archive, in whatever folders; the paths are those of members.
+
+    Raises
+    ------
+    SourceError
+        As :func:`find_pairs`; also if files of one name differ.
+    """
+    path_of: dict[str, str] = {}
+    contents: dict[tuple[IdxName, tuple[str, ...]], tuple[str, Any]] = {}
+    for path in archive.paths():
+        parsed = parse_name(path)
+        if parsed is None:
+            continue
+        content = archive.content_of(path)
+        first, known = contents.setdefault((parsed, parsed.content), (path, content))
+        if content != known:
+            raise SourceError(
+                f"{archive.name}: more than one data set: {first!r} and {path!r}; unpack the "
+                "archive and name one of its folders"
+            )
+        path_of.setdefault(_base_name(path), path)
+    pairs = _pairs_among(f"{archive.name}: ", list(path_of), lambda names: "")
+    prefix = len(archive.name) + 2
+    return [
+        IdxPair(
+            path_of[pair.images[prefix:]], pair.labels and path_of[pair.labels[prefix:]], pair.split
+        )
+        for pair in pairs
+    ]
+
+
+def _pairs_among(
+    place: str, names: Sequence[str], describe: Callable[[list[str]], str]
+) -> list[IdxPair]:
     found: dict[tuple[str, Role], list[str]] = {}
     for candidate in sorted(names, key=_preference):
         if parsed := parse_name(candidate):
@@ -165,7 +210,7 @@ def find_pairs(
     if not pairs:
         raise SourceError(
             f"{place}: expected IDX image files such as 'train-images-idx3-ubyte.gz', got none "
-            f"among {len(names)} files{_describe_contents(place, names)}"
+            f"among {len(names)} files{describe(list(names))}"
         )
     for (prefix, role), labels in chosen.items():
         if (prefix, "images") not in chosen:
@@ -187,27 +232,69 @@ def is_folder(
         return os.path.isdir(place)
     fs, inner = _file_system(place, storage_options)
     # A web server has no folders, and asking it would fetch the file.
-    return place.endswith("/") or ("http" not in fs.protocol and bool(fs.isdir(inner)))
+    if place.endswith("/") or "http" in fs.protocol:
+        return place.endswith("/")
+    with name_failures(place, "opened", SourceError, SourceNotFoundError):
+        return bool(fs.isdir(inner))
 
 
 def _describe_contents(place: str, names: list[str]) -> str:
-    """Say which files are IDX whatever their names, and how to use the first of them."""
+    """Say which files are IDX whatever their names, and how to use them."""
     files: dict[str, IdxFile] = {}
     for name in [] if is_url(place) else sorted(names)[:MAX_FILES_TRIED]:
         with contextlib.suppress(MnistZarrError):
-            files[place + name] = IdxFile(place + name)
+            files[name] = IdxFile(place + name)
     if not files:
-        has_pictures = not is_url(place) and holds_pictures(place)
+        has_pictures = not is_url(place) and holds_pictures(LocalFiles(place))
         return "; it holds pictures, which open_pictures and build read" if has_pictures else ""
-    listed = ", ".join(f"{_base_name(path)!r} {file.shape}" for path, file in files.items())
-    use = ""
-    if images := next((path for path, file in files.items() if len(file.shape) > 1), None):
-        use = f"; name them: `source={images!r}`"
-        count = files[images].shape[0]
-        fitting = (path for path, file in files.items() if file.shape == (count,))
-        if labels := next(fitting, None):
-            use += f", `labels={labels!r}`"
-    return f"; by their content these are IDX files: {listed}{use}"
+    listed = ", ".join(f"{name!r} {file.dtype} {file.shape}" for name, file in files.items())
+    pairs = pair_by_content(files)
+    if not pairs:
+        return f"; by their content these are IDX files: {listed}"
+    images, labels, splits = ([*of_all] for of_all in zip(*pairs, strict=True))
+    given: dict[str, list[Any]] = {"source": [place + name for name in images]}
+    if any(labels):
+        given["labels"] = [name is not None and place + name for name in labels]
+    if all(splits) and len(set(splits)) == len(splits):
+        given["split"] = splits
+    one = {name: values[0] for name, values in given.items()} if len(pairs) == 1 else given
+    use = ", ".join(f"`{name}={value!r}`" for name, value in one.items())
+    return f"; by their content these are IDX files: {listed}; name them: {use}"
+
+
+def pair_by_content(
+    files: Mapping[str, SampleFile],
+) -> list[tuple[str, str | None, str | None]]:
+    """Return image file, label file and split of each pair among files of any names.
+
+    Images have the highest rank, labels are as many integers. Of several label files that fit,
+    the one whose name is the most similar is taken, of the same split if names tell it.
+    """
+    images = [name for name, file in files.items() if len(file.shape) > 2]
+    images = images or [name for name, file in files.items() if len(file.shape) > 1]
+    unused = [
+        name for name, file in files.items() if len(file.shape) == 1 and file.dtype.kind in "iu"
+    ]
+    pairs = []
+    for name in images:
+        fitting = [other for other in unused if files[other].shape[0] == files[name].shape[0]]
+        labels = max(fitting, key=functools.partial(_similarity, name), default=None)
+        if labels:
+            unused.remove(labels)
+        pairs.append((name, labels, _split_in(name)))
+    return sorted(pairs, key=lambda pair: split_order(pair[2]))
+
+
+def _similarity(name: str, other: str) -> tuple[bool, float]:
+    is_same_split = _split_in(name) == _split_in(other)
+    return is_same_split, difflib.SequenceMatcher(None, name, other).ratio()
+
+
+def _split_in(name: str) -> str | None:
+    """Return the split that a word of a name tells; None if none does, or several do."""
+    words = re.split(r"[^a-z0-9]+", _base_name(name).lower())
+    found = {SPLIT_OF_WORD[word] for word in words if word in SPLIT_OF_WORD}
+    return found.pop() if len(found) == 1 else None
 
 
 def _check_one_of_each(place: str, pairs: list[IdxPair]) -> None:
@@ -290,6 +377,11 @@ def _probe_labels(images: str, storage_options: dict[str, Any] | None) -> str | 
     for ending in dict.fromkeys(endings):
         for suffix in suffixes:
             candidate = f"{folder}{match['prefix']}labels{after}{ending}{suffix}"
-            if fs.exists(_file_system(candidate, storage_options)[1]):
-                return candidate
+            # A bucket that must not be listed answers so for what is not there.
+            with (
+                name_failures(candidate, "opened", SourceError, SourceNotFoundError),
+                contextlib.suppress(PermissionError),
+            ):
+                if fs.exists(_file_system(candidate, storage_options)[1]):
+                    return candidate
     return None

@@ -16,37 +16,38 @@ from dataclasses import dataclass
 
 from mnist_zarr.dataset.schema import SPLIT, SPLIT_OF_WORD
 from mnist_zarr.errors import SourceError
-from mnist_zarr.files.sources import LocalSource
+from mnist_zarr.files.byte_source import ByteSource
+from mnist_zarr.files.folders import MAX_MEMBER_BYTES
 
 DELIMITERS = ",;\t"
 LABEL_COLUMNS = ("label", "class", "category", "target")
 
 
 def read_label_table(
-    path: str, folder: str, pictures: Sequence[str]
-) -> list[tuple[str, str | None]]:
+    table: ByteSource, folder: str, pictures: Sequence[str], may_lack: Sequence[bool] = ()
+) -> list[tuple[str | None, str | None]]:
     """Return the label of each picture, and its split if there is a column of splits.
 
     Parameters
     ----------
-    path : str
+    table : ByteSource
         The CSV file, in UTF-8; with commas, semicolons or tabs.
     folder : str
         What messages call the folder of the pictures.
     pictures : sequence of str
         The path of each picture in the folder, with ``/``.
+    may_lack : sequence of bool, optional
+        The pictures that may have no lines, if none of them has one.
 
     Raises
     ------
-    SourceNotFoundError
-        If there is no such file.
     SourceError
         If it cannot be read, or does not have one line with a label for each picture.
     """
-    rows = _parse(path)
+    path, rows = table.name, _parse(table)
     finder = _Finder(pictures)
     columns = _Columns.of(path, rows, finder, folder)
-    found: dict[int, tuple[str, str | None]] = {}
+    found: dict[int, tuple[str | None, str | None]] = {}
     line_of: dict[int, int] = {}
     for line, cells in rows[int(columns.has_header) :]:
         where = f"{path}: line {line}"
@@ -59,6 +60,9 @@ def read_label_table(
         if not label:
             raise SourceError(f"{where}: {pictures[at]!r} has no label")
         found[at], line_of[at] = (label, split), line
+    optional = {at for at, may in enumerate(may_lack) if may}
+    if not optional & found.keys():
+        found |= dict.fromkeys(optional, (None, None))
     missing = [name for at, name in enumerate(pictures) if at not in found]
     if missing:
         raise SourceError(
@@ -68,11 +72,13 @@ def read_label_table(
     return [found[at] for at in range(len(pictures))]
 
 
-def _parse(path: str) -> list[tuple[int, list[str]]]:
+def _parse(table: ByteSource) -> list[tuple[int, list[str]]]:
     """Return the rows that are not empty, all of one length, with the numbers of their lines."""
-    source = LocalSource(path)
+    path, size = table.name, table.size or 0
+    if size > MAX_MEMBER_BYTES:
+        raise SourceError(f"{path}: {size:,} bytes; expected {MAX_MEMBER_BYTES:,} at most")
     try:
-        text = bytes(source.read(0, source.size or 0)).decode("utf-8-sig")
+        text = bytes(table.read(0, size)).decode("utf-8-sig")
         delimiter = max(DELIMITERS, key=text.partition("\n")[0].count)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         rows = [(reader.line_num, [*map(str.strip, cells)]) for cells in reader]

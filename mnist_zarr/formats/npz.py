@@ -8,7 +8,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +19,25 @@ from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.blocks import block_bounds, bytes_per_sample, iter_blocks_at
 from mnist_zarr.dataset.formulas import map_values
 from mnist_zarr.dataset.scaling import scaling_of, unpack
-from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SPLIT_OF_WORD, split_order
+from mnist_zarr.dataset.schema import (
+    COL,
+    IMAGE,
+    INDICATOR_SAMPLES,
+    LABEL,
+    ROW,
+    SAMPLE,
+    SPLIT_OF_WORD,
+    check_is_no_indicator,
+    split_order,
+)
 from mnist_zarr.dataset.selection import splits_in_source_order
+from mnist_zarr.dataset.unlabelled import label_of_export
 from mnist_zarr.errors import NpzFormatError, SchemaError, SourceError
 from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.output import create_file
 from mnist_zarr.files.sources import PathOrFile, open_bytes
-from mnist_zarr.files.urls import is_url, path_or_url, shown_url
-from mnist_zarr.files.zip_source import ZIP_MAGIC, zip_members
+from mnist_zarr.files.urls import path_or_url, shown_url
+from mnist_zarr.files.zip_source import open_member, read_directory
 from mnist_zarr.formats.idx_names import IdxPair
 from mnist_zarr.formats.npy import NpyFile, npy_header
 from mnist_zarr.formats.source import Source
@@ -39,25 +50,25 @@ from mnist_zarr.formats.stacked import (
 from mnist_zarr.terminal import sample_bar
 
 # X_train of scikit-learn's users, x_train of Keras; X and y without a split.
-ARRAY_NAME = re.compile(r"(?P<role>[xy])(?:_(?P<split>.+))?", re.IGNORECASE)
-KNOWN_NAMES = "X_train, y_train, X_test, y_test (or x_train ...), X, y, or arr_0"
-
-
-def is_npz(source: str | os.PathLike[str]) -> bool:
-    """Whether the name, or the start of a local file, is that of an .npz archive."""
-    path = path_or_url(source)
-    if path.lower().endswith(".npz"):
-        return True
-    if is_url(path) or not os.path.isfile(path):
-        return False
-    with open(path, "rb") as file:
-        return file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+X_AND_Y = re.compile(r"(?P<role>[xy])(?:_(?P<split>.+))?", re.IGNORECASE)
+# train_images of MedMNIST, images, data and target; other words beside these are no splits.
+WORDS = re.compile(
+    r"(?:(?P<before>{0})[-_. ])?(?P<word>images?|imgs?|data|labels?|targets?)"
+    r"(?:[-_. ](?P<split>{0}))?".format("|".join(SPLIT_OF_WORD)),
+    re.IGNORECASE,
+)
+# Of numpy.savez(file, images, labels).
+SAVED_PAIR = ("arr_0", "arr_1")
+KNOWN_NAMES = (
+    "X_train, y_train, X_test, y_test (or x_train, train_images, train_labels ...), X, y, images, "
+    "labels, data, target, or arr_0, arr_1"
+)
 
 
 def open_npz(
-    source: PathOrFile | Sequence[IdxPair],
+    source: PathOrFile | ByteSource | Sequence[IdxPair],
     *,
-    labels: PathOrFile | None = None,
+    labels: PathOrFile | Literal[False] | None = None,
     chunks: Any = None,
     storage_options: dict[str, Any] | None = None,
 ) -> xr.Dataset:
@@ -68,12 +79,15 @@ def open_npz(
     source : path, URL, open binary file, or list of IdxPair
         An archive with the arrays ``X_train``, ``y_train``, ``X_test`` and
         ``y_test``, as written by :func:`write_npz`; the same in lower case, as
-        in Keras' ``mnist.npz``; ``X`` and ``y``, without splits; or a single
+        in Keras' ``mnist.npz``; ``train_images``, ``train_labels``, ..., as of
+        MedMNIST; ``X`` and ``y``, ``images`` and ``labels``, ``data`` and ``target``,
+        or ``arr_0`` and ``arr_1``, without splits; or a single
         array, ``arr_0``, as in the files of KMNIST. Where images and labels of
         each split are archives of one array, give a list of
         :class:`~mnist_zarr.formats.idx_names.IdxPair`.
-    labels : path, URL or open binary file, optional
-        The archive of the labels, where ``source`` has only images.
+    labels : path, URL, open binary file or False, optional
+        The archive of the labels, where ``source`` has only images. False opens
+        images only.
     chunks : optional
         As in :func:`xarray.open_dataset`: ``None`` for plain lazy arrays,
         ``{}`` for dask arrays.
@@ -84,7 +98,8 @@ def open_npz(
     -------
     xarray.Dataset
         As :func:`open_idx` returns it. Samples of 784 values, or of another
-        square number, become images of 28 by 28. Nothing is ever unpickled.
+        square number, become images of 28 by 28. Labels have the shape (sample,) or
+        (sample, 1). Nothing is ever unpickled.
 
     Raises
     ------
@@ -126,10 +141,10 @@ class _NpzBackendEntrypoint(BackendEntrypoint):
 
     def open_dataset(  # type: ignore[override]  # each engine names its own options
         self,
-        filename_or_obj: PathOrFile | Sequence[IdxPair],
+        filename_or_obj: PathOrFile | ByteSource | Sequence[IdxPair],
         *,
         drop_variables: str | Iterable[str] | None = None,
-        labels: PathOrFile | None = None,
+        labels: PathOrFile | Literal[False] | None = None,
         storage_options: dict[str, Any] | None = None,
         **decoders: Any,
     ) -> xr.Dataset:
@@ -141,42 +156,47 @@ class _NpzBackendEntrypoint(BackendEntrypoint):
                     "archives"
                 )
             images = [_Archive(pair.images, storage_options) for pair in filename_or_obj]
-            labels_of = [pair.labels for pair in filename_or_obj if pair.labels]
-            tables = [_Archive(path, storage_options) for path in labels_of]
+            labels_of = [pair.labels for pair in filename_or_obj]
+            tables = [path and _Archive(path, storage_options) for path in labels_of]
             ds = _dataset_of_arrays(
                 [archive.only_array() for archive in images],
-                [archive.only_array() for archive in tables],
+                [table.only_array() if table else None for table in tables],
                 [pair.split for pair in filename_or_obj],
             )
-            archives = images + tables
+            archives = images + [table for table in tables if table]
         else:
             archives = [_Archive(filename_or_obj, storage_options)]
-            if labels is not None:
+            if labels is not None and labels is not False:
                 archives.append(_Archive(labels, storage_options))
             ds = _dataset_of(*archives)
+            if labels is False and IMAGE in ds.variables:
+                ds = ds.drop_vars(LABEL, errors="ignore")
         return as_opened(ds, [archive.bytes for archive in archives], drop_variables)
 
 
 class _Archive:
     """The arrays of an .npz archive by name."""
 
-    def __init__(self, source: PathOrFile, storage_options: dict[str, Any] | None) -> None:
+    def __init__(
+        self, source: PathOrFile | ByteSource, storage_options: dict[str, Any] | None
+    ) -> None:
         self.bytes: ByteSource = open_bytes(source, storage_options=storage_options)
         self.name = self.bytes.name
         self._members = {
-            name.removesuffix(".npy"): member
-            for name, member in zip_members(self.bytes).items()
+            name.removesuffix(".npy"): open_member(self.bytes, info)
+            for name, info in read_directory(self.bytes).items()
             if name.endswith(".npy")
         }
 
     def by_role(self, role: str) -> dict[str | None, NpyFile]:
         """Return the images ("x") or labels ("y") of each split."""
+        if set(self._members) == set(SAVED_PAIR):
+            return {None: NpyFile(self._members[SAVED_PAIR["xy".index(role)]])}
         found: dict[str | None, NpyFile] = {}
         for name, member in self._members.items():
-            match = ARRAY_NAME.fullmatch(name)
-            if match and match["role"].lower() == role:
-                word = match["split"]
-                split = word and SPLIT_OF_WORD.get(word.lower(), word)
+            parsed = _parse_name(name)
+            if parsed and parsed[0] == role:
+                split = parsed[1]
                 if split in found:
                     raise NpzFormatError(
                         f"{member.name}: is of the same role and split as {found[split].name!r}; "
@@ -190,9 +210,21 @@ class _Archive:
         if len(self._members) != 1:
             raise NpzFormatError(
                 f"{self.name}: expected arrays {KNOWN_NAMES}; got "
-                f"{', '.join(self._members) or 'no array; extract it if it holds IDX files'}"
+                f"{', '.join(self._members) or 'no array'}"
             )
         return NpyFile(next(iter(self._members.values())))
+
+
+def _parse_name(name: str) -> tuple[str, str | None] | None:
+    """Return the role of an array, "x" or "y", and its split; None if its name tells neither."""
+    if match := X_AND_Y.fullmatch(name):
+        role, word = match["role"].lower(), match["split"]
+    elif (match := WORDS.fullmatch(name)) and not (match["before"] and match["split"]):
+        role = "y" if match["word"].lower().startswith(("label", "target")) else "x"
+        word = match["before"] or match["split"]
+    else:
+        return None
+    return role, word and SPLIT_OF_WORD.get(word.lower(), word)
 
 
 def _dataset_of(archive: _Archive, label_archive: _Archive | None = None) -> xr.Dataset:
@@ -207,26 +239,26 @@ def _dataset_of(archive: _Archive, label_archive: _Archive | None = None) -> xr.
         if labels:
             raise SourceError(f"`labels`: the archive {archive.name} has its own")
         labels = label_archive.by_role("y") or {None: label_archive.only_array()}
-    if labels and images.keys() != labels.keys():
+    unlabelled = images.keys() - labels.keys() - {"test"} if labels else set()
+    if unlabelled or labels.keys() - images.keys():
         raise SourceError(
             f"{archive.name}: images and labels of different splits: images of "
             f"{_show(images)}, labels of {_show(labels)}"
         )
     splits = sorted(images, key=split_order)
     return _dataset_of_arrays(
-        [images[split] for split in splits],
-        [labels[split] for split in splits if labels],
-        splits,
+        [images[split] for split in splits], [labels.get(split) for split in splits], splits
     )
 
 
 def _dataset_of_arrays(
-    images: Sequence[NpyFile], labels: Sequence[NpyFile], splits: Sequence[str | None]
+    images: Sequence[NpyFile], labels: Sequence[NpyFile | None], splits: Sequence[str | None]
 ) -> xr.Dataset:
     for image in images:
         _make_square(image)
     for label in labels:
-        _check_labels(label)
+        if label is not None:
+            _check_labels(label)
     return dataset_of_files(images, labels, splits)
 
 
@@ -246,10 +278,15 @@ def _make_square(image: NpyFile) -> None:
 
 
 def _check_labels(label: NpyFile) -> None:
+    if len(label.shape) == 2 and label.shape[1] == 1:  # a column
+        label.reshape_samples(())
+    elif len(label.shape) == 2:
+        head = label.read_samples(0, min(label.shape[0], INDICATOR_SAMPLES))
+        check_is_no_indicator(head, label.name)
     if len(label.shape) != 1 or label.dtype.kind not in "iu":
         raise NpzFormatError(
             f"{label.name}: expected labels of shape (sample,) and an integer type, got shape "
-            f"{label.shape} of {label.dtype}"
+            f"{label.shape} of {label.dtype}; save them again with .astype('int64'), or one column"
         )
 
 
@@ -258,7 +295,7 @@ class NpzSource(Source):
 
     @classmethod
     def recognizes(cls, given: object) -> bool:
-        return isinstance(given, str | os.PathLike) and is_npz(given)
+        return isinstance(given, str | os.PathLike) and path_or_url(given).lower().endswith(".npz")
 
     def open(self) -> xr.Dataset:
         return open_npz(self.given, labels=self.labels, storage_options=self.options)
@@ -269,7 +306,7 @@ def write_npz(
     path: str | os.PathLike[str],
     *,
     scaled: bool = True,
-    flat: bool = True,
+    flat: bool | None = None,
     overwrite: bool = False,
     progress: bool | None = None,
 ) -> None:
@@ -289,8 +326,10 @@ def write_npz(
     scaled : bool
         Whether to map the pixels onto float64 from -1 to 1, those of uint8 bit
         for bit as ``((x / 255.) - .5) * 2`` does; or to leave them as they are.
-    flat : bool
-        Whether samples have the shape ``(784,)``, or ``(28, 28)``.
+    flat : bool, optional
+        Whether samples have the shape ``(784,)``, or ``(28, 28)``. By default only
+        gray images of as many rows as columns become flat: of others nobody could
+        tell the shape again.
     overwrite : bool
         Whether to replace an existing file.
     progress : bool, optional
@@ -300,8 +339,9 @@ def write_npz(
     ------
     SchemaError
         If ``ds`` is not of the data model, has no image or labels that are not
-        integers; if a split has a name that no file can have; if the range of
-        the pixels is not known, or values of a rescaled store were changed.
+        integers, or labels for only some samples of a split; if a split has a name
+        that no file can have; if the range of the pixels is not known, or values of a
+        rescaled store were changed.
     OptionError
         If ``path`` is no path or URL.
     TargetExistsError
@@ -338,6 +378,8 @@ def write_npz(
             variable = xr.Variable(image.dims, samples)
             return np.asarray(map_values(variable, scaling, dtype).values)
 
+    if flat is None:
+        flat = image.dims == (SAMPLE, ROW, COL) and image.shape[1] == image.shape[2]
     sample_shape = (math.prod(image.shape[1:]),) if flat else image.shape[1:]
     label_of_bar = f"writing {shown_url(path_or_url(path))}"
     with (
@@ -353,12 +395,13 @@ def write_npz(
                 npy_header(dtype, (len(positions), *sample_shape)),
                 _pieces(image, positions, convert, functools.partial(advance, IMAGE)),
             )
-            if label is not None:
+            part = None if label is None else label_of_export(label, positions, split)
+            if part is not None:
                 _write_array(
                     archive,
                     f"y{ending}",
-                    npy_header(label.dtype.newbyteorder("="), (len(positions),)),
-                    iter_blocks_at(label, positions),
+                    npy_header(part.dtype.newbyteorder("="), (len(positions),)),
+                    iter_blocks_at(part, positions),
                 )
 
 

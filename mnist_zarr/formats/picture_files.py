@@ -21,7 +21,10 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from mnist_zarr.errors import FileFormatError, MnistZarrError, OptionError, SourceError
+from mnist_zarr.files.byte_source import ByteSource
+from mnist_zarr.files.folders import MAX_MEMBER_BYTES, FileFolder
 from mnist_zarr.files.sources import LocalSource
+from mnist_zarr.files.zip_source import SourceFile
 
 Mode = Literal["L", "RGB", "RGBA"]
 Fit = Literal["crop", "pad"]
@@ -90,28 +93,29 @@ class PictureFiles:
 
     Attributes
     ----------
-    folder : str
-        The absolute path of the folder.
+    folder : FileFolder
+        The folder or archive that they are in.
     names : tuple of str
         The path of each picture in it, with ``/``.
     identities : tuple of str or None
         What tells the version of each from any other; None of one that cannot be opened.
     """
 
-    folder: str
+    folder: FileFolder
     names: tuple[str, ...]
     identities: tuple[str | None, ...]
 
     @classmethod
-    def of(cls, folder: str, names: Sequence[str]) -> PictureFiles:
+    def of(cls, folder: FileFolder, names: Sequence[str]) -> PictureFiles:
         """Take the files as they are now."""
-        place = os.path.abspath(folder)
-        return cls(place, tuple(names), tuple(_identity(place, name) for name in names))
+        if folder.archive is not None:  # of which there is one version
+            return cls(folder, tuple(names), (None,) * len(names))
+        return cls(folder, tuple(names), tuple(_identity(folder, name) for name in names))
 
     @property
     def name(self) -> str:
         """What messages call the folder."""
-        return self.folder
+        return self.folder.name
 
     @property
     def identity(self) -> str:
@@ -134,7 +138,7 @@ class PictureFiles:
             digest.update(b"%s  %s\n" % (self.source(at).sha256().encode(), name))
         return digest.hexdigest()
 
-    def source(self, at: int) -> LocalSource:
+    def source(self, at: int) -> ByteSource:
         """Return the bytes of one picture.
 
         Raises
@@ -143,16 +147,18 @@ class PictureFiles:
             If the file was changed, or cannot be opened.
         SourceNotFoundError
             If there is no such file any more.
+        FileFormatError
+            If it is in an archive and cannot be inflated.
         """
-        source = LocalSource(os.path.join(self.folder, self.names[at]))
+        source = self.folder.open(self.names[at])
         if self.identities[at] not in (None, source.identity):
             raise SourceError("was changed since the folder was opened; open it again")
         return source
 
 
-def _identity(folder: str, name: str) -> str | None:
+def _identity(folder: FileFolder, name: str) -> str | None:
     try:
-        return LocalSource(os.path.join(folder, name)).identity
+        return folder.open(name).identity
     except SourceError:  # said when it is read, together with all others that cannot be
         return None
 
@@ -260,7 +266,9 @@ def _whole_mode(picture: Image.Image) -> str:
 
 def read_header(files: PictureFiles, at: int, mode: str | None) -> tuple[tuple[int, int], str]:
     """Return width and height of a picture once it stands upright, and its mode."""
-    with _open(files.source(at).name) as picture:
+    source = files.source(at)
+    is_file = isinstance(source, LocalSource)
+    with _open(source.name if is_file else io.BufferedReader(SourceFile(source))) as picture:
         # Not as `picture.getexif()`, which decodes a PNG file to look behind its pixels.
         orientation = Image.Image.getexif(picture).get(ExifTags.Base.Orientation)
         width, height = picture.size
@@ -273,7 +281,10 @@ def read_header(files: PictureFiles, at: int, mode: str | None) -> tuple[tuple[i
 def decode(files: PictureFiles, at: int, form: Form, mode: str | None) -> npt.NDArray[Any]:
     """Return the pixels of a picture, upright, in a mode or the one that holds it without loss."""
     source = files.source(at)
-    data = source.read(0, source.size or 0)
+    size = source.size or 0
+    if files.folder.archive is not None and size > MAX_MEMBER_BYTES:
+        raise ValueError(f"inflates to {size:,} bytes; expected {MAX_MEMBER_BYTES:,} at most")
+    data = source.read(0, size)
     with _open(io.BytesIO(data)) as picture:
         mode = mode or _whole_mode(picture)
         if form.size is not None:

@@ -11,7 +11,7 @@ import functools
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,9 @@ from xarray.backends import BackendEntrypoint
 from mnist_zarr.dataset.lazy import LazySamples, lazy_array
 from mnist_zarr.dataset.schema import IMAGE, STRING_DTYPE, make_dataset, source_index_dtype
 from mnist_zarr.errors import OptionError, SourceError
-from mnist_zarr.files.sources import LocalSource
+from mnist_zarr.files.byte_source import ByteSource
+from mnist_zarr.files.folders import FileFolder, LocalFiles, ZipFiles, is_archive
+from mnist_zarr.files.sources import LocalSource, open_bytes
 from mnist_zarr.files.urls import is_url, path_or_url, shown_url
 from mnist_zarr.formats.idx_names import parse_name
 from mnist_zarr.formats.picture_files import (
@@ -50,13 +52,14 @@ MODES_OF_BYTES = get_args(Mode)
 
 
 def open_pictures(
-    folder: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | ZipFiles,
     *,
-    labels: str | os.PathLike[str] | None = None,
+    labels: str | os.PathLike[str] | Literal[False] | None = None,
     size: tuple[int, int] | None = None,
     mode: Mode | None = None,
     fit: Fit = "crop",
     chunks: Any = None,
+    storage_options: dict[str, Any] | None = None,
 ) -> xr.Dataset:
     """Open a folder of pictures as one lazy, labelled Dataset.
 
@@ -65,12 +68,13 @@ def open_pictures(
     folder : str or os.PathLike
         A local folder with a folder for each class, at any depth below which the
         pictures are; or with folders ``train``, ``test`` or ``val`` of these; or with
-        pictures and a CSV file. Pictures have an ending such as ``.jpg`` or ``.png``;
+        pictures and a CSV file. Or the path or URL of a zip archive of such a folder,
+        which is read in place. Pictures have an ending such as ``.jpg`` or ``.png``;
         other files and hidden ones do not count.
     labels : str or os.PathLike, optional
         A CSV file with a column of file names, one of labels, and perhaps one called
         ``split``. By default a class is a folder; in a folder of pictures without
-        classes, a single CSV file is found by itself.
+        classes, a single CSV file is found by itself. False opens pictures only.
     size : (width, height), optional
         In pixels; all pictures are resized. By default they must be of one size.
     mode : {"L", "RGB", "RGBA"}, optional
@@ -83,6 +87,8 @@ def open_pictures(
     chunks : optional
         As in :func:`xarray.open_dataset`: ``None`` for plain lazy arrays,
         ``{}`` for dask arrays.
+    storage_options : dict, optional
+        Passed to the fsspec file system of a URL.
 
     Returns
     -------
@@ -104,7 +110,10 @@ def open_pictures(
     SourceNotFoundError
         If there is no such folder or CSV file.
     OptionError
-        If ``folder`` is a URL, or an option is none of the choices.
+        If ``folder`` is the URL of something else than a zip archive, or an option is
+        none of the choices.
+    MissingExtraError
+        If the package that knows the URL is not installed.
 
     Examples
     --------
@@ -126,31 +135,48 @@ def open_pictures(
         chunks=chunks,
         labels=labels,
         form=Form(size, mode, fit),
+        storage_options=storage_options,
     )
 
 
 class _PicturesBackendEntrypoint(BackendEntrypoint):
-    open_dataset_parameters = ("filename_or_obj", "drop_variables", "labels", "form")
+    open_dataset_parameters = (
+        *("filename_or_obj", "drop_variables", "labels", "form", "storage_options"),
+    )
 
     def open_dataset(  # type: ignore[override]  # each engine names its own options
         self,
-        filename_or_obj: str | os.PathLike[str],
+        filename_or_obj: str | os.PathLike[str] | ZipFiles,
         *,
         drop_variables: str | Iterable[str] | None = None,
-        labels: str | os.PathLike[str] | None = None,
+        labels: str | os.PathLike[str] | Literal[False] | None = None,
         form: Form = AS_THEY_ARE,
+        storage_options: dict[str, Any] | None = None,
         **decoders: Any,
     ) -> xr.Dataset:
         refuse_unknown_options(decoders, self.open_dataset_parameters)
-        folder = _local_path(filename_or_obj, "a folder")
-        table = None if labels is None else _local_path(labels, "a CSV file")
+        folder = _open_folder(filename_or_obj, storage_options)
+        table: ByteSource | Literal[False] | None = None
+        if labels is not None:
+            table = labels is not False and LocalSource(_local_path(labels, "a CSV file"))
         pictures = list_pictures(folder, table)
-        files = PictureFiles.of(folder, pictures.names)
+        files = PictureFiles.of(pictures.folder, pictures.names)
         ds = _dataset_of(pictures, files, form)
-        sources: list[SourceFile] = [files]
-        if pictures.table:
-            sources.append(LocalSource(pictures.table))
+        sources: list[SourceFile] = [folder.archive or files]
+        if pictures.table and (table or not folder.archive):
+            sources.append(pictures.table)
         return as_opened(ds, sources, drop_variables)
+
+
+def _open_folder(
+    given: str | os.PathLike[str] | ZipFiles, storage_options: dict[str, Any] | None
+) -> FileFolder:
+    if isinstance(given, ZipFiles):
+        return given
+    path = path_or_url(given, "the path of a folder or zip archive")
+    if is_archive(path):
+        return ZipFiles(open_bytes(path, storage_options=storage_options))
+    return LocalFiles(_local_path(path, "a folder"))
 
 
 def _local_path(given: object, what: str) -> str:
@@ -256,7 +282,8 @@ class PicturesSource(Source):
         if is_url(path) or not os.path.isdir(path):
             return False
         with contextlib.suppress(OSError):  # of which whoever reads the folder has more to say
-            return not any(map(parse_name, os.listdir(path))) and holds_pictures(path)
+            names = os.listdir(path)
+            return not any(map(parse_name, names)) and holds_pictures(LocalFiles(path))
         return False
 
     def open(self) -> xr.Dataset:

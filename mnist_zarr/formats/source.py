@@ -23,7 +23,7 @@ class Source(ABC):
     given
         What the caller named: a path, a URL, a list of them, a Dataset, ...
     labels : optional
-        The label file of a single image file.
+        The label file of an image file; None to find it, False to do without labels.
     options : dict, optional
         Passed to the fsspec file system of a URL.
     """

@@ -33,6 +33,7 @@ from mnist_zarr.dataset.schema import (
     make_dataset,
     source_index_dtype,
 )
+from mnist_zarr.dataset.unlabelled import MARK, UNLABELLED, as_marked, marked_dtype
 from mnist_zarr.errors import OptionError, SourceError
 
 # What dask reads at once: large against the cost of a task, small against memory.
@@ -161,9 +162,31 @@ class StackedFiles:
                 first = min(last, stop)
 
 
+class _MarkedLabels:
+    """The labels of a file beside others without labels, or no label for each of its samples."""
+
+    seeks_cheaply = True
+
+    def __init__(self, file: SampleFile | None, n_samples: int, dtype: np.dtype[Any]) -> None:
+        self.name = file.name if file else "no labels"
+        self.shape = (n_samples,)
+        self.dtype = dtype
+        self._file = file
+
+    def read(self) -> npt.NDArray[Any]:
+        """Return all labels."""
+        return self.read_samples(0, self.shape[0])
+
+    def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Return the labels ``start`` to ``stop`` (not included)."""
+        if self._file is None:
+            return np.full(stop - start, UNLABELLED, self.dtype)
+        return as_marked(self._file.read_samples(start, stop), self.dtype, self.name)
+
+
 def dataset_of_files(
     images: Sequence[SampleFile],
-    labels: Sequence[SampleFile],
+    labels: Sequence[SampleFile | None],
     splits: Sequence[str | None],
     *,
     transposed: bool = False,
@@ -173,7 +196,8 @@ def dataset_of_files(
     Parameters
     ----------
     images, labels : sequence of SampleFile
-        A label file for each image file, or none at all.
+        A label file for each image file, None for a test split without labels; or
+        none at all.
     splits : sequence of str or None
         The split of each image file, where it is known.
     transposed : bool
@@ -185,8 +209,9 @@ def dataset_of_files(
         If the files do not fit together, or hold no images that can be
         transposed.
     """
-    for image, label in zip(images, labels, strict=False):
-        _check_same_length(image, label)
+    for image, label in zip(images, labels, strict=True):
+        if label is not None:
+            _check_same_length(image, label)
     counts = [n_samples_of(image) for image in images]
     stacked = StackedFiles(images).as_lazy_samples()
     if transposed:
@@ -202,7 +227,8 @@ def dataset_of_files(
     has_splits = has_samples and any(splits)
     ds = make_dataset(
         lazy_array(stacked),
-        label=lazy_array(StackedFiles(labels).as_lazy_samples()) if labels else None,
+        label=_stack_labels(images, labels, splits),
+        label_attrs=MARK if None in labels and any(labels) else None,
         split=lazy_array(_splits(splits, counts)) if has_splits else None,
         source_index=lazy_array(LazySamples((n_samples,), positions, SampleNumbers(positions)))
         if has_samples
@@ -214,6 +240,27 @@ def dataset_of_files(
     # A worker of a cluster can read its own samples of a raw file, but not of a gzip file.
     ds[IMAGE].encoding["seeks_cheaply"] = all(image.seeks_cheaply for image in images)
     return ds
+
+
+def _stack_labels(
+    images: Sequence[SampleFile],
+    labels: Sequence[SampleFile | None],
+    splits: Sequence[str | None],
+) -> Any:
+    files = [label for label in labels if label is not None]
+    if not files:
+        return None
+    if len(files) < len(labels):
+        for image, label, split in zip(images, labels, splits, strict=True):
+            if label is None and split != "test":  # competitions keep the labels of that
+                raise SourceError(
+                    f"{image.name}: has no label file beside it, unlike other sources; add it, or "
+                    "name the files to build from, with `labels=False` for those that have none"
+                )
+        dtype = np.result_type(*(marked_dtype(file.dtype, file.name) for file in files))
+        counted = zip(labels, map(n_samples_of, images), strict=True)
+        files = [_MarkedLabels(label, count, dtype) for label, count in counted]
+    return lazy_array(StackedFiles(files).as_lazy_samples())
 
 
 def suggest_chunks(ds: xr.Dataset) -> None:

@@ -133,7 +133,8 @@ def pack(folder: Path, place: Path) -> None:
 
 def holds_store(place: Path | BinaryIO) -> bool:
     """Whether the file is a zip file with a Zarr store in it."""
-    if not zipfile.is_zipfile(place):
+    try:
+        with zipfile.ZipFile(place) as archive:
+            return not set(archive.namelist()).isdisjoint(METADATA_NAMES)
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError):
         return False
-    with zipfile.ZipFile(place) as archive:
-        return not set(archive.namelist()).isdisjoint(METADATA_NAMES)

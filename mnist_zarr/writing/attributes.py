@@ -12,7 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from mnist_zarr.dataset.classes import FLAGS, MAX_CLASSES, class_attrs, class_names
+from mnist_zarr.dataset.classes import (
+    FLAGS,
+    MAX_CLASSES,
+    class_attrs,
+    class_names,
+    flag_names,
+)
 from mnist_zarr.dataset.lazy import is_same_data
 from mnist_zarr.dataset.records import (
     AS_OPENED,
@@ -29,6 +35,7 @@ from mnist_zarr.dataset.records import (
     sha256_name,
 )
 from mnist_zarr.dataset.schema import CONVENTIONS, IMAGE, LABEL
+from mnist_zarr.dataset.unlabelled import UNLABELLED, UNLABELLED_NAME, is_marked
 from mnist_zarr.errors import SchemaError
 
 # What says of a data set which one it is, and is true of no other samples.
@@ -52,15 +59,17 @@ def label_attrs(attrs: Mapping[str, Any], labels: npt.NDArray[Any]) -> dict[str,
     >>> label_attrs({"flag_values": [0, 1], "flag_meanings": "0 1"}, np.array([1, 5]))
     {'flag_values': [1, 5], 'flag_meanings': '1 5'}
     """
-    if not attrs.keys() & set(FLAGS):
-        return {**attrs, **flag_attrs(labels)}
     names = class_names(xr.Dataset({LABEL: ((), 0, attrs)}))
+    are_numbers = all(
+        name == str(value) for value, name in names.items() if name != UNLABELLED_NAME
+    )
     unknown = [label for label in labels.tolist() if label not in names]
-    if not unknown:
-        return dict(attrs)
-    if all(name == str(value) for value, name in names.items()):
+    if not attrs.keys() & set(FLAGS) or (unknown and are_numbers):
         kept = {name: value for name, value in attrs.items() if name not in FLAGS}
-        return {**kept, **flag_attrs(labels)}
+        return {**kept, **flag_attrs(labels, names)}
+    if not unknown:
+        is_whole = not is_marked(attrs) or UNLABELLED in flag_names(LABEL, attrs)
+        return dict(attrs) if is_whole else {**attrs, **_sorted_flags(names)}
     listed = ", ".join(map(str, unknown[:MAX_VALUES_NAMED]))
     raise SchemaError(
         f"label: has values that flag_values does not name, such as {listed}; name all classes "
@@ -69,8 +78,8 @@ def label_attrs(attrs: Mapping[str, Any], labels: npt.NDArray[Any]) -> dict[str,
     )
 
 
-def flag_attrs(labels: npt.NDArray[Any]) -> dict[str, Any]:
-    """Return CF flag attributes for distinct labels that have no names, if they are classes.
+def flag_attrs(labels: npt.NDArray[Any], names: Mapping[Any, str] | None = None) -> dict[str, Any]:
+    """Return CF flag attributes for distinct labels without other names, if they are classes.
 
     Examples
     --------
@@ -80,7 +89,12 @@ def flag_attrs(labels: npt.NDArray[Any]) -> dict[str, Any]:
     values = labels.tolist()
     if len(values) > MAX_CLASSES or not all(isinstance(value, int) for value in values):
         return {}
-    return class_attrs(values, [str(value) for value in values])
+    return class_attrs(values, [(names or {}).get(value, str(value)) for value in values])
+
+
+def _sorted_flags(names: Mapping[Any, str]) -> dict[str, Any]:
+    values = sorted(names)
+    return class_attrs(values, [names[value] for value in values])
 
 
 def name_coordinates(

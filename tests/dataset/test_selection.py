@@ -15,7 +15,7 @@ from zarr.storage import MemoryStore
 from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.dataset.classes import class_attrs
 from mnist_zarr.dataset.schema import STRING_DTYPE, make_dataset
-from mnist_zarr.dataset.selection import select
+from mnist_zarr.dataset.selection import exclude, select
 from mnist_zarr.errors import SelectionError
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.writing.writer import write_zarr
@@ -52,6 +52,30 @@ def test_several_labels_and_a_split_at_once(wanted: list[int], split: str) -> No
     pairs = zip(ds.label.values, ds.split.values, strict=True)
     expected = [i for i, (value, part) in enumerate(pairs) if value in wanted and part == split]
     xr.testing.assert_identical(chosen, ds.isel(sample=expected))
+
+
+@given(unwanted=st.lists(st.integers(0, 3), min_size=1))
+def test_all_but_some_labels_are_selected(unwanted: list[int]) -> None:
+    ds = clothes()
+    expected = [i for i, value in enumerate(ds.label.values) if value not in unwanted]
+    xr.testing.assert_identical(exclude(ds, label=unwanted), ds.isel(sample=expected))
+
+
+def test_samples_that_meet_all_conditions_are_left_out_and_without_one_none_are() -> None:
+    ds = clothes()
+    pairs = list(zip(ds.label.values, ds.split.values, strict=True))
+    expected = [i for i, pair in enumerate(pairs) if pair != (3, "test")]
+    assert len(expected) < len(pairs)
+    xr.testing.assert_identical(exclude(ds, label="bag", split="test"), ds.isel(sample=expected))
+    xr.testing.assert_identical(exclude(ds), ds)
+    with pytest.raises(SelectionError, match="no sample has label 'shoe'; choose from 0"):
+        exclude(ds, label="shoe")
+
+
+def test_a_class_of_one_sample_keeps_the_dimension() -> None:
+    ds = make_dataset(np.zeros((3, 2, 2)), label=np.array([5, 0, 5]))
+    assert select(ds, label=0).sizes["sample"] == 1
+    assert exclude(ds, label=5).image.dims == ("sample", "row", "col")
 
 
 @pytest.mark.parametrize(

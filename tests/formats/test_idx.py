@@ -247,7 +247,7 @@ GOOD = raw_idx(0x08, (2, 3), b"abcdef")
         (GOOD + b"!", r"byte 18: the data of shape \(2, 3\) .* end here, but 1 bytes follow"),
         (b"<!DOCTYPE html><html>", r"byte 0: expected an IDX file, got an HTML or XML page"),
         (b"\xef\xbb\xbf\n <html>", r"got an HTML or XML page; the download failed"),
-        (b"PK\x03\x04....", r"got a zip archive; extract it first"),
+        (b"PK\x03\x04....", r"got a zip archive, which open_idx and build read as it is"),
         (b"\xfd7zXZ\0....", r"got an xz file"),
         (b"BZh91AY", r"got a bzip2 file"),
         (b"\x28\xb5\x2f\xfd....", r"got a zstd file"),

@@ -368,7 +368,7 @@ def test_files_that_do_not_fit_together_raise_an_error_that_says_why(
 
 def test_labels_for_some_sources_only_raise_an_error_that_names_the_other(tmp_path: Path) -> None:
     put_pair(tmp_path, "train", pixels(2, 4, 3), pixels(2))
-    alone = put_pair(tmp_path, "t10k", pixels(2, 4, 3), None)
+    alone = put_pair(tmp_path, "val", pixels(2, 4, 3), None)
     with pytest.raises(
         SourceError, match="has no label file beside it, unlike other sources"
     ) as caught:
@@ -486,3 +486,9 @@ def test_one_hot_labels_are_refused_and_one_column_is_not(tmp_path: Path, column
         with pytest.raises(SourceError, match=f"a table of {columns} columns of zeros and ones"):
             act()
     assert not (tmp_path / "t.zarr").exists()
+
+
+def test_several_classes_for_a_sample_are_no_one_hot_labels(tmp_path: Path) -> None:
+    path = put_pair(tmp_path, "train", pixels(2, 2, 2), np.array([[1, 1], [0, 1]], np.uint8))
+    with pytest.raises(SourceError, match="with other than a single one in some rows; choose one"):
+        open_idx(path)

@@ -93,6 +93,11 @@ def names_of(pairs: list[IdxPair]) -> list[tuple[str, str | None, str | None]]:
         ("train-images-idx4-float", "train", "images", False, "train"),
         ("train-images-idx10-double.gz", "train", "images", True, "train"),
         ("images-train-images-idx3-ubyte", "images-train", "images", False, "train"),
+        ("train-images.idx", "train", "images", False, "train"),
+        ("Training images.idx", "training", "images", False, "train"),
+        ("train images idx3 ubyte.gz", "train", "images", True, "train"),
+        ("train-images-idx3-ubyte (1)", "train", "images", False, "train"),
+        ("t10k-labels-idx1-ubyte(2).gz", "t10k", "labels", True, "test"),
     ],
 )
 def test_a_usual_name_tells_prefix_role_gzip_and_split(
@@ -114,7 +119,7 @@ def test_a_usual_name_tells_prefix_role_gzip_and_split(
         "train-images-idx-ubyte",
         "train-images-idx3-ubyte.zip",
         "train-images-idx3-ubyte.gz.part",
-        "train-images-idx3-ubyte (1)",
+        "train-images-idx3-ubyte (copy)",
         "train-images-idx3-ubyte.gz.gz",
         "train-images-idx3-word",
         "train-images-idx3ubyte",
@@ -334,10 +339,53 @@ def test_idx_files_of_other_names_are_listed_with_the_way_to_use_them(tmp_path: 
     with pytest.raises(SourceError, match="got none among 3 files; by their content") as caught:
         find_pairs(tmp_path)
     for part in (
-        "'X_train' (6, 4, 3), 'y_train.gz' (6,)",
-        f"`source='{tmp_path}/X_train'`, `labels='{tmp_path}/y_train.gz'`",
+        "'X_train' uint8 (6, 4, 3), 'y_train.gz' uint8 (6,)",
+        f"`source='{tmp_path}/X_train'`, `labels='{tmp_path}/y_train.gz'`, `split='train'`",
     ):
         assert part in str(caught.value)
+
+
+KANNADA = ("X_kannada_MNIST_{}-idx3-ubyte.gz", "y_kannada_MNIST_{}-idx1-ubyte.gz")
+MORPHO = ("{}-pictures-0_3-idx3", "{}-classes-0_3-idx1")
+OTHERS = ("pixels of {} (1).idx", "digits of {} (1).idx")
+
+
+@pytest.mark.parametrize("names", [KANNADA, MORPHO, OTHERS], ids=["Kannada", "Morpho", "others"])
+def test_pairs_of_other_names_are_found_by_content_and_their_use_is_shown(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    # As many of each: only the names tell which belong together.
+    for split in ("test", "train"):
+        write_idx(pixels(6, 4, 3), tmp_path / names[0].format(split))
+        write_idx(pixels(6), tmp_path / names[1].format(split))
+    with pytest.raises(SourceError) as caught:
+        find_pairs(tmp_path)
+    images, labels = (
+        [f"{tmp_path}/{name.format(split)}" for split in ("train", "test")] for name in names
+    )
+    use = f"name them: `source={images}`, `labels={labels}`, `split=['train', 'test']`"
+    assert str(caught.value).endswith(use)
+
+
+def test_of_files_by_content_those_without_labels_are_said_to_have_none(tmp_path: Path) -> None:
+    write_idx(pixels(6, 4, 3), tmp_path / "X_train")
+    write_idx(pixels(6), tmp_path / "y_train")
+    write_idx(pixels(5, 4, 3), tmp_path / "X_test")
+    write_idx(pixels(5, dtype="float32"), tmp_path / "weights_test")
+    with pytest.raises(SourceError, match=r"`labels=\['.*/y_train', False\]`"):
+        find_pairs(tmp_path)
+
+
+def test_a_second_download_of_one_name_may_be_another_data_set(tmp_path: Path) -> None:
+    for copy in ("", " (1)"):
+        put(tmp_path, f"train-images-idx3-ubyte{copy}.gz")
+        put(tmp_path, f"train-labels-idx1-ubyte{copy}.gz")
+    with pytest.raises(SourceError, match=r"more than one data set: .* \(1\)\.gz'"):
+        find_pairs(tmp_path)
+    for role in ("images-idx3", "labels-idx1"):
+        (tmp_path / f"train-{role}-ubyte.gz").unlink()
+    (pair,) = find_pairs(tmp_path)
+    assert pair.labels == f"{tmp_path}/train-labels-idx1-ubyte (1).gz"
 
 
 def test_a_folder_of_pictures_says_what_reads_it(tmp_path: Path) -> None:

@@ -199,6 +199,64 @@ def test_our_names_those_of_keras_and_flat_rows_are_opened(
         assert opened.attrs["source"] == "d.npz"
 
 
+def medmnist() -> dict[str, npt.NDArray[Any]]:
+    """Arrays as in MedMNIST's files, in their order: three splits, labels of one column."""
+    ds = square_digits(60)
+    rows = {"train": slice(0, 30), "val": slice(30, 40), "test": slice(40, 60)}
+    arrays = {f"{split}_images": ds.image.values[of] for split, of in rows.items()}
+    return arrays | {
+        f"{split}_labels": ds.label.values[of][:, np.newaxis] for split, of in rows.items()
+    }
+
+
+@pytest.mark.parametrize("kind", SAVE)
+def test_the_arrays_of_medmnist_are_opened(tmp_path: Path, kind: str) -> None:
+    arrays = medmnist()
+    SAVE[kind](tmp_path / "toymnist.npz", **arrays)
+    opened = open_npz(tmp_path / "toymnist.npz")
+    for split in ("train", "val", "test"):
+        part = opened.isel(sample=opened.split.values == split)
+        np.testing.assert_array_equal(part.image, arrays[f"{split}_images"])
+        np.testing.assert_array_equal(part.label, arrays[f"{split}_labels"][:, 0])
+    build(tmp_path / "t.zarr", tmp_path / "toymnist.npz", order="label")
+    assert xr.open_zarr(tmp_path / "t.zarr").label.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *(("images", "labels"), ("data", "target"), ("image", "label"), ("arr_0", "arr_1")),
+        *(("training_images", "training_labels"), ("data_test", "target_test")),
+    ],
+)
+def test_other_usual_names_of_images_and_labels_are_opened(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    ds = square_digits(60)
+    np.savez(tmp_path / "d.npz", **dict(zip(names, (ds.image, ds.label), strict=True)))
+    opened = open_npz(tmp_path / "d.npz")
+    np.testing.assert_array_equal(opened.image, ds.image)
+    np.testing.assert_array_equal(opened.label, ds.label)
+    split = {"training_images": {"train"}, "data_test": {"test"}}.get(names[0])
+    assert ("split" in opened.coords and set(opened.split.values)) == (split or False)
+
+
+def test_what_only_looks_like_labels_is_passed_over(tmp_path: Path) -> None:
+    ds = square_digits(6)
+    names = np.array(["zero", "one"])
+    np.savez(tmp_path / "d.npz", images=ds.image, labels=ds.label, label_names=names)
+    np.testing.assert_array_equal(open_npz(tmp_path / "d.npz").label, ds.label)
+
+
+def test_images_that_are_not_square_or_in_colour_keep_their_shape(tmp_path: Path) -> None:
+    for shape in ((3, 4, 4, 3), (3, 4, 9)):
+        image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        write_npz(make_dataset(image), tmp_path / "a.npz", scaled=False, overwrite=True)
+        np.testing.assert_array_equal(open_npz(tmp_path / "a.npz").image, image)
+        write_npz(make_dataset(image), tmp_path / "b.npz", flat=True, overwrite=True)
+        assert load(tmp_path / "b.npz")["X"].shape == (3, image[0].size)
+
+
 def test_single_arrays_as_of_kmnist_are_images_or_labels(tmp_path: Path) -> None:
     ds = square_digits(60)
     np.savez_compressed(tmp_path / "imgs.npz", ds.image.values)
@@ -262,15 +320,26 @@ def test_a_dataset_of_an_archive_travels_to_another_process(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("archive", "error", "message"),
     [
-        (zip_of("readme.txt", b"hello"), NpzFormatError, "expected arrays X_train, .*hold"),
-        (archive_of(a=IMAGES, b=IMAGES), NpzFormatError, "X, y, or arr_0; got a, b"),
+        (zip_of("readme.txt", b"hello"), NpzFormatError, "expected arrays X_train, .*got no array"),
+        (archive_of(a=IMAGES, b=IMAGES), NpzFormatError, "X, y, .* or arr_0, arr_1; got a, b"),
+        (archive_of(images=IMAGES, data=IMAGES), NpzFormatError, "same role and split as"),
         (archive_of(X=IMAGES, x=IMAGES), NpzFormatError, "same role and split as"),
         (archive_of(X=np.zeros(5)), NpzFormatError, r"expected images .*got shape \(5,\)"),
         (archive_of(X=IMAGES, y=np.zeros(5)), NpzFormatError, "integer type, .*float64"),
         (
-            archive_of(X=IMAGES, y=np.zeros((5, 10), "u1")),
+            archive_of(X=IMAGES, y=np.full((5, 10), 2, "u1")),
             NpzFormatError,
             r"expected labels of shape \(sample,\) .*got shape \(5, 10\)",
+        ),
+        (
+            archive_of(X=IMAGES, y=np.eye(10, dtype="f4")[[0, 3, 1, 9, 3]]),
+            SourceError,
+            r"y\.npy: .* a table of 10 columns .*one-hot encoding.*argmax",
+        ),
+        (
+            archive_of(X=IMAGES, y=np.ones((5, 14), "u1")),
+            SourceError,
+            r"y\.npy: .* a table of 14 columns .*a single one in some rows",
         ),
         (
             archive_of(X=IMAGES, y=np.zeros(4, np.uint8)),

@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 
 from mnist_zarr.errors import SourceError
+from mnist_zarr.files.folders import LocalFiles
+from mnist_zarr.files.sources import LocalSource
 from mnist_zarr.formats.picture_folders import holds_pictures, list_pictures
 
 
-def make(folder: Path, *names: str) -> str:
+def make(folder: Path, *names: str) -> LocalFiles:
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
-    return os.fspath(folder)
+    return LocalFiles(os.fspath(folder))
 
 
-def values(folder: str) -> list[int]:
+def values(folder: LocalFiles) -> list[int]:
     labels = list_pictures(folder).labels
     assert labels is not None
     return [int(value) for value in labels]
@@ -94,7 +96,7 @@ def test_hidden_and_other_files_do_not_count(tmp_path: Path) -> None:
     ("names", "words"),
     [
         (("cat/1.png", "2.png"), "'2.png' is in no folder of a class, unlike 'cat/1.png'"),
-        (("train/cat/1.png", "test/2.png"), "'test/2.png' is in no folder of a class"),
+        (("test/cat/1.png", "train/2.png"), "'train/2.png' is in no folder of a class"),
         (("train/cat/1.png", "more/dog/2.png"), "'train' is the folder of a split, but 'more/dog"),
         (("train/cat/1.png", "2.png"), "'train' is the folder of a split, but '2.png' is in none"),
         (("notes.txt",), "expected pictures, such as .png or .jpg files, got none"),
@@ -131,13 +133,38 @@ def test_a_csv_file_beside_the_pictures_has_their_labels_and_splits(tmp_path: Pa
     assert found.names == ("b.png", "c.png", "a.png")
     assert found.splits == ("train", "train", "test")
     assert values(folder) == [1, 0, 1]
-    assert found.table == os.path.join(folder, "labels.csv")
+    assert found.table is not None
+    assert found.table.name == os.fspath(tmp_path / "labels.csv")
 
 
 def test_a_csv_file_that_is_named_counts_more_than_folders(tmp_path: Path) -> None:
     folder = make(tmp_path / "photos", "x/a.png", "y/b.png")
     (tmp_path / "labels.csv").write_text("b.png,7\na.png,300\n")
-    found = list_pictures(folder, os.fspath(tmp_path / "labels.csv"))
+    found = list_pictures(folder, LocalSource(tmp_path / "labels.csv"))
     assert found.names == ("x/a.png", "y/b.png")
     assert found.labels is not None
     assert found.labels.tolist() == [300, 7]
+
+
+def test_pictures_of_a_test_part_without_class_folders_have_no_label(tmp_path: Path) -> None:
+    folder = make(tmp_path, "train/cat/1.png", "train/dog/2.png", "test/4.png", "test/3.png")
+    found = list_pictures(folder)
+    assert found.names == ("train/cat/1.png", "train/dog/2.png", "test/3.png", "test/4.png")
+    assert values(folder) == [0, 1, -1, -1]
+    assert found.label_attrs["valid_min"] == 0
+    assert found.label_attrs["flag_meanings"] == "cat dog"
+    make(tmp_path, "test/cat/5.png")
+    with pytest.raises(SourceError, match=r"'test/3\.png' is in no folder of a class"):
+        list_pictures(folder)
+
+
+def test_pictures_of_a_test_part_may_all_lack_lines_of_the_csv_file(tmp_path: Path) -> None:
+    folder = make(tmp_path, "train/1.png", "train/2.png", "test/3.png", "test/4.png")
+    (tmp_path / "train.csv").write_text("id,label\n1,cat\n2,dog\n")
+    table = LocalSource(tmp_path / "train.csv")
+    labels = list_pictures(folder, table).labels
+    assert labels is not None
+    assert labels.tolist() == [0, 1, -1, -1]
+    (tmp_path / "train.csv").write_text("id,label\n1,cat\n2,dog\n3,cat\n")
+    with pytest.raises(SourceError, match=r"got none for 1 of them, such as 'test/4\.png'"):
+        list_pictures(folder, LocalSource(tmp_path / "train.csv"))

@@ -381,6 +381,29 @@ def test_the_python_code_opens_what_is_shown(
     assert f"# {chosen.sizes['sample']} samples" in code or not choice
 
 
+@pytest.mark.parametrize("address", ["&class=0", "&class=0&split=test", "&split=test"])
+def test_the_code_keeps_the_dimension_of_a_single_sample(
+    site: WebSite, open_tab: OpenTab, address: str
+) -> None:
+    ds = DS.isel(sample=np.flatnonzero(DS.label.values == 7)[:4])
+    label = xr.Variable("sample", np.array([7, 0, 7, 7], "uint8"))
+    split = xr.Variable("sample", np.array(["train", "test", "train", "train"]))
+    tab = open_tab(write(site, ds.assign_coords(label=label, split=split)) + address)
+    names: dict[str, Any] = {}
+    exec(tab.text("#snippet"), names)
+    assert names["chosen"].image.dims == ("sample", "row", "col")
+    assert names["chosen"].label.values.tolist() == [0]
+
+
+def test_samples_without_labels_are_a_class_of_their_own(site: WebSite, open_tab: OpenTab) -> None:
+    labels = np.where(SPLIT == "train", DS.label.values.astype(np.int16), -1)
+    label = xr.Variable("sample", labels, {"valid_min": 0})
+    tab = open_tab(write(site, DS.assign_coords(label=label)))
+    tile = tab.page.locator('[data-class="-1"]')
+    n_test = int((SPLIT == "test").sum())
+    assert tile.get_attribute("aria-label") == f"Class unlabelled, train 0, test {n_test}"
+
+
 HOSTILE = [
     "<script>window.pwned = 1</script>",
     "<img src=x onerror='window.pwned = 1'>",

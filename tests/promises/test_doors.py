@@ -207,6 +207,8 @@ DOORS: dict[str, Callable[[Any], Any]] = {
     "select label": lambda wrong: mnist_zarr.select(DIGITS, label=wrong),
     "select range": lambda wrong: mnist_zarr.select(DIGITS, label=slice(0, wrong)),
     "select split": lambda wrong: mnist_zarr.select(DIGITS, split=wrong),
+    "exclude ds": lambda wrong: mnist_zarr.exclude(wrong, label=1),
+    "exclude label": lambda wrong: mnist_zarr.exclude(DIGITS, label=wrong),
     "rescale ds": lambda wrong: mnist_zarr.rescale(wrong),
     "rescale low": lambda wrong: mnist_zarr.rescale(DIGITS, wrong),
     "rescale dtype": lambda wrong: mnist_zarr.rescale(DIGITS, dtype=wrong),

@@ -31,10 +31,17 @@ export function pythonCode(
   if (view.sample !== null) {
     return [...lines, `image = ds.isel(${dim}=${view.sample}).${ds.image.name}`].join("\n");
   }
+  const values = chosen.map(({ value }) => literal(value)).join(", ");
+  if (nChosen === 1 && (!isWhole || view.split !== null)) {
+    // Where one sample matches, `sel` drops the dimension.
+    const label = isWhole ? [] : [`ds.label.isin([${values}])`];
+    const split = view.split === null ? [] : [`(ds.split == ${quote(view.split)})`];
+    const mask = [...label, ...split].join(" & ");
+    return [...lines, `chosen = ds.isel(${dim}=(${mask}).values)  # 1 sample`].join("\n");
+  }
   let expression = view.split === null ? "ds" : `ds.sel(split=${quote(view.split)})`;
   if (!isWhole && chosen.length === 1) expression += `.sel(label=${literal(chosen[0].value)})`;
   if (!isWhole && chosen.length > 1) {
-    const values = chosen.map(({ value }) => literal(value)).join(", ");
     const source = expression === "ds" ? "ds" : "part";
     if (source === "part") lines.push(`part = ${expression}`);
     expression = `${source}.isel(${dim}=${source}.label.isin([${values}]).values)`;
