@@ -1,6 +1,6 @@
 """Stores behind URLs, to read from: through obstore, and through fsspec where that cannot.
 
-obstore answers the first request of a process ten times as fast as the file systems of fsspec.
+obstore answers the first requests of a process several times as fast as the file systems of fsspec.
 """
 
 from __future__ import annotations
