@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from distributed import Client
 from mnist_zarr.catalog.entries import CATALOG
 from mnist_zarr.catalog.opening import CatalogSource
-from mnist_zarr.dataset.classes import name_classes
+from mnist_zarr.dataset.classes import FLAGS, MAX_CLASSES, name_classes
 from mnist_zarr.dataset.concatenation import Part, concat_samples
 from mnist_zarr.dataset.schema import (
     IMAGE,
@@ -51,6 +52,7 @@ from mnist_zarr.writing.plan import Order
 from mnist_zarr.writing.writer import write_zarr
 
 MAX_NAMES_BYTES = 1 << 20
+NAMES_FILES = ("classes.txt", "labels.txt")
 AnySource = PathOrFile | IdxPair | Store | xr.Dataset
 Labels = PathOrFile | Literal[False] | None
 
@@ -112,7 +114,9 @@ def build(
         How pictures become samples of one shape, see :func:`open_pictures`: width
         and height; ``"L"``, ``"RGB"`` or ``"RGBA"``; ``"crop"`` or ``"pad"``.
     class_names : sequence of str, path or URL, optional
-        The names of the labels 0, 1, 2, ...; or a text file with a line for each.
+        The names of the labels 0, 1, 2, ...; or a text file with a line for each. By
+        default, those of ``classes.txt`` or ``labels.txt`` beside local IDX files or
+        archives, if that has a name for every label.
     order, seed, chunk_bytes, shard_bytes, codec, level, zarr_format
         The layout of the store; see :func:`write_zarr`.
     rescale : (low, high), optional
@@ -187,6 +191,8 @@ def build(
         )
     chosen = parse_source(source, labels, source_options, Form(size, mode, fit), split)
     ds = _open_with_labels(chosen)
+    if class_names is None:
+        class_names = _names_beside(chosen, ds)
     if class_names is not None:
         ds = name_classes(ds, _read_names(class_names, source_options))
     write_zarr(
@@ -264,6 +270,31 @@ def load(
     images, classes = ds[IMAGE].values, ds[LABEL].values
     train, test = ((images[splits[name]], classes[splits[name]]) for name in ("train", "test"))
     return train, test
+
+
+def _names_beside(source: Source, ds: xr.Dataset) -> list[str] | None:
+    """Return the names of classes from a text file beside the files, if it has one for each label.
+
+    Anything else may have the name of such a file: labels of samples, a list of files.
+    """
+    if not isinstance(source, FILES) or not isinstance(source.given, str | os.PathLike):
+        return None
+    path, label = path_or_url(source.given), ds.get(LABEL)
+    if is_url(path) or label is None or label.dtype.kind not in "iu" or not label.size:
+        return None
+    if label.attrs.keys() & set(FLAGS):
+        return None
+    folder = path if os.path.isdir(path) else os.path.dirname(path)
+    for file in (os.path.join(folder, name) for name in NAMES_FILES):
+        if not os.path.isfile(file):
+            continue
+        with contextlib.suppress(SourceError):
+            names = ["_".join(name.split()) for name in _read_names(file, None)]
+            are_words = all(names) and not all(map(str.isdecimal, names))
+            is_list = are_words and len(set(names)) == len(names) <= MAX_CLASSES
+            if is_list and int(label.max()) < len(names):
+                return names
+    return None
 
 
 def _read_names(

@@ -20,6 +20,8 @@ from werkzeug import Request, Response
 
 from mnist_zarr.files.gzip_source import GzipSource
 from mnist_zarr.stores.snapshot import LocalSnapshot
+from tests.support.clouds import install_azurite
+from tests.support.leases import make_quick
 from tests.support.object_server import S3Server
 from tests.support.partners import STRICT_OPTION, partner, set_strict
 from tests.support.targets import KINDS, Named
@@ -82,6 +84,18 @@ def s3(s3_server: S3Server) -> S3Server:
     """An S3 server with one empty bucket, which anybody may read."""
     s3_server.reset()
     return s3_server
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program that emulates Azure's storage."""
+    return install_azurite(tmp_path_factory.mktemp("azurite"))
+
+
+@pytest.fixture
+def quick_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait long for builds that are dead."""
+    make_quick(monkeypatch.setattr)
 
 
 @pytest.fixture

@@ -110,6 +110,29 @@ def test_classes_are_named_by_a_list_or_a_text_file(folder: Path, tmp_path: Path
         assert len(open_store(tmp_path / "t.zarr").attrs["source_sha256"]) == 4
 
 
+@pytest.mark.parametrize("name", ["classes.txt", "labels.txt"])
+def test_names_of_classes_are_found_beside_the_files(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    (folder / name).write_text("Ankle boot\nBag\nCoat\n")
+    build(tmp_path / "t.zarr", folder)
+    assert open_store(tmp_path / "t.zarr").label.attrs["flag_meanings"] == "Ankle_boot Bag Coat"
+    build(tmp_path / "u.zarr", folder, class_names=["a", "b", "c"])
+    assert open_store(tmp_path / "u.zarr").label.attrs["flag_meanings"] == "a b c"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["cat\n", "7\n2\n1\n0\n4\n", "cat\ncat\ndog\nfox\n", "cat\n\ndog\nfox", "", "\xff\xfe\0"],
+)
+def test_a_text_file_that_does_not_name_all_classes_is_something_else(
+    folder: Path, tmp_path: Path, text: str
+) -> None:
+    (folder / "labels.txt").write_bytes(text.encode("latin-1"))
+    build(tmp_path / "t.zarr", folder)
+    assert open_store(tmp_path / "t.zarr").label.attrs["flag_meanings"] == "0 1 2"
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [

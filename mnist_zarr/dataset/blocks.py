@@ -33,15 +33,18 @@ def bytes_per_sample(variable: xr.Variable) -> int:
     return int(variable.dtype.itemsize * math.prod(variable.shape[1:]))
 
 
-def block_bounds(n_samples: int, sample_bytes: int) -> Iterator[tuple[int, int]]:
-    """Yield start and stop of each block, in order.
+def block_bounds(
+    n_samples: int, sample_bytes: int, *, are_scattered: bool = False
+) -> Iterator[tuple[int, int]]:
+    """Yield start and stop of each block, in order; larger ones of samples from many chunks.
 
     Examples
     --------
     >>> list(block_bounds(10_000, sample_bytes=784))
     [(0, 5349), (5349, 10000)]
     """
-    block_samples = max(1, min(BLOCK_BYTES // max(1, sample_bytes), MAX_BLOCK_SAMPLES))
+    block_bytes = SCATTERED_BLOCK_BYTES if are_scattered else BLOCK_BYTES
+    block_samples = max(1, min(block_bytes // max(1, sample_bytes), MAX_BLOCK_SAMPLES))
     for start in range(0, n_samples, block_samples):
         yield start, min(start + block_samples, n_samples)
 

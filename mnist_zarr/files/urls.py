@@ -149,6 +149,11 @@ def identity_of(info: Mapping[str, Any]) -> str:
     )
 
 
+def version_of(info: Mapping[str, Any]) -> str:
+    """Return what a request that names this version of an object calls it."""
+    return next((str(info[name]) for name in VERSION_NAMES if info.get(name)), identity_of(info))
+
+
 @contextlib.contextmanager
 def name_failures(
     place: str,

@@ -86,6 +86,8 @@ def describe_content(head: bytes, name: str, dtypes: Mapping[int, np.dtype[Any]]
 def _describe_little_endian(
     head: bytes, name: str, dtypes: Mapping[int, np.dtype[Any]]
 ) -> str | None:
+    if len(head) < 4:
+        return None
     rank, dtype = head[0], dtypes.get(head[1])
     header_bytes = 4 + 4 * rank
     if head[2:4] != b"\0\0" or dtype is None or not rank or len(head) < header_bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import hashlib
 import os
 import pickle
 import re
@@ -23,7 +22,7 @@ from mnist_zarr.files.urls import (
     protocol_of,
     shown_url,
 )
-from mnist_zarr.stores.keys import PAGE, check_document_size, is_document, reads_as
+from mnist_zarr.stores.keys import PAGE, check_document_size, is_document
 
 # What a file system raises of an object that is not there; zarr-python has these three too.
 ALLOWED_EXCEPTIONS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
@@ -88,7 +87,8 @@ class BucketStore(FsspecStore):
         store._is_zip = self._is_zip
         return store
 
-    def _reported(self, what: str, key: str = "") -> contextlib.AbstractContextManager[None]:
+    def reported(self, what: str, key: str = "") -> contextlib.AbstractContextManager[None]:
+        """Turn failures into errors that name the object."""
         return name_failures(self._place(key), what)
 
     def _place(self, key: str) -> str:
@@ -97,7 +97,7 @@ class BucketStore(FsspecStore):
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        with self._reported("read", key):
+        with self.reported("read", key):
             if self._is_zip and is_document(key) and await super().exists(key):
                 # Its directory is here already: this is no request.
                 check_document_size(self._place(key), await super().getsize(key))
@@ -111,83 +111,70 @@ class BucketStore(FsspecStore):
         self._check_writable()
         if byte_range is not None:
             raise NotImplementedError("objects are written as a whole")
-        with self._reported("written", key):
-            path = f"{self.path}/{key}"
-            content_type = _content_type(key)
-            is_immutable = self.is_immutable and content_type == CHUNK_TYPE
-            headers = object_headers(self.fs, content_type, is_immutable=is_immutable)
-            await self.fs._pipe_file(path, value.to_bytes(), **headers)
+        with self.reported("written", key):
+            await self.fs._pipe_file(f"{self.path}/{key}", value.to_bytes(), **self.headers(key))
+
+    def headers(self, key: str) -> dict[str, Any]:
+        """Return the arguments with which the file system sets the headers of an object."""
+        content_type = _content_type(key)
+        is_immutable = self.is_immutable and content_type == CHUNK_TYPE
+        return object_headers(self.fs, content_type, is_immutable=is_immutable)
 
     async def delete(self, key: str) -> None:
         self._check_writable()
-        with self._reported("removed", key):
+        with self.reported("removed", key):
             await super().delete(key)
 
     async def delete_dir(self, prefix: str) -> None:
         self._check_writable()
-        with self._reported("removed", prefix):
+        with self.reported("removed", prefix):
             await super().delete_dir(prefix)
 
     async def clear(self) -> None:
         self._check_writable()
-        with self._reported("removed"):
+        with self.reported("removed"):
             await super().clear()
 
     async def exists(self, key: str) -> bool:
-        with self._reported("read", key):
+        with self.reported("read", key):
             return await super().exists(key)
 
     async def list(self) -> AsyncIterator[str]:
-        with self._reported("listed"):
+        with self.reported("listed"):
             self.fs.invalidate_cache()
             async for key in super().list():
                 yield key
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        with self._reported("listed", prefix):
+        with self.reported("listed", prefix):
             self.fs.invalidate_cache()
             async for key in super().list_prefix(prefix):
                 yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        with self._reported("listed", prefix):
+        with self.reported("listed", prefix):
             self.fs.invalidate_cache()
             async for key in super().list_dir(prefix):
                 yield key
 
     async def getsize(self, key: str) -> int:
-        with self._reported("read", key):
+        with self.reported("read", key):
             return await super().getsize(key)
 
-    async def identity(self, key: str) -> Hashable | None:
-        """Return what tells this version of an object from any other; None if it is not there."""
+    async def info(self, key: str) -> Mapping[str, Any] | None:
+        """Return what the file system says of an object now; None if it is not there."""
         self.fs.invalidate_cache()
-        with self._reported("read", key):
+        with self.reported("read", key):
             try:
-                return identity_of(await self.fs._info(f"{self.path}/{key}"))
+                info: Mapping[str, Any] = await self.fs._info(f"{self.path}/{key}")
             except FileNotFoundError:
                 return None
+        return None if info["type"] == "directory" else info
 
     async def infos(self) -> Mapping[str, Mapping[str, Any]]:
         """Return what a listing says of every object, by key; at least its ``size``."""
-        with self._reported("listed"):
+        with self.reported("listed"):
             return await list_objects(self)
-
-    async def holds(self, key: str, data: bytes) -> bool:
-        """Whether the object is there with this content.
-
-        Objects are compared by MD5 where the store states it, else they are read back.
-        """
-        with self._reported("read", key):
-            try:
-                info = await self.fs._info(f"{self.path}/{key}")
-            except FileNotFoundError:
-                return False
-        if info["size"] != len(data):
-            return False
-        if md5 := md5_of(info):
-            return md5 == hashlib.md5(data, usedforsecurity=False).hexdigest()
-        return await reads_as(self, key, data)
 
 
 def _reconnect(fs: Any) -> Any:

@@ -34,10 +34,12 @@ from mnist_zarr.files.urls import hide_secrets, name_failures
 from mnist_zarr.stores.bucket import BucketStore, list_client, list_objects
 from mnist_zarr.stores.keys import (
     ARRAY_DOCUMENT_NAMES,
+    ROOT,
     is_document,
     keys_of,
     run_on_objects,
     sync,
+    unfinished_by,
 )
 from mnist_zarr.stores.lineage import innermost
 from mnist_zarr.stores.object_reader import ObjectReader
@@ -304,7 +306,10 @@ def read_root(store: Store) -> dict[str, Buffer]:
     """Return the metadata documents at the root of a store, by key; none without a store."""
     # Some object stores answer a request for a missing object with "forbidden".
     names_of_format_2 = (".zmetadata", ".zgroup", ".zattrs")
-    return _read_present(store, ["zarr.json"]) or _read_present(store, names_of_format_2)
+    root = _read_present(store, [ROOT])
+    if root and unfinished_by(root[ROOT].to_bytes()):
+        return {}
+    return root or _read_present(store, names_of_format_2)
 
 
 def read_documents(store: Store, root: Mapping[str, Buffer]) -> dict[str, Buffer]:

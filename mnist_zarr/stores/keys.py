@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Coroutine, Iterable, Set
 from typing import Any, TypeVar
@@ -22,7 +23,10 @@ METADATA_NAMES = ("zarr.json", ".zmetadata", ".zgroup")
 OPENING_NAMES = ("zarr.json", ".zgroup")
 ARRAY_DOCUMENT_NAMES = ("zarr.json", ".zarray")
 DOCUMENT_NAMES = ("zarr.json", ".zmetadata", ".zgroup", ".zarray", ".zattrs")
-# An object that is there while a store is being written in its place.
+# What says, instead of a group, that the store is still being written: nothing opens it.
+ROOT, UNFINISHED = "zarr.json", "unfinished"
+MAX_UNFINISHED_BYTES = 1000
+# A file that is there while the files of a folder are being moved into its place.
 MARKER = ".unfinished"
 # What may lie beside the objects of Zarr: the dataset card and the page of a published store.
 CARD, PAGE = "croissant.json", "index.html"
@@ -94,6 +98,18 @@ def _name(key: str) -> str:
 def is_document(key: str) -> bool:
     """Whether the object is a metadata document of Zarr."""
     return _name(key) in DOCUMENT_NAMES
+
+
+def unfinished_by(document: bytes | None) -> dict[str, Any] | None:
+    """Return what a root document says of the store being written there; None if it is whole."""
+    if document is None or len(document) > MAX_UNFINISHED_BYTES:
+        return None
+    try:
+        content = json.loads(document)
+    except ValueError:
+        return None
+    is_unfinished = isinstance(content, dict) and content.get("node_type") == UNFINISHED
+    return content if is_unfinished else None
 
 
 def check_document_size(name: str, n_bytes: int) -> None:

@@ -7,19 +7,25 @@ import hashlib
 from collections.abc import Hashable, Iterator
 from typing import Any
 
-from fsspec.implementations.memory import MemoryFileSystem
 from zarr.abc.store import Store
 from zarr.buffer import default_buffer_prototype
-from zarr.storage import FsspecStore, LocalStore, MemoryStore
+from zarr.storage import LocalStore
 
 from mnist_zarr.errors import StoreError
-from mnist_zarr.files.urls import check_takes_files, hide_secrets, shown_url
+from mnist_zarr.files.urls import check_takes_files, hide_secrets, identity_of, shown_url
 from mnist_zarr.stores.bucket import BucketStore
-from mnist_zarr.stores.keys import OPENING_NAMES, sync
+from mnist_zarr.stores.keys import (
+    MAX_UNFINISHED_BYTES,
+    OPENING_NAMES,
+    ROOT,
+    sync,
+    unfinished_by,
+)
 from mnist_zarr.stores.lineage import same_objects
 from mnist_zarr.stores.object_reader import ObjectReader, open_reader
+from mnist_zarr.stores.objects import is_in_memory
 from mnist_zarr.stores.place import Place
-from mnist_zarr.stores.snapshot import root_identity
+from mnist_zarr.stores.snapshot import file_identity
 from mnist_zarr.stores.upload import Upload
 
 
@@ -42,7 +48,7 @@ class BucketFolder(ObjectPlace):
 
     @property
     def is_shared(self) -> bool:  # type: ignore[override]
-        return not _is_in_memory(self._store())
+        return not is_in_memory(self._store())
 
     @contextlib.contextmanager
     def create(self, *, overwrite: bool = False, immutable: bool = False) -> Iterator[Store]:
@@ -75,7 +81,7 @@ class GivenStore(ObjectPlace):
     def __init__(self, store: Store) -> None:
         self.name = hide_secrets(str(store))
         self._store = store
-        self.is_shared = not _is_in_memory(store)
+        self.is_shared = not is_in_memory(store)
 
     @contextlib.contextmanager
     def create(self, *, overwrite: bool = False, immutable: bool = False) -> Iterator[Store]:
@@ -95,32 +101,37 @@ class GivenStore(ObjectPlace):
 @contextlib.contextmanager
 def _upload(name: str, store: Store, overwrite: bool) -> Iterator[Upload]:
     upload = Upload(store)
-    upload.begin(name, overwrite=overwrite)
     try:
+        upload.begin(name, overwrite=overwrite)
         yield upload
+        upload.finish(name)
     except BaseException:
         upload.give_up()
         raise
-    upload.finish(name)
 
 
 def identity_of_root(store: Store) -> Hashable | None:
     """Return what tells this version of a store from any other: that of its root document."""
-    if isinstance(store, LocalStore):
-        return root_identity(store.root)
     for name in OPENING_NAMES:
-        if isinstance(store, BucketStore | ObjectReader):
-            identity = sync(store.identity(name))
-        else:
-            document = sync(store.get(name, default_buffer_prototype()))
-            identity = document and hashlib.sha256(document.to_bytes()).hexdigest()
+        identity, size = _identity_and_size(store, name)
         if identity is not None:
-            return identity
+            is_small = name == ROOT and size <= MAX_UNFINISHED_BYTES
+            return None if is_small and unfinished_by(_read(store, name)) else identity
     return None
 
 
-def _is_in_memory(store: Store) -> bool:
-    """Whether no other process can write to the store."""
-    if isinstance(store, FsspecStore):
-        return isinstance(getattr(store.fs, "sync_fs", store.fs), MemoryFileSystem)
-    return isinstance(store, MemoryStore)
+def _identity_and_size(store: Store, key: str) -> tuple[Hashable | None, int]:
+    if isinstance(store, LocalStore):
+        status = file_identity(store.root / key)
+        return status, status[2] if status else 0
+    if isinstance(store, BucketStore | ObjectReader):
+        info = sync(store.info(key))
+        # Some web servers do not say how long a file is.
+        return (identity_of(info), info["size"] or 0) if info else (None, 0)
+    document = _read(store, key)
+    return (hashlib.sha256(document).hexdigest(), len(document)) if document else (None, 0)
+
+
+def _read(store: Store, key: str) -> bytes | None:
+    document = sync(store.get(key, default_buffer_prototype()))
+    return None if document is None else document.to_bytes()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import format_datetime
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from zarr.abc.store import (
 )
 
 from mnist_zarr.errors import MissingExtraError
-from mnist_zarr.files.urls import identity_of, name_failures, protocol_of, shown_url
+from mnist_zarr.files.urls import name_failures, protocol_of, shown_url
 from mnist_zarr.stores.bucket import BucketStore, list_client
 from mnist_zarr.stores.keys import PARALLEL_REQUESTS
 from mnist_zarr.stores.obstore_clients import client_for
@@ -118,15 +118,15 @@ class ObjectReader(Store):
         return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
 
     async def exists(self, key: str) -> bool:
-        return await self.identity(key) is not None
+        return await self.info(key) is not None
 
     async def getsize(self, key: str) -> int:
         return await self._ask("read", key, lambda store: store.getsize(key))
 
-    async def identity(self, key: str) -> Hashable | None:
-        """Return what tells this version of an object from any other; None if it is not there."""
+    async def info(self, key: str) -> Mapping[str, Any] | None:
+        """Return size and version of an object, as fsspec calls them; None if it is not there."""
         try:
-            return await self._ask("read", key, lambda store: store.identity(key))
+            return await self._ask("read", key, lambda store: store.info(key))
         except FileNotFoundError:
             return None
 
@@ -221,18 +221,16 @@ class _Objects:
     async def getsize(self, key: str) -> int:
         return int((await _in_thread(self._head, key))["size"])
 
-    async def identity(self, key: str) -> Hashable:
-        """Return the same of an object as :meth:`BucketStore.identity`."""
+    async def info(self, key: str) -> Mapping[str, Any]:
         said = await _in_thread(self._head, key)
         name_there, name = VERSION_NAMES.get(type(self._client).__name__, ("e_tag", "ETag"))
         changed = said["last_modified"]
-        info = {
+        return {
             name: said.get(name_there),
             # Of a web server that does not say it, it is 1970.
             "Last-Modified": changed.timestamp() and format_datetime(changed, usegmt=True),
             "size": said["size"],
         }
-        return identity_of(info)
 
     async def infos(self) -> Mapping[str, Mapping[str, Any]]:
         return await list_client(self._client)

@@ -1,19 +1,23 @@
 """Stores written object by object, which do not open before they are complete.
 
-An object store has no folder to rename. While a store is being written, the object
-``.unfinished`` marks its place and names the build. Chunks come first; the old metadata go when
-the first one is ready, and the new metadata come when all are there, the root's last.
+An object store has no folder to rename. While a store is being written, its root document is the
+lease of the build (see :mod:`mnist_zarr.stores.lease`), which nothing opens. Chunks come first, the
+other metadata when all are there, and last the root document takes the place of the lease, on the
+condition that it is still this build's.
 
-Two builds at one place notice each other: each writes its own sign (the marker; the metadata)
-before it looks for that of the other, so that at least one of them sees both, and gives up.
+Every object besides is created only where there is none, or replaces the version that the build
+has seen there. So a request that a build without a lease still has under way cannot change what
+another one has written since, and before the root document is written, each object is as it was
+sent. What remains possible: a build is halted for longer than its lease between its last look at
+the clock and a request about an object that the next one leaves as it is, because its content is
+right already, or leaves out, since it is blank in a copy. :func:`mnist_zarr.verify` finds that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-import secrets
-import time
 from collections.abc import Iterable, Mapping, Set
 from typing import Any, Self
 
@@ -23,7 +27,7 @@ from zarr.storage import WrapperStore
 
 from mnist_zarr.errors import StoreError, TargetBusyError, already_exists
 from mnist_zarr.files.urls import hide_secrets, name_failures
-from mnist_zarr.stores.bucket import BucketStore, md5_of
+from mnist_zarr.stores.bucket import md5_of
 from mnist_zarr.stores.inventory import (
     Inventory,
     Promises,
@@ -32,54 +36,24 @@ from mnist_zarr.stores.inventory import (
     open_documents,
 )
 from mnist_zarr.stores.keys import (
-    MARKER,
     OPENING_NAMES,
-    as_buffer,
+    ROOT,
     foreign_keys,
     is_document,
     keys_of,
-    reads_as,
     root_first,
     root_last,
+    run_on_objects,
     sync,
+    unfinished_by,
 )
+from mnist_zarr.stores.lease import Lease
+from mnist_zarr.stores.objects import Found, ObjectChangedError, Version, found_in, objects_of
 
-MARKER_TEXT = (
-    "A Zarr store is being written here; it is complete when this object is gone.\nBuild {}\n"
-)
 # Bytes and MD5 of each object that was sent.
 Receipt = dict[str, tuple[int, str]]
-# How long a build believes that the place is still its own.
-TRUST_SECONDS = 1.0
-
-
-class Marker:
-    """The object that says which build writes at a place."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._content = MARKER_TEXT.format(secrets.token_hex(8)).encode()
-        self._trusted_until = 0.0
-
-    def put(self) -> None:
-        """Mark the place, whoever else has done so."""
-        sync(self._store.set(MARKER, as_buffer(self._content)))
-
-    def is_there(self) -> bool:
-        """Whether the place is still marked by this build."""
-        return sync(reads_as(self._store, MARKER, self._content))
-
-    def remove(self) -> None:
-        """Remove the mark."""
-        sync(self._store.delete(MARKER))
-
-    async def check(self) -> None:
-        """Raise a :class:`TargetBusyError` if another build has begun here, or this one ended."""
-        began = time.monotonic()
-        if began >= self._trusted_until:
-            if not await reads_as(self._store, MARKER, self._content):
-                raise _taken_over(self._store)
-            self._trusted_until = began + TRUST_SECONDS
+# How often an object is sent again that another writer, which has lost its lease, has changed.
+ATTEMPTS = 5
 
 
 class Upload(WrapperStore[Store]):
@@ -99,9 +73,15 @@ class Upload(WrapperStore[Store]):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self._marker = Marker(store)
-        self._may_be_there = self._is_retired = self._replaces = False
+        self._lease = Lease(objects_of(store), hide_secrets(str(store)))
+        self._is_retired = self._replaces = self._resumes = False
+        # The root document as it was in the beginning.
+        self._root_document: bytes | None = None
+        self._root_version: Version | None = None
+        self._known_documents: set[str] = set()
         self._own_keys: set[str] = set()  # of the store that is replaced
+        # What was there in the beginning and has not been replaced yet; None if one has to look.
+        self._there: dict[str, Found | None] | None = None
         self._documents: dict[str, Buffer] = {}
         self._beside: set[str] = set()
         self._sent: Receipt = {}
@@ -116,51 +96,79 @@ class Upload(WrapperStore[Store]):
         # It travels to workers, which write from now on.
         if not self._is_retired:
             sync(self._retire())
-        return {k: v for k, v in self.__dict__.items() if k not in ("_lock", "_sent")}
+        # What is there may be too much to travel with every chunk.
+        left_here = {"_lock", "_sent", *(["_there"] if self._there else [])}
+        return {k: v for k, v in self.__dict__.items() if k not in left_here}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _sent={}, _lock=asyncio.Lock())
+        self.__dict__.update({"_there": None} | state, _sent={}, _lock=asyncio.Lock())
 
     def begin(self, name: str, *, overwrite: bool) -> None:
-        """Mark the place. What is there stays readable until the first chunk is set.
+        """Take the place. A store that is there stays readable until the first chunk is set.
 
         Raises
         ------
         TargetExistsError
             If there is a whole store and ``overwrite`` is false.
+        TargetBusyError
+            If another build is under way here.
         StoreError
             If there are objects that are no store, and no unfinished one.
         """
+        self._lease = Lease(objects_of(self._store), name)
         present = keys_of(self._store)
-        self._replaces = not present.isdisjoint(OPENING_NAMES)
+        if ROOT in present:
+            # In this order: what is read is of this version, or the place cannot be taken.
+            found = sync(self._lease.objects.look(ROOT))
+            self._root_version = found and found.version
+            self._root_document = sync(self._lease.objects.read(ROOT))
+        self._resumes = unfinished_by(self._root_document) is not None
+        self._replaces = not (self._resumes or present.isdisjoint(OPENING_NAMES))
         if self._replaces and not overwrite:
             raise already_exists(name)
-        if present and not self._replaces and MARKER not in present:
+        if present and not (self._replaces or self._resumes):
             raise StoreError(
                 f"{name}: has objects, such as {min(present)!r}, but is not a Zarr store; choose "
                 "another name, or remove them yourself"
             )
-        self._may_be_there = bool(present)
+        if self._resumes:
+            self._root_version = self._lease.await_place(self._root_version)
+            present = keys_of(self._store)
         self._own_keys = present - foreign_keys(present)
-        with name_failures(name, "written"):
-            self._marker.put()
+        self._known_documents = {key for key in present if is_document(key)}
+        if not self._replaces:
+            sync(self._lease.take(self._root_version))
 
     def give_up(self) -> None:
-        """Remove the marker, if what was there is still as it was."""
-        if not self._is_retired and self._replaces and self._marker.is_there():
-            self._marker.remove()
+        """End the lease. What was there stays, if it is still as it was."""
+        with contextlib.suppress(StoreError):  # the failure that led here matters more
+            if self._is_retired or self._resumes:
+                sync(self._lease.give_up())
+            else:
+                sync(self._lease.end(self._root_document))
 
     async def _retire(self) -> None:
         """Remove the metadata of the old store: from now on its chunks are overwritten."""
         async with self._lock:
             if self._is_retired:
                 return
-            documents = [key async for key in self._store.list() if is_document(key)]
-            if not self._replaces and any(key in OPENING_NAMES for key in documents):
-                raise _taken_over(self._store)
+            if self._replaces:
+                await self._lease.take(self._root_version)
+            await self._lease.check()
+            self._there = await self._lease.objects.list()
+            documents = {key for key in self._there if is_document(key)} - {ROOT}
+            if not documents <= self._known_documents:
+                raise self._lease.taken_over()
             for key in sorted(documents, key=root_first):
-                await self._store.delete(key)
+                await self._remove(key, self._there.pop(key))
             self._is_retired = True
+
+    async def _remove(self, key: str, found: Found | None) -> None:
+        await self._lease.check()
+        try:
+            await self._lease.objects.remove(key, found and found.version)
+        except ObjectChangedError as error:
+            raise self._lease.taken_over() from error
 
     async def set(self, key: str, value: Buffer) -> None:
         self._check_writable()
@@ -171,11 +179,27 @@ class Upload(WrapperStore[Store]):
         with name_failures(f"{self._store}/{key}", "written"):
             if not self._is_retired:
                 await self._retire()
-            await self._marker.check()
             data = value.to_bytes()
             self._sent[key] = len(data), hashlib.md5(data, usedforsecurity=False).hexdigest()
-            if not (self._may_be_there and await self._is_there(key, data)):
-                await self._store.set(key, value)
+            await self._send(key, data)
+
+    async def _send(self, key: str, data: bytes) -> None:
+        """Write an object in the place of what is there, unless that is the same."""
+        objects, found = self._lease.objects, None
+        if self._there is None or key in self._there:
+            known = self._there and self._there.pop(key, None)
+            found = known or await objects.look(key)
+        for attempt in range(ATTEMPTS):
+            if await objects.holds(key, found, data):
+                return
+            await self._lease.check(afresh=attempt > 0)
+            try:
+                await objects.put(key, data, found and found.version)
+            except ObjectChangedError:
+                found = await objects.look(key)
+            else:
+                return
+        raise self._lease.taken_over()
 
     def receipt(self, keys: Iterable[str]) -> Receipt:
         """Return what was sent under these keys."""
@@ -192,11 +216,6 @@ class Upload(WrapperStore[Store]):
     async def _set_many(self, values: Iterable[tuple[str, Buffer]]) -> None:
         await Store._set_many(self, values)
 
-    async def _is_there(self, key: str, data: bytes) -> bool:
-        if isinstance(self._store, BucketStore):
-            return await self._store.holds(key, data)
-        return await reads_as(self._store, key, data)
-
     def finish(self, name: str) -> None:
         """Remove what is not of this store, then write the metadata, the root's last.
 
@@ -205,23 +224,17 @@ class Upload(WrapperStore[Store]):
         StoreError
             If an object that the metadata promise is not there, or not as it was sent.
         TargetBusyError
-            If another build has begun here meanwhile.
+            If another build has taken the place meanwhile.
         """
         sync(self._retire())
         infos = list_infos(self._store)
         stale = self._check_arrived(name, infos)
-        with name_failures(name, "written"):
-            if not self._marker.is_there():
-                raise _taken_over(name)
-            for key in stale:
-                sync(self._store.delete(key))
-            for key in sorted(self._documents, key=root_last):
-                sync(self._store.set(key, self._documents[key]))
-            if not self._marker.is_there():
-                for key in sorted(self._documents, key=root_first):
-                    sync(self._store.delete(key))
-                raise _taken_over(name)
-            self._marker.remove()
+        run_on_objects(lambda key: sync(self._remove(key, found_in(infos[key]))), stale)
+        for key in sorted(self._documents.keys() - {ROOT}, key=root_last):
+            with name_failures(f"{self._store}/{key}", "written"):
+                sync(self._send(key, self._documents[key].to_bytes()))
+        root = self._documents.get(ROOT)
+        sync(self._lease.end(None if root is None else root.to_bytes()))
 
     def _check_arrived(self, name: str, infos: Mapping[str, Mapping[str, Any]]) -> Set[str]:
         """Return the keys of objects that the store does not need any more."""
@@ -240,16 +253,9 @@ class Upload(WrapperStore[Store]):
             )
         known = set(sizes) | self._documents.keys()
         own = self._own_keys | (known - foreign_keys(known))
-        needed = set(sent.promised()) | self._beside | self._documents.keys() | {MARKER}
+        needed = set(sent.promised()) | self._beside | self._documents.keys() | {ROOT}
         return own & (set(sizes) - needed)
 
 
 def _differs(info: Mapping[str, Any] | None, size: int, md5: str) -> bool:
     return info is None or info["size"] != size or md5_of(info) not in (None, md5)
-
-
-def _taken_over(place: object) -> TargetBusyError:
-    return TargetBusyError(
-        f"{hide_secrets(str(place))}: another build of this target has begun, or ended, since this "
-        "one began, and nothing of this one is visible; run it again"
-    )

@@ -67,9 +67,15 @@ def choose_pass(transfer: Transfer, pool: Pool) -> Pass:
         return by_workers
     if is_in_source_order and not is_dask:
         return in_source_order
-    if variable.ndim == 1 and not is_in_source_order:
+    if not is_in_source_order and (variable.ndim == 1 or _is_costly(variable)):
         return gathered
     return scattered
+
+
+def _is_costly(variable: xr.Variable) -> bool:
+    """Whether samples take long to read, but each by itself, as decoded pictures do."""
+    is_dask = variable.chunks is not None
+    return not (is_dask or variable.encoding.get("reads_cheaply", True))
 
 
 def in_source_order(transfer: Transfer, pool: Pool, on_block: OnBlock) -> None:
@@ -81,10 +87,16 @@ def in_source_order(transfer: Transfer, pool: Pool, on_block: OnBlock) -> None:
 
 
 def gathered(transfer: Transfer, pool: Pool, on_block: OnBlock) -> None:
-    """Pick the samples of one object after the other: for numbers and strings, all at hand."""
+    """Pick the samples of one object after the other.
+
+    For numbers and strings, all at hand; and for pictures, each of which is decoded once.
+    """
+    is_costly = _is_costly(transfer.variable)
     for start, stop in transfer.chunking.objects():
         pool.submit(transfer.array.write, start, transfer.stored_samples(start, stop).values)
-    for _, block in iter_blocks(transfer.variable):
+        if is_costly:
+            on_block(stop - start, None)
+    for _, block in iter_blocks(transfer.variable) if not is_costly else ():
         on_block(len(block), block)
 
 
@@ -108,7 +120,7 @@ def scattered(transfer: Transfer, pool: Pool, on_block: OnBlock) -> None:
 def by_workers(transfer: Transfer, pool: Pool, on_block: OnBlock) -> None:
     """Let the workers of a cluster read the samples of each object and write it."""
     is_dask = transfer.variable.chunks is not None
-    is_cheap = not is_dask and transfer.variable.encoding.get("reads_cheaply", True)
+    is_cheap = not (is_dask or _is_costly(transfer.variable))
     for start, stop in transfer.chunking.objects():
         samples = transfer.stored_samples(start, stop)
         if is_dask:  # only the part of the graph that makes these samples travels
@@ -124,7 +136,7 @@ def stored_blocks(
 ) -> Iterator[npt.NDArray[Any]]:
     """Yield the samples of an array that has been written, a block of these positions at a time."""
     sample_bytes = array.dtype.itemsize * math.prod(array.shape[1:])
-    for start, stop in block_bounds(array.shape[0], sample_bytes):
+    for start, stop in block_bounds(array.shape[0], sample_bytes, are_scattered=True):
         yield np.asarray(array.oindex[positions_of(start, stop)])
 
 

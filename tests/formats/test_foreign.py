@@ -91,7 +91,8 @@ def test_the_code_of_the_message_reads_a_little_endian_file(
     np.testing.assert_array_equal(read_idx(tmp_path / "y"), array)
 
 
-def test_bytes_that_tell_nothing_are_quoted(tmp_path: Path) -> None:
-    (tmp_path / "x").write_bytes(b"\x03\xff\xfe\x01")
-    with pytest.raises(IdxFormatError, match=r"expected the four bytes .*, got 03 ff fe 01"):
+@pytest.mark.parametrize("data", [b"\x03", b"\x03\x08", b"\x03\xff\xfe\x01"])
+def test_bytes_that_tell_nothing_are_quoted(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(IdxFormatError, match=rf"expected the four bytes .*, got {data.hex(' ')}"):
         read_idx(tmp_path / "x")

@@ -21,6 +21,8 @@ from mnist_zarr.errors import FileFormatError, OptionError, SourceError, SourceN
 from mnist_zarr.formats import picture_files, pictures
 from mnist_zarr.formats.pictures import open_pictures
 from mnist_zarr.reading.reader import open_store
+from mnist_zarr.reading.verification import verify
+from mnist_zarr.writing import passes
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.pictures import COLS, ROWS, folder_of, noise, save
 
@@ -330,6 +332,25 @@ def test_more_pictures_than_are_decoded_at_a_time(
     store = open_store(tmp_path / "p.zarr").sortby("source_index")
     np.testing.assert_array_equal(store.image.values, ds.image.values)
     np.testing.assert_array_equal(store.label.values, ds.label.values)
+
+
+@pytest.mark.parametrize("order", ["source", "label", "shuffled"])
+def test_each_picture_is_decoded_once_in_any_order(
+    order: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(tmp_path / "p", *(f"{number}.png" for number in range(12)))
+    (folder / "labels.csv").write_text("".join(f"{n},class {n % 4}\n" for n in range(12)))
+    decoded: list[int] = []
+
+    def count(files: Any, at: int, *options: Any) -> Any:
+        decoded.append(at)
+        return picture_files.decode(files, at, *options)
+
+    monkeypatch.setattr(pictures, "decode", count)
+    monkeypatch.setattr(passes, "OPEN_OBJECTS_BYTES", 1)  # as if there were many classes
+    write_zarr(open_pictures(folder), tmp_path / "p.zarr", order=order, chunk_bytes=2 * ROWS * COLS)
+    assert sorted(decoded) == list(range(12))
+    assert verify(tmp_path / "p.zarr").is_whole
 
 
 def test_samples_are_taken_in_any_order_lazily_and_by_dask(tmp_path: Path) -> None:

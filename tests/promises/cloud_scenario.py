@@ -34,11 +34,11 @@ from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.inventory import list_sizes
 from mnist_zarr.stores.keys import copy_objects, keys_of, sync
 from mnist_zarr.stores.object_reader import ObjectReader
+from mnist_zarr.stores.objects import ObjectChangedError, objects_of
 from mnist_zarr.stores.targets import parse_target
 from mnist_zarr.stores.upload import Upload
+from tests.support.clouds import CONTAINER
 from tests.support.files import idx_bytes
-
-CONTAINER = "box"
 
 
 def play(protocol: str, folder: str, options: dict[str, Any], reader: str) -> None:
@@ -54,11 +54,29 @@ def play(protocol: str, folder: str, options: dict[str, Any], reader: str) -> No
     mnist_zarr.write_zarr(ds, f"{folder}/t.zarr", chunk_bytes=18)
     local = mnist_zarr.open_store(f"{folder}/t.zarr").load()
 
+    # An object is written only in the version that the writer knows.
+    objects = objects_of(BucketStore.from_url(f"{protocol}://{CONTAINER}/versions", options))
+    assert objects.compares
+    first = sync(objects.put("a", b"one", None))
+    second = sync(objects.put("a", b"two", first))
+    assert sync(objects.list()) == {"a": sync(objects.look("a"))}
+    for data, known in ((b"late", None), (b"late", first)):
+        with pytest.raises(ObjectChangedError):
+            sync(objects.put("a", data, known))
+    assert sync(objects.read("a")) == b"two"
+    if protocol != "gs":  # fake-gcs-server, unlike Google's, removes whatever is there
+        with pytest.raises(ObjectChangedError):
+            sync(objects.remove("a", first))
+    sync(objects.remove("a", second))
+    with pytest.raises(ObjectChangedError):
+        sync(objects.put("a", b"late", second))
+
     # An upload that ended half-way is not there, and is resumed.
     upload = Upload(BucketStore.from_url(url, options))
     upload.begin(url, overwrite=False)
     source = parse_target(f"{folder}/t.zarr").open()
     copy_objects(source, upload, [key for key in keys_of(source) if "/c/1" in key])
+    upload.give_up()
     expect(StoreNotFoundError, mnist_zarr.open_store, url)
     mnist_zarr.write_zarr(ds, url, chunk_bytes=18, storage_options=options)
     xr.testing.assert_identical(mnist_zarr.open_store(url, storage_options=options).load(), local)
@@ -118,7 +136,7 @@ def read_parts(store: Any) -> list[Any]:
         for part in parts
     ]
     assert [len(part) for part in said[1:]] == [3, len(said[0]) - 9, 3]
-    return [*said, *(sync(store.identity(key)) for key in ("zarr.json", "nothing"))]
+    return [*said, identity_of(sync(store.info("zarr.json"))), sync(store.info("nothing"))]
 
 
 if __name__ == "__main__":

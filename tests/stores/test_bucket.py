@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
 import xarray as xr
-from zarr.buffer import default_buffer_prototype
 
 import mnist_zarr
 from mnist_zarr.errors import StoreError, StoreNotFoundError
-from mnist_zarr.stores import bucket
-from mnist_zarr.stores.bucket import BucketStore
-from mnist_zarr.stores.keys import MARKER, sync
 from mnist_zarr.writing.writer import write_zarr
-from tests.support.bucket_stores import URL, keys_in_bucket, open_plainly, write_to_bucket
+from tests.support.bucket_stores import URL, open_plainly, write_to_bucket
 from tests.support.digits import square_digits
 from tests.support.object_server import BUCKET, S3Server
 
@@ -27,7 +22,6 @@ def test_plain_xarray_reads_anonymously_what_was_built(s3: S3Server, zarr_format
     xr.testing.assert_identical(
         mnist_zarr.open_store(URL, storage_options=s3.options).load(), open_plainly(s3).load()
     )
-    assert MARKER not in keys_in_bucket(s3)
 
 
 def test_objects_have_content_types_and_cache_headers(s3: S3Server) -> None:
@@ -36,21 +30,6 @@ def test_objects_have_content_types_and_cache_headers(s3: S3Server) -> None:
     for key, kind in kinds.items():
         headers = s3.headers(f"deep/t.zarr/{key}")
         assert (headers["Content-Type"], headers["Cache-Control"]) == (kind, "public, no-cache")
-
-
-@pytest.mark.parametrize("etag", ["MD5", "something else"])
-def test_an_object_is_compared_by_its_etag_or_else_read_back(
-    s3: S3Server, monkeypatch: pytest.MonkeyPatch, etag: str
-) -> None:
-    store = BucketStore.from_url(URL, s3.options)
-    sync(store.set("a", default_buffer_prototype().buffer.from_bytes(b"content")))
-    if etag != "MD5":
-        monkeypatch.setattr(bucket, "MD5_ETAG", re.compile("never"))
-    assert sync(store.holds("a", b"content"))
-    assert not sync(store.holds("a", b"Content"))
-    assert not sync(store.holds("a", b"content and more"))
-    assert not sync(store.holds("b", b"content"))
-    assert bool(s3.asked("GET", "/a")) == (etag != "MD5")
 
 
 def test_open_store_needs_no_answer_about_documents_of_another_format(s3: S3Server) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from mnist_zarr.errors import StoreError, TargetBusyError
 from mnist_zarr.files.sources import LocalSource
 from mnist_zarr.files.zip_source import zip_members
 from mnist_zarr.stores.bucket import BucketStore
-from mnist_zarr.stores.keys import MARKER, as_buffer, sync
+from mnist_zarr.stores.keys import ROOT, as_buffer, sync
 from mnist_zarr.stores.snapshot import LocalSnapshot, OneVersion, root_identity
 from mnist_zarr.stores.staging import TemporaryStore
 from mnist_zarr.stores.upload import Upload
@@ -251,10 +251,11 @@ class TestUpload(Contract):
         return {"store_cls": MemoryStore}
 
     @pytest.fixture
-    def store(self, store_kwargs: dict[str, Any]) -> Upload:
+    def store(self, store_kwargs: dict[str, Any]) -> Iterator[Upload]:
         upload = Upload(**store_kwargs)
         upload.begin("t.zarr", overwrite=False)
-        return upload
+        yield upload
+        upload.give_up()
 
     async def set(self, store: Upload, key: str, value: Buffer) -> None:
         await store._store.set(key, value)
@@ -269,25 +270,25 @@ class TestUpload(Contract):
         await store.set("zarr.json", VALUE)
         await store.set_if_not_exists("foo/zarr.json", VALUE)
         await store._set_many([("c/0", VALUE), ("bar/zarr.json", VALUE)])
-        assert {key async for key in store.list()} == {"c/0", MARKER}
+        assert {key async for key in store.list()} == {"c/0", ROOT}
 
     @pytest.mark.skipif(Version(zarr.__version__) < Version("3.4"), reason="there is none")
     def test_zarrs_pipeline_of_threads_does_not_write_past_it(self, store: Upload) -> None:
         fused = "zarr.core.codec_pipeline.FusedCodecPipeline"
         with zarr.config.set({"codec_pipeline.path": fused}):
             array = zarr.create_array(store, shape=(4,), dtype="u1", zarr_format=3)
-        sync(store._store.delete(MARKER))
+        sync(store._lease.give_up())
         with pytest.raises(TargetBusyError):
             array[:] = 1
 
     async def test_set_not_open(self, store_not_open: Upload) -> None:
-        """Nothing is written to a place that is not marked."""
+        """Nothing is written to a place that has not been taken."""
         with pytest.raises(TargetBusyError):
             await store_not_open.set("c/0", VALUE)
         assert [key async for key in store_not_open.list()] == []
 
     async def test_is_empty(self, store: Upload) -> None:
-        """The marker is there from the beginning."""
+        """The lease is there from the beginning."""
         assert not await store.is_empty("")
         assert await store.is_empty("fo")
         await self.set(store, "foo/bar", VALUE)

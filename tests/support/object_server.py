@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import threading
@@ -52,11 +53,14 @@ class S3Server:
     Attributes
     ----------
     requests : list of (method, path) in the order in which they came
-    fault : returns "503" (or another status), "cut" or None for a request
+    fault : returns "503" (or another status), "cut", "lost" or None for a request; "lost" serves it
+        and answers that it failed
+    ignored : a condition that the server does not know, or "501" if it refuses all of them
     """
 
     requests: list[tuple[str, str]] = field(default_factory=list)
     fault: Fault = lambda method, path: None
+    ignored: str = ""
     port: int = 0
 
     def __post_init__(self) -> None:
@@ -67,12 +71,13 @@ class S3Server:
         os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")
         partner("s3fs")
         app = partner("moto.moto_server.werkzeug_app")
+        self._one_at_a_time = threading.Lock()
         self._moto = app.DomainDispatcherApplication(app.create_backend_app)
         self.start()
 
     def reset(self) -> None:
         """Begin again with one empty bucket, which anybody may list."""
-        self.fault = lambda method, path: None
+        self.fault, self.ignored = lambda method, path: None, ""
         for method, path, body in (
             ("POST", "/moto-api/reset", b""),
             ("PUT", f"/{BUCKET}", b""),
@@ -127,8 +132,17 @@ class S3Server:
 
     def holds(self, key: str) -> bool:
         """Whether there is such an object, without a request."""
+        return key in self._objects
+
+    def content(self, key: str) -> bytes:
+        """Return the content of an object, without a request."""
+        content: bytes = self._objects[key].value
+        return content
+
+    @property
+    def _objects(self) -> Any:
         account = partner("moto.core.models").DEFAULT_ACCOUNT_ID
-        return key in partner("moto.s3.models").s3_backends[account]["aws"].buckets[BUCKET].keys
+        return partner("moto.s3.models").s3_backends[account]["aws"].buckets[BUCKET].keys
 
     def headers(self, key: str) -> Message:
         """Return the headers with which the object is served."""
@@ -147,11 +161,22 @@ class S3Server:
         fault = self.fault(method, path)
         if not fault and not self._may(method, environ.get("HTTP_AUTHORIZATION")):
             fault = "403"
+        environ.pop(self.ignored, None)
+        if self.ignored == "501" and {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"} & environ.keys():
+            fault = "501"
+        if fault == "lost":
+            list(self._moto({**environ}, lambda *_, **__: None))
+            start_response("500 Fault", [("Content-Length", "0")])
+            return
         if fault and fault.isdigit():
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response(f"{fault} Fault", [("Content-Length", "0")])
             return
-        body = b"".join(self._moto(environ, start_response))
+        # What a client that is halted has not sent yet keeps nobody else waiting.
+        n_bytes = int(environ.get("CONTENT_LENGTH") or 0)
+        environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(n_bytes))
+        with self._one_at_a_time:  # moto itself lets others write between a comparison and a write
+            body = b"".join(self._moto(environ, start_response))
         yield body[: len(body) // 2] if fault == "cut" else body
 
     @staticmethod

@@ -46,11 +46,12 @@ def transfer_of(
     ndim: int = 2,
     by_label: bool = True,
     seeks_cheaply: bool = False,
+    reads_cheaply: bool = True,
 ) -> Transfer:
     n_samples = len(labels)
     values = np.arange(n_samples * 3, dtype="u2").reshape(n_samples, 3)
     variable = xr.Variable(("sample", "row")[:ndim], values if ndim == 2 else values[:, 0])
-    variable.encoding["seeks_cheaply"] = seeks_cheaply
+    variable.encoding |= {"seeks_cheaply": seeks_cheaply, "reads_cheaply": reads_cheaply}
     chunking = Chunking(n_samples, object_samples)
     template = Template(Compression(level=1), 3)
     template.add("x", variable, chunking, {})
@@ -146,6 +147,16 @@ def test_what_workers_read_for_themselves_is_shown_if_it_can_be_read_again_cheap
         assert set(blocks) == {None}
 
 
+def test_what_takes_long_to_read_is_read_once_whatever_the_order() -> None:
+    labels = np.random.default_rng(0).integers(0, N_CLASSES, 50).astype(np.uint8)
+    transfer = transfer_of(labels, reads_cheaply=False)
+    source = transfer.variable.values
+    blocks, counts, n_written = run(gathered, transfer)
+    np.testing.assert_array_equal(stored(transfer), source[np.argsort(labels, kind="stable")])
+    assert (sum(counts), n_written) == (50, transfer.chunking.n_objects)
+    assert set(blocks) == {None}  # else each would be read a second time
+
+
 class PoolOfWorkers(Pool):
     on_cluster = True
 
@@ -159,6 +170,7 @@ class PoolOfWorkers(Pool):
         ({}, scattered, scattered),
         ({"seeks_cheaply": True}, scattered, by_workers),
         ({"dask_chunk": 5}, scattered, by_workers),
+        ({"seeks_cheaply": True, "reads_cheaply": False}, gathered, by_workers),
         ({"ndim": 1}, gathered, gathered),
         ({"ndim": 1, "dask_chunk": 5}, gathered, gathered),
         ({"ndim": 1, "by_label": False, "dask_chunk": 5}, scattered, scattered),
