@@ -40,7 +40,7 @@ from mnist_zarr.errors import (
     SourceNotFoundError,
     StoreNotFoundError,
 )
-from mnist_zarr.writing.defaults import CHUNK_BYTES_OF_ORDER
+from mnist_zarr.writing.defaults import CHUNK_BYTES_OF_ORDER, MOST_CHUNK_OBJECTS, SHARD_BYTES
 
 EXAMPLES = """
 \b
@@ -377,7 +377,8 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--shard-bytes",
     type=ByteSize(),
-    help="Maximum uncompressed bytes of a shard.  [default: no shards]",
+    help="Maximum uncompressed bytes of a shard, 0 for no shards.  [default: "
+    f"{SHARD_BYTES / 1e6:g}MB for more than {MOST_CHUNK_OBJECTS:,} chunks, else no shards]",
 )
 @click.option(
     "--codec",
@@ -464,17 +465,23 @@ def _download(sources: Iterable[str]) -> None:
 
 
 def _describe_store(target: str, storage_options: dict[str, Any] | None) -> str:
-    from mnist_zarr.dataset.schema import SAMPLE
+    from mnist_zarr.dataset.schema import LABEL, SAMPLE
+    from mnist_zarr.dataset.unlabelled import are_unlabelled, is_marked
     from mnist_zarr.stores import inventory
     from mnist_zarr.stores.targets import parse_target
 
     with contextlib.suppress(MnistZarrError, OSError):  # it may be that only writing is allowed
         store = parse_target(target, storage_options).open()
         root = inventory.read_root(store)
-        arrays = inventory.arrays_in(inventory.open_documents(root))
+        arrays = list(inventory.arrays_in(inventory.open_documents(root)))
         lengths = [array.shape[0] for array in arrays if SAMPLE in inventory.dims_of(array)]
         sizes = inventory.list_sizes(store)
-        return f"{lengths[0]:,} samples, {len(sizes):,} objects, {_size(sum(sizes.values()))}"
+        without_labels = ""
+        if any(array.basename == LABEL and is_marked(array.attrs) for array in arrays):
+            ds = mnist_zarr.open_store(target, chunks=None, storage_options=storage_options)
+            without_labels = f" ({are_unlabelled(ds[LABEL]).sum():,} without labels)"
+        size = _size(sum(sizes.values()))
+        return f"{lengths[0]:,} samples{without_labels}, {len(sizes):,} objects, {size}"
     return ""
 
 

@@ -328,6 +328,14 @@ def test_on_a_terminal_a_command_ends_with_a_line_of_what_it_has_done(
         assert re.fullmatch(rf"{expected} in [\d.]+ s", said), said
 
 
+def test_on_a_terminal_a_build_says_how_many_samples_have_no_label(tmp_path: Path) -> None:
+    write_idx_files(digits(1200), tmp_path / "mine")
+    (tmp_path / "mine" / "t10k-labels-idx1-ubyte").unlink()
+    n_test = int((digits(1200).split == "test").sum())
+    said = last_line_on_terminal("build", tmp_path / "a.zarr", "--source", tmp_path / "mine")
+    assert f"a.zarr: 1,200 samples ({n_test} without labels), " in said
+
+
 def test_the_last_line_hides_secrets(capsys: pytest.CaptureFixture[str]) -> None:
     watch = _Stopwatch()
     watch.say("s3://me:secret@host/x.zarr", "built")

@@ -166,14 +166,17 @@ def find_pairs_in_archive(archive: ZipFiles) -> list[IdxPair]:
         As :func:`find_pairs`; also if files of one name differ.
     """
     path_of: dict[str, str] = {}
-    contents: dict[tuple[IdxName, tuple[str, ...]], tuple[str, Any]] = {}
+    firsts: dict[tuple[str, ...], tuple[str, IdxName]] = {}
     for path in archive.paths():
         parsed = parse_name(path)
         if parsed is None:
             continue
-        content = archive.content_of(path)
-        first, known = contents.setdefault((parsed, parsed.content), (path, content))
-        if content != known:
+        first, known = firsts.setdefault((parsed.role, *parsed.content), (path, parsed))
+        if known.is_gzip == parsed.is_gzip:
+            are_copies = archive.content_of(first) == archive.content_of(path)
+        else:  # of which only the place tells
+            are_copies = first.rpartition("/")[0] == path.rpartition("/")[0]
+        if not are_copies:
             raise SourceError(
                 f"{archive.name}: more than one data set: {first!r} and {path!r}; unpack the "
                 "archive and name one of its folders"
