@@ -41,6 +41,7 @@ SECTIONS = {
     "out-of-core": "out_of_core.run",
     "ten-million": "out_of_core.run_ten_million",
     "defaults": "defaults.run",
+    "shards": "sharding.run",
 }
 SHORT = ("build", "select", "scan", "sizes", "start")
 DOTS_PER_INCH = 110

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import building, selecting, sizes
+from benchmarks import building, hosting, selecting, sizes
 
 TOP = Path(__file__).parent.parent
 RESULTS = TOP / "benchmarks" / "results.json"
@@ -143,6 +143,32 @@ def ten_million_table(results: Results) -> str:
     return table((f"{found['samples']:,} samples", "build", "open_store", "verify"), rows)
 
 
+def hosting_table(results: Results) -> str:
+    found = results["hosting"]
+    objects = [
+        f"{chunks} + {documents} documents" if documents else str(chunks)
+        for chunks, documents in found["objects"].values()
+    ]
+    rows = [["objects", *objects], *hosting.rows(found["fetched"], found["sent"])]
+    return table(("", *found["fetched"]), rows)
+
+
+def first_digit_table(results: Results) -> str:
+    places = results["hosting"]["first_digit"]
+    rows = [
+        [
+            reader,
+            *(
+                ratio(times[hosting.PLAIN]["fastest"] / times[reader]["fastest"])
+                for times in places.values()
+            ),
+        ]
+        for reader in places["S3"]
+    ]
+    heads = ("first digit of a new process, times as fast as fsspec", *places)
+    return table(heads, rows)
+
+
 def targets_table(results: Results) -> str:
     rows = [
         (
@@ -164,6 +190,8 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "training": training_table,
     "out-of-core": out_of_core_table,
     "ten-million": ten_million_table,
+    "hosting": hosting_table,
+    "first-digit": first_digit_table,
     "targets": targets_table,
 }
 

@@ -178,8 +178,7 @@ def _layout_of(group: zarr.Group, ds: xr.Dataset) -> dict[str, Any]:
     if isinstance(image, zarr.Array) and ds[IMAGE].dims[0] == SAMPLE:
         sample_bytes = max(1, image.dtype.itemsize * math.prod(image.shape[1:]))
         layout["chunk_bytes"] = image.chunks[0] * sample_bytes
-        if image.shards:
-            layout["shard_bytes"] = image.shards[0] * sample_bytes
+        layout["shard_bytes"] = image.shards[0] * sample_bytes if image.shards else 0
         for codec in image.compressors:
             name = "gzip" if isinstance(codec, GzipCodec | numcodecs.GZip) else "zstd"
             level = getattr(codec, "level", None)

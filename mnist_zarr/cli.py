@@ -40,7 +40,7 @@ from mnist_zarr.errors import (
     SourceNotFoundError,
     StoreNotFoundError,
 )
-from mnist_zarr.writing.defaults import CHUNK_BYTES_OF_ORDER
+from mnist_zarr.writing.defaults import CHUNK_BYTES_OF_ORDER, MOST_CHUNK_OBJECTS, SHARD_BYTES
 
 EXAMPLES = """
 \b
@@ -377,7 +377,8 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--shard-bytes",
     type=ByteSize(),
-    help="Maximum uncompressed bytes of a shard.  [default: no shards]",
+    help="Maximum uncompressed bytes of a shard, 0 for no shards.  [default: "
+    f"{SHARD_BYTES / 1e6:g}MB for more than {MOST_CHUNK_OBJECTS:,} chunks, else no shards]",
 )
 @click.option(
     "--codec",

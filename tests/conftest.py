@@ -154,7 +154,10 @@ def new_target(kind: str, tmp_path: Path, memory_url: str, request: pytest.Fixtu
     """A target of that kind at which there is nothing, and its storage options."""
     if kind == "icechunk":
         partner("icechunk")
-    options = request.getfixturevalue("s3").options if kind.startswith("s3") else None
+    options = None
+    if kind.startswith("s3"):
+        s3: S3Server = request.getfixturevalue("s3")
+        options = s3.s3fs_options if kind == "s3 through s3fs" else s3.options
     return KINDS[kind](tmp_path), options
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.object_server import BUCKET, S3Server
+
 TOP = Path(__file__).parent.parent
 RESULTS = TOP / "benchmarks" / "results.json"
 SECTIONS_WITH_TARGETS = {
@@ -19,6 +21,7 @@ SECTIONS_WITH_TARGETS = {
     "sizes": "sizes",
     "start": "starting",
     "training": "training",
+    "hosting": "hosting",
 }
 
 
@@ -72,3 +75,38 @@ def test_the_tables_of_the_documents_are_those_of_the_results() -> None:
     changed["sizes"]["bytes"]["raw IDX"] *= 2
     page = "<!-- table: sizes -->\n<!-- end of table -->\n"
     assert tables.with_tables(page, results) != tables.with_tables(page, changed)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("benchmarks")
+def test_the_requests_of_the_documents_are_those_that_servers_count_today(
+    tmp_path: Path, s3: S3Server
+) -> None:
+    hosting = import_module("benchmarks.hosting")
+    known, again = json.loads(RESULTS.read_text())["hosting"], "python -m benchmarks hosting"
+    fetched = json.loads(json.dumps(hosting.count_fetched(tmp_path)))
+    zipped = "label order, zip file"
+    for reader, tasks in fetched.pop(zipped).items():
+        for task, counted in tasks.items():  # how far fsspec reads ahead depends on threads
+            assert counted == pytest.approx(known["fetched"][zipped][reader][task], rel=0.3), again
+    assert fetched == {name: known["fetched"][name] for name in fetched}, again
+    assert json.loads(json.dumps(hosting.count_objects(tmp_path))) == known["objects"], again
+    for name, place in hosting.STORES.items():
+        assert hosting.count_sent(s3, *place)["PUT"] == known["sent"][name]["PUT"], again
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("benchmarks")
+def test_a_bucket_is_asked_as_often_as_a_web_server(s3: S3Server) -> None:
+    hosting = import_module("benchmarks.hosting")
+    known = json.loads(RESULTS.read_text())["hosting"]["fetched"]["label order"]
+    hosting.count_sent(s3, "label.zarr", "label")
+    readers = hosting.readers_of(f"s3://{BUCKET}/label.zarr", s3.options)
+    for reader in (hosting.OBSTORE, hosting.OURS):  # s3fs asks again now and then
+        s3.requests.clear()
+        ds = readers[reader]()
+        counts = {"open": len(s3.requests)}
+        s3.requests.clear()
+        ds.sel(label=hosting.DIGIT).image.load()
+        counts[hosting.THEN_DIGIT] = len(s3.requests)
+        assert counts == {task: known[reader][task][0] for task in counts}, reader

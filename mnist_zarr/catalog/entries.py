@@ -252,9 +252,9 @@ MNIST = CatalogEntry(
     n_samples=70_000,
     class_names=tuple(digits),
     image_comment="0 is background (white), 255 is foreground (black)",
-    license="CC BY-SA 3.0 or MIT",
+    license="CC-BY-SA-3.0 or MIT",
     license_details=(
-        "stated differently by its distributors: CC BY-SA 3.0 (Keras; copyright Y. LeCun and "
+        "stated differently by its distributors: CC-BY-SA-3.0 (Keras; copyright Y. LeCun and "
         "C. Cortes), MIT (dataset card on the Hugging Face hub)"
     ),
     citation=(
@@ -290,7 +290,7 @@ FASHION_MNIST = CatalogEntry(
     ),
 )
 KUZUSHIJI_LICENSE = (
-    'CC BY-SA 4.0; "KMNIST Dataset" (created by CODH), adapted from "Kuzushiji Dataset" '
+    'CC-BY-SA-4.0; "KMNIST Dataset" (created by CODH), adapted from "Kuzushiji Dataset" '
     "(created by NIJL and others), doi:10.20676/00000341"
 )
 KUZUSHIJI_CITATION = (
@@ -304,7 +304,7 @@ KMNIST = CatalogEntry(
     splits=_remote_splits("kmnist"),
     n_samples=70_000,
     class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
-    license="CC BY-SA 4.0",
+    license="CC-BY-SA-4.0",
     license_details=KUZUSHIJI_LICENSE,
     citation=KUZUSHIJI_CITATION,
 )
@@ -322,7 +322,7 @@ K49 = CatalogEntry(
         *("ma", "mi", "mu", "me", "mo", "ya", "yu", "yo"),
         *("ra", "ri", "ru", "re", "ro", "wa", "wi", "we", "wo", "n", "iteration mark"),
     ),
-    license="CC BY-SA 4.0",
+    license="CC-BY-SA-4.0",
     license_details=KUZUSHIJI_LICENSE,
     citation=KUZUSHIJI_CITATION,
     kind="npz",
@@ -334,8 +334,8 @@ QMNIST = CatalogEntry(
     splits=_remote_splits("qmnist"),
     n_samples=120_000,
     class_names=tuple(digits),
-    license="BSD 3-Clause",
-    license_details="BSD 3-Clause, copyright Facebook, Inc. and its affiliates",
+    license="BSD-3-Clause",
+    license_details="BSD-3-Clause, copyright Facebook, Inc. and its affiliates",
     citation=(
         "C. Yadav, L. Bottou: Cold case: the lost MNIST digits. Advances in Neural Information "
         "Processing Systems 32, 2019. arXiv:1905.10498"

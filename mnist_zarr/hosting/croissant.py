@@ -1,6 +1,6 @@
-"""Dataset cards in the Croissant format: https://docs.mlcommons.org/croissant/docs/croissant-spec.html.
+"""Dataset cards in the Croissant format: https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html.
 
-Croissant 1.0 cannot read Zarr: a card describes the data set and lists the objects of the store
+Croissant 1.1 cannot read Zarr: a card describes the data set and lists the objects of the store
 with their sizes and SHA-256, but has no record sets.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# From appendix 1 of the specification; readers warn if a part of it is missing.
+# From the appendix of the specification; readers warn if a part of it is missing.
 CONTEXT = importlib.resources.files("mnist_zarr.hosting") / "croissant_context.json"
 # From attributes of a store (ACDD 1.3) to properties of a card.
 PROPERTY_OF_ATTRIBUTE = {"title": "name", "license": "license", "references": "citeAs"}
@@ -57,7 +57,7 @@ def make_card(
     card: dict[str, Any] = {
         "@context": json.loads(CONTEXT.read_text(encoding="utf-8")),
         "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "conformsTo": "http://mlcommons.org/croissant/1.1",
         "name": url.rpartition("/")[2],
         "description": _description(texts),
         "url": url,

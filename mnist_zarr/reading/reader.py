@@ -49,7 +49,9 @@ def open_store(
         MB each; ``None`` lazy arrays without dask; anything else is as in
         :meth:`xarray.Dataset.chunk`.
     storage_options : dict, optional
-        Passed to the fsspec file system of a URL.
+        Those of the fsspec file system of a URL, such as ``anon`` or
+        ``endpoint_url``, or of Icechunk. Where obstore is installed, it reads in
+        place of the file system if it understands them all, and fsspec if not.
 
     Returns
     -------
@@ -66,8 +68,9 @@ def open_store(
     StoreError
         If what is there cannot be opened.
     OptionError
-        If the target is neither a path, a URL nor a store object or takes no
-        ``storage_options``, or ``chunks`` is nothing that xarray understands.
+        If the target is neither a path, a URL nor a store object, takes no
+        ``storage_options`` or those of fsspec under another name, or ``chunks`` is
+        nothing that xarray understands.
 
     Examples
     --------

@@ -40,7 +40,7 @@ from mnist_zarr.pool import open_pool
 from mnist_zarr.reading.reader import zarr_config
 from mnist_zarr.reading.report import Problem, Verification
 from mnist_zarr.reading.stored_samples import Positions, find_damage, iter_samples, one_line
-from mnist_zarr.reading.threaded_pipeline import pipeline_config
+from mnist_zarr.reading.threaded_pipeline import CheckedStore, pipeline_config
 from mnist_zarr.stores.inventory import (
     MAX_MISSING,
     Promises,
@@ -52,6 +52,7 @@ from mnist_zarr.stores.inventory import (
     take_inventory,
 )
 from mnist_zarr.stores.keys import METADATA_NAMES
+from mnist_zarr.stores.snapshot import OneVersion
 from mnist_zarr.stores.targets import Target, parse_target
 from mnist_zarr.terminal import sample_bar
 
@@ -99,7 +100,7 @@ def verify(
     StoreNotFoundError
         If there is no store at the target.
     StoreReplacedError
-        If a local store is replaced while it is verified.
+        If the store is replaced while it is verified.
     StoreError
         If the store cannot be reached.
     OptionError
@@ -119,6 +120,8 @@ def verify(
     """
     place = parse_target(target, storage_options)
     store, report = place.open(), Verification(place.name)
+    if not place.opens_one_version:
+        store = OneVersion(store, place.name, place.identity)
     attrs, arrays, promises = _check_metadata(store, report)
     inventory = take_inventory(arrays.values(), store, promises)
     report.n_objects += inventory.n_promised
@@ -154,6 +157,8 @@ def _check_metadata(
         raise StoreNotFoundError(f"{report.store}: there is no Zarr store to verify")
     try:
         copies, promises = consolidated_copies(root), Promises(root)
+        if isinstance(store, CheckedStore):  # of a chunk that is missing in a shard
+            store.promises = promises
         documents = read_documents(store, root)
         with zarr_config(pipeline_config(store)):
             group = zarr.open_group(store, mode="r", zarr_format=3 if "zarr.json" in root else 2)

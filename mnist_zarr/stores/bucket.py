@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import os
@@ -11,7 +12,7 @@ from collections.abc import AsyncIterator, Hashable, Mapping
 from typing import Any, cast
 
 from zarr.abc.buffer import Buffer, BufferPrototype
-from zarr.abc.store import ByteRequest
+from zarr.abc.store import ByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.storage import FsspecStore
 
 from mnist_zarr.files.urls import (
@@ -100,7 +101,11 @@ class BucketStore(FsspecStore):
             if self._is_zip and is_document(key) and await super().exists(key):
                 # Its directory is here already: this is no request.
                 check_document_size(self._place(key), await super().getsize(key))
-            return await super().get(key, prototype, byte_range)
+            if isinstance(byte_range, SuffixByteRequest) and "abfs" in self.fs.protocol:
+                size = await super().getsize(key)  # adlfs does not count from the end
+                byte_range = RangeByteRequest(max(0, size - byte_range.suffix), size)
+            value = await super().get(key, prototype, byte_range)
+        return value if value is None else _part(value, byte_range)
 
     async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
         self._check_writable()
@@ -166,12 +171,27 @@ class BucketStore(FsspecStore):
                 return None
         return None if info["type"] == "directory" else info
 
+    async def infos(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return what a listing says of every object, by key; at least its ``size``."""
+        with self.reported("listed"):
+            return await list_objects(self)
+
 
 def _reconnect(fs: Any) -> Any:
     """Return a file system of this process like one of another process."""
     if hasattr(fs, "sync_fs"):  # Zarr has wrapped one that is not asynchronous
         return type(fs)(_reconnect(fs.sync_fs), asynchronous=True)
     return pickle.loads(pickle.dumps(fs))
+
+
+def _part(value: Buffer, byte_range: ByteRequest | None) -> Buffer:
+    """Return the part that was asked for, of what may be all: some web servers give no parts."""
+    match byte_range:
+        case RangeByteRequest(start, end) if len(value) > end - start:
+            return value[start:end]
+        case SuffixByteRequest(n_bytes) if len(value) > n_bytes:
+            return value[-n_bytes:]
+    return value
 
 
 def _content_type(key: str) -> str:
@@ -210,6 +230,23 @@ def object_headers(fs: Any, content_type: str, *, is_immutable: bool) -> dict[st
         settings = ContentSettings(content_type=content_type, cache_control=cache_control)
         return {"content_settings": settings}
     return {}
+
+
+async def list_objects(store: FsspecStore) -> dict[str, Mapping[str, Any]]:
+    """Return what the listing of a store says of every object, by key; at least its ``size``."""
+    store.fs.invalidate_cache()
+    # In fsspec an underscore marks what is asynchronous, not what is private.
+    found = await store.fs._find(store.path, detail=True)
+    folder = f"{store.path}/"
+    return {path.removeprefix(folder): info for path, info in found.items()}
+
+
+async def list_client(client: Any) -> dict[str, Mapping[str, Any]]:
+    """Return the same of the objects of a client of obstore."""
+    import obstore
+
+    infos = await asyncio.to_thread(lambda: obstore.list(client).collect())
+    return {info["path"]: info for info in infos}
 
 
 def identity_of_object(fs: Any, path: str) -> Hashable | None:

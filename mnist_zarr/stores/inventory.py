@@ -20,7 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
 from zarr.buffer import default_buffer_prototype
-from zarr.storage import FsspecStore, LocalStore, MemoryStore
+from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore
 
 from mnist_zarr.dataset.records import (
     BLANK_OBJECTS,
@@ -31,6 +31,7 @@ from mnist_zarr.dataset.records import (
 )
 from mnist_zarr.errors import StoreError
 from mnist_zarr.files.urls import hide_secrets, name_failures
+from mnist_zarr.stores.bucket import BucketStore, list_client, list_objects
 from mnist_zarr.stores.keys import (
     ARRAY_DOCUMENT_NAMES,
     ROOT,
@@ -41,6 +42,7 @@ from mnist_zarr.stores.keys import (
     unfinished_by,
 )
 from mnist_zarr.stores.lineage import innermost
+from mnist_zarr.stores.object_reader import ObjectReader
 
 # Of a store that lacks more chunks than this, they are neither asked for nor named one by one:
 # metadata of some kilobytes can promise billions.
@@ -227,15 +229,16 @@ def list_sizes(store: Store) -> dict[str, int]:
 def list_infos(store: Store) -> dict[str, Mapping[str, Any]]:
     """Return what the listing of a store says of every object, by key; at least its ``size``."""
     store = innermost(store)
-    if not isinstance(store, FsspecStore):
-        sizes = _walk(store.root) if isinstance(store, LocalStore) else _ask_all(store)
-        return {key: {"size": size} for key, size in sizes}
-    with name_failures(store.fs.unstrip_protocol(store.path), "listed"):
-        store.fs.invalidate_cache()
-        # In fsspec an underscore marks what is asynchronous, not what is private.
-        found = sync(store.fs._find(store.path, detail=True))
-    folder = f"{store.path}/"
-    return {path.removeprefix(folder): info for path, info in found.items()}
+    if isinstance(store, BucketStore | ObjectReader):
+        return dict(sync(store.infos()))
+    if isinstance(store, FsspecStore):
+        with name_failures(store.fs.unstrip_protocol(store.path), "listed"):
+            return sync(list_objects(store))
+    if isinstance(store, ObjectStore):
+        with name_failures(str(store), "listed"):
+            return sync(list_client(store.store))
+    sizes = _walk(store.root) if isinstance(store, LocalStore) else _ask_all(store)
+    return {key: {"size": size} for key, size in sizes}
 
 
 def _ask_all(store: Store) -> Iterable[tuple[str, int]]:

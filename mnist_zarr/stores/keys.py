@@ -137,7 +137,7 @@ def root_last(key: str) -> tuple[int, bool]:
     return -key.count("/"), key in OPENING_NAMES
 
 
-def as_buffer(data: bytes) -> Buffer:
+def as_buffer(data: bytes | bytearray) -> Buffer:
     """Return bytes as stores take them."""
     return default_buffer_prototype().buffer.from_bytes(data)
 

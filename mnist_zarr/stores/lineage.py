@@ -11,6 +11,8 @@ import numpy as np
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore
 
+from mnist_zarr.stores.object_reader import ObjectReader
+
 # What leads to no array, or to all of Python.
 LEAVES = (str, bytes, int, float, complex, type(None), type, ModuleType)
 
@@ -49,7 +51,7 @@ def stores_behind(arrays: Iterable[Any]) -> Iterator[Store]:
 
 def same_objects(one: Store, other: Store) -> bool:
     """Whether two stores read and write the same objects."""
-    one, other = innermost(one), innermost(other)
+    one, other = _through_fsspec(innermost(one)), _through_fsspec(innermost(other))
     if isinstance(one, FsspecStore) and isinstance(other, FsspecStore):
         return _address(one) == _address(other)
     if isinstance(one, LocalStore) and isinstance(other, LocalStore):
@@ -58,6 +60,10 @@ def same_objects(one: Store, other: Store) -> bool:
         # Two read-only views of one store are two objects; only this tells.
         return one._store_dict is other._store_dict
     return one is other or bool(one == other)
+
+
+def _through_fsspec(store: Store) -> Store:
+    return store.through_fsspec if isinstance(store, ObjectReader) else store
 
 
 def _address(store: FsspecStore) -> tuple[Any, ...]:

@@ -22,6 +22,7 @@ from mnist_zarr.stores.keys import (
     unfinished_by,
 )
 from mnist_zarr.stores.lineage import same_objects
+from mnist_zarr.stores.object_reader import ObjectReader, open_reader
 from mnist_zarr.stores.objects import is_in_memory
 from mnist_zarr.stores.place import Place
 from mnist_zarr.stores.snapshot import file_identity
@@ -43,6 +44,7 @@ class BucketFolder(ObjectPlace):
     def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:
         self._url, self.name = url, shown_url(url)
         self._options = storage_options
+        self._reader: Store | None = None
 
     @property
     def is_shared(self) -> bool:  # type: ignore[override]
@@ -59,7 +61,9 @@ class BucketFolder(ObjectPlace):
             yield upload
 
     def open(self) -> Store:
-        return self._store(read_only=True)
+        if self._reader is None:
+            self._reader = open_reader(self._url, self._options)
+        return self._reader
 
     def identity(self) -> Hashable | None:
         return identity_of_root(self.open())
@@ -67,8 +71,8 @@ class BucketFolder(ObjectPlace):
     def changes_under(self, store: Store) -> bool:
         return same_objects(self._store(), store)
 
-    def _store(self, *, read_only: bool = False) -> BucketStore:
-        return BucketStore.from_url(self._url, self._options, read_only=read_only)
+    def _store(self) -> BucketStore:
+        return BucketStore.from_url(self._url, self._options)
 
 
 class GivenStore(ObjectPlace):
@@ -120,9 +124,10 @@ def _identity_and_size(store: Store, key: str) -> tuple[Hashable | None, int]:
     if isinstance(store, LocalStore):
         status = file_identity(store.root / key)
         return status, status[2] if status else 0
-    if isinstance(store, BucketStore):
+    if isinstance(store, BucketStore | ObjectReader):
         info = sync(store.info(key))
-        return (identity_of(info), info["size"]) if info else (None, 0)
+        # Some web servers do not say how long a file is.
+        return (identity_of(info), info["size"] or 0) if info else (None, 0)
     document = _read(store, key)
     return (hashlib.sha256(document).hexdigest(), len(document)) if document else (None, 0)
 

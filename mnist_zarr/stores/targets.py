@@ -27,6 +27,7 @@ from mnist_zarr.stores.icechunk_repo import IcechunkBranch, is_repository
 from mnist_zarr.stores.keys import METADATA_NAMES
 from mnist_zarr.stores.local import LocalFolder
 from mnist_zarr.stores.object_places import BucketFolder, GivenStore
+from mnist_zarr.stores.obstore_clients import check_words
 from mnist_zarr.stores.place import Place
 from mnist_zarr.stores.zip_file import LocalZip, RemoteZip, holds_store, is_archive
 
@@ -46,14 +47,15 @@ def parse_target(
         A local folder, an fsspec URL, either of them ending in ``.zip``, an
         Icechunk repository (``icechunk+s3://...``), or a Zarr store object.
     storage_options : dict, optional
-        Passed to the fsspec file system of a URL, or to Icechunk.
+        Those of the fsspec file system of a URL, or of Icechunk.
     option_name : str
         What the caller calls them.
 
     Raises
     ------
     OptionError
-        If it is none of these, or takes no ``storage_options``.
+        If it is none of these, takes no ``storage_options``, or takes them in the
+        words of fsspec and not in those of obstore.
 
     Examples
     --------
@@ -73,6 +75,7 @@ def parse_target(
         _refuse_options(name, "a path of this machine", storage_options, option_name)
         kind = LocalZip if is_archive(path) else LocalFolder
         return kind(Path(path), name)
+    check_words(name, storage_options, option_name)
     if is_archive(name):
         return RemoteZip(name, storage_options)
     return BucketFolder(name, storage_options)

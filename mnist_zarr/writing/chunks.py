@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.abc.buffer import Buffer
 from zarr.abc.store import Store
-from zarr.storage import MemoryStore, StorePath
+from zarr.storage import StorePath
 
 from mnist_zarr.dataset.records import run_lengths
 from mnist_zarr.dataset.schema import as_strings, is_string
@@ -18,6 +17,7 @@ from mnist_zarr.stores.inventory import chunk_key
 from mnist_zarr.stores.keys import as_buffer, sync
 from mnist_zarr.stores.upload import Receipt, Upload
 from mnist_zarr.writing.layout import Compression
+from mnist_zarr.writing.shards import OpenShards
 
 # Few chunks are blank, and of those that are not the first samples tell.
 BLANK_PIECE_VALUES = 1 << 14
@@ -55,49 +55,68 @@ class ArrayWriter:
         For reading back what was written.
     compression : Compression
         Of the array.
+    shards : OpenShards, optional
+        Those that are being filled, if the array has shards.
     """
 
     array: zarr.Array[Any]
     compression: Compression
+    shards: OpenShards | None = None
 
-    def write(self, start: int, samples: npt.NDArray[Any]) -> Written:
-        """Write the samples from ``start`` on: exactly one object along the first dimension.
+    def write(self, start: int, samples: npt.NDArray[Any]) -> Written | None:
+        """Write the samples from ``start`` on: one chunk, or all chunks of one object.
+
+        Chunks of a shard may come in any order; None until the last one of it is there.
 
         Raises
         ------
         SchemaError
             If there is an object that is no string among strings.
         """
-        store, values = self.array.store, self._stored(samples)
-        objects = self._encode(start, values)
-        for key, value in objects.items():
-            sync(store.set(key, value))
-        receipt = store.receipt(objects) if isinstance(store, Upload) else {}
-        index = start // (self.array.shards or self.array.chunks)[0]
-        return Written(self.array.path, index, is_blank(values), receipt)
+        values, chunk_samples = self._stored(samples), self.array.chunks[0]
+        first, written = start // chunk_samples, None
+        for offset in range(0, len(values), chunk_samples):
+            chunk = values[offset : offset + chunk_samples]
+            written = self._add(first + offset // chunk_samples, chunk)
+        return written
 
-    def _encode(self, start: int, samples: npt.NDArray[Any]) -> dict[str, Buffer]:
-        if self.array.shards is not None:
-            # zarr.Array reads what is there before it writes the shard at the edge: here nothing.
-            shard: dict[str, Buffer] = {}
-            alone = bind_array(self.array.metadata, MemoryStore(shard), self.array.path)
-            alone[start : start + len(samples)] = samples
-            return shard
+    def _add(self, number: int, chunk: npt.NDArray[Any]) -> Written | None:
+        encoded = self._encode(chunk)
+        if self.shards is None:
+            return self._set(number, encoded, is_blank(chunk))
+        shard = self.shards.add(number, encoded, is_blank(chunk))
+        if shard is None:
+            return None
+        return self._set(number // self.shards.chunks_per_shard, shard.take(), shard.is_blank)
+
+    def _set(self, index: int, encoded: bytes | bytearray, is_blank: bool) -> Written:
+        store, key = (
+            self.array.store,
+            chunk_key(self.array, (index,) + (0,) * (self.array.ndim - 1)),
+        )
+        sync(store.set(key, as_buffer(encoded)))
+        receipt = store.receipt([key]) if isinstance(store, Upload) else {}
+        return Written(self.array.path, index, is_blank, receipt)
+
+    def _encode(self, samples: npt.NDArray[Any]) -> bytes:
         # Not through zarr.Array: that encodes in threads of its own, whose memory adds up,
         # and whose number is not for us to choose.
         missing = self.array.chunks[0] - len(samples)
         if missing:  # a chunk at the edge is stored in full length
             padding = np.zeros((missing, *samples.shape[1:]), samples.dtype)
             samples = np.concatenate([samples, padding])
-        encoded = self.compression.encode(_serialized(samples))
-        index = (start // self.array.chunks[0],) + (0,) * (samples.ndim - 1)
-        return {chunk_key(self.array, index): as_buffer(encoded)}
+        return self.compression.encode(_serialized(samples))
 
     def write_whole(self, values: npt.NDArray[Any]) -> Written:
         """Write all values of a small array; raises as :meth:`write` does."""
         stored = self._stored(values)
         self.array[...] = stored
         return Written(self.array.path, 0, is_blank(stored), {})
+
+    def close(self) -> None:
+        """Forget the shards that are not full."""
+        if self.shards is not None:
+            self.shards.close()
 
     def _stored(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return as_strings(self.array.path, values) if is_string(values.dtype) else values

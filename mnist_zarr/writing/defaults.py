@@ -13,3 +13,6 @@ CHUNK_BYTES_OF_ORDER: dict[Order, int] = {
     "label": 450_000,
     "shuffled": 3_000_000,
 }
+# Where an array has more chunks, several share an object, a shard.
+MOST_CHUNK_OBJECTS = 2000
+SHARD_BYTES = 30_000_000

@@ -16,7 +16,11 @@ from zarr.codecs import GzipCodec, ZstdCodec
 from mnist_zarr.dataset.blocks import bytes_per_sample
 from mnist_zarr.dataset.schema import SAMPLE, is_string
 from mnist_zarr.errors import OptionError
-from mnist_zarr.writing.defaults import CHUNK_BYTES_OF_ORDER
+from mnist_zarr.writing.defaults import (
+    CHUNK_BYTES_OF_ORDER,
+    MOST_CHUNK_OBJECTS,
+    SHARD_BYTES,
+)
 from mnist_zarr.writing.plan import Chunking, Order, plan_chunks
 
 Codec = Literal["zstd", "gzip"]
@@ -101,7 +105,7 @@ class Layout:
         zarr_format: object = self.zarr_format
         if type(zarr_format) is not int or zarr_format not in (2, 3):
             raise OptionError(f"`zarr_format`: expected 2 or 3, got {self.zarr_format!r}")
-        if self.zarr_format == 2 and self.shard_bytes is not None:
+        if self.zarr_format == 2 and self.shard_bytes:
             raise OptionError("`shard_bytes`: Zarr format 2 has no shards; use `zarr_format=3`")
 
     def chunking(self, variable: xr.Variable) -> Chunking:
@@ -111,10 +115,15 @@ class Layout:
             is_text = is_string(variable.dtype)
             most = STRING_CHUNK_SAMPLES if is_text else COORDINATE_CHUNK_SAMPLES
             return Chunking(n_samples, max(1, min(n_samples, most)))
-        chunk_bytes = self.chunk_bytes
+        sample_bytes, chunk_bytes = bytes_per_sample(variable), self.chunk_bytes
         if chunk_bytes is None:
             chunk_bytes = CHUNK_BYTES_OF_ORDER[self.order]
-        return plan_chunks(n_samples, bytes_per_sample(variable), chunk_bytes, self.shard_bytes)
+        chunking = plan_chunks(n_samples, sample_bytes, chunk_bytes, self.shard_bytes)
+        if self.shard_bytes is not None or chunking.n_objects <= MOST_CHUNK_OBJECTS:
+            return chunking
+        if self.zarr_format == 2 or 2 * chunk_bytes > SHARD_BYTES:
+            return chunking
+        return plan_chunks(n_samples, sample_bytes, chunk_bytes, SHARD_BYTES)
 
 
 def _is_one_of(given: object, words: Collection[str]) -> bool:

@@ -41,7 +41,7 @@ class Transfer:
 
     variable: xr.Variable
     array: ArrayWriter
-    chunking: Chunking
+    pieces: Chunking
     order: SampleOrder
 
     def stored_samples(self, start: int, stop: int) -> xr.Variable:
@@ -80,7 +80,7 @@ def _is_costly(variable: xr.Variable) -> bool:
 
 def in_source_order(transfer: Transfer, pool: Pool, on_block: OnBlock) -> None:
     """Read one object after the other."""
-    for start, stop in transfer.chunking.objects():
+    for start, stop in transfer.pieces.objects():
         block = transfer.variable[start:stop].values
         pool.submit(transfer.array.write, start, block)
         on_block(len(block), block)
@@ -92,7 +92,7 @@ def gathered(transfer: Transfer, pool: Pool, on_block: OnBlock) -> None:
     For numbers and strings, all at hand; and for pictures, each of which is decoded once.
     """
     is_costly = _is_costly(transfer.variable)
-    for start, stop in transfer.chunking.objects():
+    for start, stop in transfer.pieces.objects():
         pool.submit(transfer.array.write, start, transfer.stored_samples(start, stop).values)
         if is_costly:
             on_block(stop - start, None)
@@ -106,9 +106,9 @@ def scattered(transfer: Transfer, pool: Pool, on_block: OnBlock) -> None:
     In label order one object per class is open, and those that classes share; in shuffled order
     as many as may be, for each of which the source is read once.
     """
-    object_bytes = transfer.chunking.object_samples * bytes_per_sample(transfer.variable)
+    object_bytes = transfer.pieces.object_samples * bytes_per_sample(transfer.variable)
     max_open = max(2, OPEN_OBJECTS_BYTES // max(1, object_bytes))
-    groups = list(scatter_passes(transfer.order, transfer.chunking, max_open))
+    groups = list(scatter_passes(transfer.order, transfer.pieces, max_open))
     for group in groups:
         objects = _OpenObjects(transfer, group, pool)
         for start, block in iter_blocks(transfer.variable):
@@ -121,7 +121,7 @@ def by_workers(transfer: Transfer, pool: Pool, on_block: OnBlock) -> None:
     """Let the workers of a cluster read the samples of each object and write it."""
     is_dask = transfer.variable.chunks is not None
     is_cheap = not (is_dask or _is_costly(transfer.variable))
-    for start, stop in transfer.chunking.objects():
+    for start, stop in transfer.pieces.objects():
         samples = transfer.stored_samples(start, stop)
         if is_dask:  # only the part of the graph that makes these samples travels
             samples = samples.copy(data=cast(Any, optimize)(samples.data)[0])
@@ -152,7 +152,7 @@ class _OpenObjects:
     def put(self, positions: Positions, samples: npt.NDArray[Any]) -> None:
         """Take samples that are stored at ``positions``, which are distinct."""
         by_position = np.argsort(positions)
-        objects = positions[by_position] // self._transfer.chunking.object_samples
+        objects = positions[by_position] // self._transfer.pieces.object_samples
         breaks = np.flatnonzero(np.diff(objects)) + 1
         for first, last in itertools.pairwise([0, *breaks.tolist(), len(objects)]):
             index, chosen = int(objects[first]), by_position[first:last]
@@ -160,7 +160,7 @@ class _OpenObjects:
                 self._fill(index, positions[chosen], samples[chosen])
 
     def _fill(self, index: int, positions: Positions, samples: npt.NDArray[Any]) -> None:
-        start, stop = self._transfer.chunking.bounds(index)
+        start, stop = self._transfer.pieces.bounds(index)
         if index not in self._open:
             empty = np.empty((stop - start, *samples.shape[1:]), samples.dtype)
             self._open[index] = empty, stop - start
@@ -172,7 +172,7 @@ class _OpenObjects:
             self._pool.submit(self._transfer.array.write, start, buffer)
 
 
-def _copy_object(array: ArrayWriter, start: int, samples: xr.Variable) -> Written:
+def _copy_object(array: ArrayWriter, start: int, samples: xr.Variable) -> Written | None:
     # The thread of a worker must not wait for tasks that need threads of workers.
     with dask.config.set(scheduler="synchronous"):
         return array.write(start, samples.values)

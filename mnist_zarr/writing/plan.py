@@ -68,6 +68,11 @@ class Chunking:
         """Yield the bounds of one object after the other."""
         return map(self.bounds, range(self.n_objects))
 
+    @property
+    def chunks(self) -> Chunking:
+        """The same chunks, each by itself."""
+        return Chunking(self.n_samples, self.chunk_samples)
+
 
 def plan_chunks(
     n_samples: int, sample_bytes: int, chunk_bytes: int, shard_bytes: int | None = None
@@ -85,22 +90,22 @@ def plan_chunks(
         exceed it.
     shard_bytes : int, optional
         Upper bound of the uncompressed bytes in a shard; a single chunk may
-        exceed it.
+        exceed it. By default, or with 0, no shards.
 
     Raises
     ------
     OptionError
-        If a size is below 1, or a shard smaller than a chunk.
+        If a size is not in its range, or a shard smaller than a chunk.
 
     Examples
     --------
     >>> plan_chunks(70_000, 784, 2_000_000)
     Chunking(n_samples=70000, chunk_samples=2500, shard_samples=None)
     """
-    for name, size in (("chunk_bytes", chunk_bytes), ("shard_bytes", shard_bytes)):
-        if size is not None and (type(size) is not int or size < 1):
-            raise OptionError(f"`{name}`: expected a whole number of 1 or more, got {size!r}")
-    if shard_bytes is not None and shard_bytes < chunk_bytes:
+    for name, size, least in (("chunk_bytes", chunk_bytes, 1), ("shard_bytes", shard_bytes, 0)):
+        if size is not None and (type(size) is not int or size < least):
+            raise OptionError(f"`{name}`: expected a whole number of {least} or more, got {size!r}")
+    if shard_bytes and shard_bytes < chunk_bytes:
         raise OptionError(
             f"`shard_bytes`: a shard holds whole chunks, but {shard_bytes} is less than "
             f"`chunk_bytes`, {chunk_bytes}"
@@ -108,7 +113,7 @@ def plan_chunks(
     most = max(1, chunk_bytes // max(1, sample_bytes))
     n_chunks = max(1, -(-n_samples // most))
     chunk_samples = max(1, -(-n_samples // n_chunks))
-    if shard_bytes is None:
+    if not shard_bytes:
         return Chunking(n_samples, chunk_samples)
     chunks_per_shard = shard_bytes // max(1, chunk_samples * sample_bytes)
     chunks_per_shard = max(1, min(chunks_per_shard, n_chunks))

@@ -28,6 +28,7 @@ from mnist_zarr.writing.attributes import as_json
 from mnist_zarr.writing.chunks import ArrayWriter, bind_array
 from mnist_zarr.writing.layout import Compression, ZarrFormat
 from mnist_zarr.writing.plan import Chunking
+from mnist_zarr.writing.shards import OpenShards
 
 # Codes of NumPy: booleans, integers, floats and complex numbers that Zarr has as well.
 STORED_TYPES = "?bhilqBHILQefdFD"
@@ -90,7 +91,9 @@ class Template:
     def bind(self, store: Store) -> dict[str, ArrayWriter]:
         """Return writers of chunks into ``store``, which stays without metadata."""
         return {
-            name: ArrayWriter(bind_array(array.metadata, store, name), self._compression)
+            name: ArrayWriter(
+                bind_array(array.metadata, store, name), self._compression, _shards_of(array)
+            )
             for name, array in self._group.arrays()
         }
 
@@ -108,6 +111,13 @@ class Template:
             zarr.consolidate_metadata(self._group.store, zarr_format=self._zarr_format)
         for key, document in self._documents.items():
             sync(store.set(key, document))
+
+
+def _shards_of(array: zarr.Array[Any]) -> OpenShards | None:
+    if array.shards is None:
+        return None
+    chunk_samples = array.chunks[0]
+    return OpenShards(array.shards[0] // chunk_samples, -(-array.shape[0] // chunk_samples))
 
 
 def check_name(name: object) -> str:

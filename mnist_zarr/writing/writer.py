@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -125,7 +126,8 @@ def write_zarr(
         3,000,000, and 450,000 in label order.
     shard_bytes : int, optional
         Upper bound of the uncompressed bytes of a shard, an object that holds
-        several chunks (format 3). By default no shards.
+        several chunks (format 3); 0 for no shards. By default 30,000,000 if
+        there would be more than 2,000 chunks, else no shards.
     codec : {"zstd", "gzip"}
         The compression; both carry a checksum.
     level : int
@@ -188,7 +190,7 @@ def write_zarr(
     _check_is_no_source_of(ds, place)
     workers = client or active_client() if place.is_shared else None
     # Before the target is touched: what cannot be written leaves an old store as it is.
-    plan = _plan_store(ds, layout)
+    plan = _plan_store(ds, layout, on_cluster=workers is not None)
     template = Template(layout.compression, layout.zarr_format)
     for name, variable in plan.variables.items():
         template.add(name, variable, plan.chunkings.get(name), plan.array_attrs[name])
@@ -196,7 +198,9 @@ def write_zarr(
         # Objects that go over a network wait for it most of the time.
         upload = store if isinstance(store, Upload) else None
         outcome = _Outcome(upload)
+        arrays = template.bind(store)
         with (
+            contextlib.ExitStack() as at_end,
             ThreadPoolExecutor(1) as beside,
             open_pool(
                 plan.waiting_tasks,
@@ -207,7 +211,9 @@ def write_zarr(
         ):
             files = ds.encoding.get(SOURCE_FILES, ())
             sources = beside.map(lambda file: source_line(file.sha256(), file.name), files)
-            arrays, label = template.bind(store), f"writing {place.name}"
+            label = f"writing {place.name}"
+            for array in arrays.values():
+                at_end.callback(array.close)
             hashes = _write_chunks(plan, arrays, pool, outcome, label, progress)
         attrs = root_attrs(
             plan.attrs,
@@ -230,7 +236,9 @@ class _Outcome:
         self._upload = upload
         self.blank: list[tuple[str, int]] = []
 
-    def add(self, written: Written) -> None:
+    def add(self, written: Written | None) -> None:
+        if written is None:
+            return
         if self._upload:
             self._upload.add_receipt(written.receipt)
         if written.is_blank:
@@ -254,6 +262,7 @@ class _StorePlan:
     variables: dict[str, xr.Variable]
     array_attrs: dict[str, dict[Any, Any]]
     chunkings: dict[str, Chunking]  # of the variables along ``sample``
+    pieces: dict[str, Chunking]  # of these, what is written at once
     order: SampleOrder  # of the samples in the store
     numbering: Numbering  # of the samples
     hashed: list[str]  # variables whose content is recorded
@@ -263,7 +272,7 @@ class _StorePlan:
     waiting_tasks: int  # how many objects may wait to be written
 
 
-def _plan_store(ds: xr.Dataset, layout: Layout) -> _StorePlan:
+def _plan_store(ds: xr.Dataset, layout: Layout, *, on_cluster: bool) -> _StorePlan:
     variables = {check_name(name): variable for name, variable in ds.variables.items()}
     for name, variable in variables.items():
         if variable.dims == (SAMPLE,):
@@ -274,9 +283,11 @@ def _plan_store(ds: xr.Dataset, layout: Layout) -> _StorePlan:
     coords = {*ds.coords, LABEL, SPLIT, SOURCE_INDEX} & variables.keys()
     along_sample = {name: v for name, v in variables.items() if SAMPLE in v.dims}
     chunkings = {name: layout.chunking(variable) for name, variable in along_sample.items()}
-    largest_object = max(
-        chunking.object_samples * bytes_per_sample(along_sample[name])
-        for name, chunking in chunkings.items()
+    # Threads fill a shard together. The workers of a cluster share nothing.
+    pieces = chunkings if on_cluster else {name: c.chunks for name, c in chunkings.items()}
+    largest_piece = max(
+        piece.object_samples * bytes_per_sample(along_sample[name])
+        for name, piece in pieces.items()
     )
     order, attrs_of_label = _plan_order(variables.get(LABEL), ds.sizes[SAMPLE], layout)
     named, alone = name_coordinates(variables, coords)
@@ -287,13 +298,14 @@ def _plan_store(ds: xr.Dataset, layout: Layout) -> _StorePlan:
         variables=variables,
         array_attrs={name: attrs[name] | named.get(name, {}) for name in variables},
         chunkings=chunkings,
+        pieces=pieces,
         order=order,
         numbering=numbering,
         hashed=[IMAGE, *hashed] if IMAGE in chunkings else hashed,
         attrs=as_json(ds.attrs, "the Dataset"),
         is_as_opened=is_as_opened(ds),
         coordinates=alone,
-        waiting_tasks=max(2, WAITING_BYTES_OF_ORDER[layout.order] // max(1, largest_object)),
+        waiting_tasks=max(2, WAITING_BYTES_OF_ORDER[layout.order] // max(1, largest_piece)),
     )
 
 
@@ -360,7 +372,7 @@ def _write_chunks(
 
         for name, variable in plan.variables.items():
             if name in plan.chunkings:
-                transfer = Transfer(variable, arrays[name], plan.chunkings[name], plan.order)
+                transfer = Transfer(variable, arrays[name], plan.pieces[name], plan.order)
                 choose_pass(transfer, pool)(transfer, pool, functools.partial(on_block, name))
             else:
                 outcome.add(arrays[name].write_whole(variable.values))

@@ -79,7 +79,7 @@ def test_an_image_of_the_dataset_is_the_row_of_its_file(
 def test_the_attributes_say_what_the_data_are_and_who_made_them(mnist: xr.Dataset) -> None:
     assert mnist.attrs["title"] == "MNIST database of handwritten digits"
     assert mnist.attrs["Conventions"] == "CF-1.11 ACDD-1.3"
-    assert "CC BY-SA 3.0" in mnist.attrs["license"]
+    assert "CC-BY-SA-3.0" in mnist.attrs["license"]
     assert "LeCun" in mnist.attrs["references"]
     assert "doi:10.1109/5.726791" in mnist.attrs["references"]
     assert mnist.attrs["source"].split(", ") == [

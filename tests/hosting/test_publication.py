@@ -20,6 +20,7 @@ from mnist_zarr.hosting.page import make_page
 from mnist_zarr.hosting.publication import publish
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import CARD, PAGE
+from mnist_zarr.stores.object_reader import ObjectReader
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.bucket_stores import URL
 from tests.support.digits import square_digits
@@ -107,14 +108,14 @@ def test_a_store_in_a_private_bucket_is_published(
 def test_what_readers_get_is_compared_with_what_was_sent(
     s3: S3Server, titled_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    get = BucketStore.get
+    get = ObjectReader.get
 
-    async def get_out_of_an_old_cache(self: Any, key: str, *args: Any) -> Any:
+    async def get_out_of_an_old_cache(self: ObjectReader, key: str, *args: Any) -> Any:
         value: Any = await get(self, key, *args)
         is_old = self.read_only and key in ("label/c/0", "label/0")
         return type(value).from_bytes(value.to_bytes()[:-1] + b"?") if is_old else value
 
-    monkeypatch.setattr(BucketStore, "get", get_out_of_an_old_cache)
+    monkeypatch.setattr(ObjectReader, "get", get_out_of_an_old_cache)
     with pytest.raises(StoreError, match=r"objects differ from what was sent, such as 'label/"):
         publish(titled_store, URL, storage_options=s3.options)
 

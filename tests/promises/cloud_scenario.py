@@ -1,4 +1,6 @@
-"""What a cloud other than S3 must do, as a program: ``cloud_scenario PROTOCOL FOLDER OPTIONS``.
+"""What a cloud other than S3 must do, as a program.
+
+``cloud_scenario PROTOCOL FOLDER OPTIONS READER``
 
 A program of its own since adlfs complains of zarr-python's event loop when Python exits.
 """
@@ -14,6 +16,8 @@ import fsspec
 import numpy as np
 import pytest
 import xarray as xr
+from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
+from zarr.buffer import default_buffer_prototype
 
 import mnist_zarr
 from mnist_zarr.dataset.schema import make_dataset
@@ -27,7 +31,9 @@ from mnist_zarr.errors import (
 from mnist_zarr.files.urls import identity_of
 from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.stores.bucket import BucketStore
+from mnist_zarr.stores.inventory import list_sizes
 from mnist_zarr.stores.keys import copy_objects, keys_of, sync
+from mnist_zarr.stores.object_reader import ObjectReader
 from mnist_zarr.stores.objects import ObjectChangedError, objects_of
 from mnist_zarr.stores.targets import parse_target
 from mnist_zarr.stores.upload import Upload
@@ -35,7 +41,7 @@ from tests.support.clouds import CONTAINER
 from tests.support.files import idx_bytes
 
 
-def play(protocol: str, folder: str, options: dict[str, Any]) -> None:
+def play(protocol: str, folder: str, options: dict[str, Any], reader: str) -> None:
     """Upload, resume, overwrite, publish, and ask for what is not there."""
     url, nowhere = f"{protocol}://{CONTAINER}/t.zarr", f"{protocol}://nowhere/t.zarr"
 
@@ -76,6 +82,13 @@ def play(protocol: str, folder: str, options: dict[str, Any]) -> None:
     xr.testing.assert_identical(mnist_zarr.open_store(url, storage_options=options).load(), local)
     xr.testing.assert_equal(xr.open_zarr(url, storage_options=options).load(), local)
 
+    # obstore says the same as fsspec, of whole objects and of their parts.
+    store, of_fsspec = parse_target(url, options).open(), BucketStore.from_url(url, options)
+    assert isinstance(store, ObjectReader) == (reader == "obstore")
+    assert list_sizes(store) == list_sizes(of_fsspec)
+    assert read_parts(store) == read_parts(of_fsspec)
+    assert "through_fsspec" not in vars(store)
+
     expect(TargetExistsError, mnist_zarr.write_zarr, ds, url)
     # It is never its own sink, and what was opened is of one version.
     old = mnist_zarr.open_store(url, chunks=None, storage_options=options)
@@ -115,5 +128,16 @@ def play(protocol: str, folder: str, options: dict[str, Any]) -> None:
     expect(StoreError, mnist_zarr.write_zarr, ds, nowhere)
 
 
+def read_parts(store: Any) -> list[Any]:
+    """Return what the store says of a chunk, of parts of it, and of what is not there."""
+    parts = (None, RangeByteRequest(2, 5), OffsetByteRequest(9), SuffixByteRequest(3))
+    said = [
+        sync(store.get("image/c/0/0/0", default_buffer_prototype(), part)).to_bytes()
+        for part in parts
+    ]
+    assert [len(part) for part in said[1:]] == [3, len(said[0]) - 9, 3]
+    return [*said, identity_of(sync(store.info("zarr.json"))), sync(store.info("nothing"))]
+
+
 if __name__ == "__main__":
-    play(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
+    play(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), sys.argv[4])

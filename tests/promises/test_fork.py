@@ -49,7 +49,7 @@ def test_a_store_of_any_kind_is_read_after_a_fork(new_target: Named, chunks: Any
 
 
 @pytest.mark.parametrize("chunks", [None, "auto"], ids=["lazy", "dask"])
-@pytest.mark.parametrize("kind", ["folder", "zip", "s3"])
+@pytest.mark.parametrize("kind", ["folder", "zip", "s3", "s3 through s3fs"])
 def test_batches_are_made_after_a_fork_while_the_parent_makes_some(
     new_target: Named, chunks: Any
 ) -> None:

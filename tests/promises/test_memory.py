@@ -18,6 +18,7 @@ from mnist_zarr.dataset.schema import make_dataset
 from mnist_zarr.formats.idx import read_idx
 from mnist_zarr.formats.npz import write_npz
 from mnist_zarr.reading.reader import open_store
+from mnist_zarr.writing.defaults import SHARD_BYTES
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.marks import needs_proc
 from tests.support.memory import grown_bytes
@@ -46,12 +47,17 @@ def sources(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.parametrize("order", ["source", "label"])
+@pytest.mark.parametrize("shard_bytes", [0, SHARD_BYTES])
 def test_four_times_the_samples_build_in_the_same_memory(
-    sources: list[Path], order: str, tmp_path: Path
+    sources: list[Path], order: str, shard_bytes: int, tmp_path: Path
 ) -> None:
     few, many = (
         measure_build(
-            tmp_path / f"{place.parent.name}.zarr", place, order=order, level=1
+            tmp_path / f"{place.parent.name}.zarr",
+            place,
+            order=order,
+            level=1,
+            shard_bytes=shard_bytes,
         ).peak_bytes
         for place in sources
     )

@@ -62,8 +62,11 @@ def test_any_selection_is_what_plain_xarray_reads(layout: dict[str, Any], tmp_pa
     assert chosen.values.tolist() == plain.image.isel(diagonal).values.tolist()
 
 
-def test_chunks_of_images_do_not_pass_through_zarrs_event_loop(tmp_path: Path) -> None:
-    ds = open_store(write_digits(tmp_path / "t.zarr"), chunks=None)
+@pytest.mark.parametrize("layout", LAYOUTS[:3], ids=str)
+def test_chunks_of_images_do_not_pass_through_zarrs_event_loop(
+    layout: dict[str, Any], tmp_path: Path
+) -> None:
+    ds = open_store(write_digits(tmp_path / "t.zarr", **layout), chunks=None)
     with mock.patch.object(BatchedCodecPipeline, "read_batch", side_effect=AssertionError):
         assert ds.image.values.shape == (2000, 28, 28)
 

@@ -45,8 +45,15 @@ def test_open_store_needs_no_answer_about_documents_of_another_format(s3: S3Serv
 # Faults
 
 
-def test_wrong_credentials_are_reported_in_one_sentence(s3: S3Server) -> None:
-    options = {**s3.options, "key": "wrong"}
+@pytest.fixture(params=["obstore", "s3fs"])
+def options(request: pytest.FixtureRequest, s3: S3Server) -> dict[str, Any]:
+    """Those with which the one or the other reads."""
+    return s3.options if request.param == "obstore" else s3.s3fs_options
+
+
+@pytest.mark.usefixtures("s3")
+def test_wrong_credentials_are_reported_in_one_sentence(options: dict[str, Any]) -> None:
+    options = {**options, "key": "wrong"}
     with pytest.raises(StoreError, match=r"^s3://bucket/deep/t\.zarr.*: cannot be .*Forbidden"):
         write_zarr(square_digits(), URL, storage_options=options)
     with pytest.raises(StoreError, match=r"^s3://bucket/deep/t\.zarr.*: cannot be read: Forbidden"):
@@ -65,19 +72,21 @@ def test_without_credentials_a_public_bucket_is_read_but_not_written(s3: S3Serve
         write_zarr(square_digits(), URL, storage_options=s3.public_options)
 
 
-def test_a_missing_bucket_is_reported_in_one_sentence(s3: S3Server) -> None:
+@pytest.mark.usefixtures("s3")
+def test_a_missing_bucket_is_reported_in_one_sentence(options: dict[str, Any]) -> None:
     with pytest.raises(StoreError, match=r"s3://nowhere/t\.zarr.*bucket does not exist"):
-        write_zarr(square_digits(), "s3://nowhere/t.zarr", storage_options=s3.options)
+        write_zarr(square_digits(), "s3://nowhere/t.zarr", storage_options=options)
     with pytest.raises(StoreNotFoundError, match=r"s3://nowhere/t\.zarr: there is no Zarr store"):
-        mnist_zarr.open_store("s3://nowhere/t.zarr", storage_options=s3.options)
+        mnist_zarr.open_store("s3://nowhere/t.zarr", storage_options=options)
 
 
 @pytest.mark.parametrize("status", ["500", "503"])
-def test_a_server_that_fails_for_a_while_is_asked_again(s3: S3Server, status: str) -> None:
+def test_a_server_that_fails_for_a_while_is_asked_again(
+    s3: S3Server, options: dict[str, Any], status: str
+) -> None:
     s3.fault = lambda method, path: (
         status if "image/c/" in path and len(s3.asked(method, path)) == 1 else None
     )
-    options = {**s3.options, "config_kwargs": {"retries": {"max_attempts": 4}}}
     write_zarr(square_digits(30), URL, chunk_bytes=160, storage_options=options)
     s3.requests.clear()
     ds = mnist_zarr.open_store(URL, storage_options=options).load()
@@ -85,14 +94,16 @@ def test_a_server_that_fails_for_a_while_is_asked_again(s3: S3Server, status: st
     assert len(s3.asked("GET", "image/c/0")) == 2
 
 
-def test_a_server_that_keeps_failing_is_reported_in_one_sentence(s3: S3Server) -> None:
+def test_a_server_that_keeps_failing_is_reported_in_one_sentence(
+    s3: S3Server, options: dict[str, Any]
+) -> None:
     s3.fault = lambda method, path: "503" if "/c/" in path else None
     with pytest.raises(StoreError, match=r"^s3://bucket/deep/t\.zarr/\w+/c/.* cannot be written: "):
         write_to_bucket(s3)
     s3.fault = lambda method, path: None
     write_to_bucket(s3)
     s3.fault = lambda method, path: "503" if "image/c/" in path else None
-    ds = mnist_zarr.open_store(URL, storage_options=s3.options, chunks=None)
+    ds = mnist_zarr.open_store(URL, storage_options=options, chunks=None)
     with pytest.raises(StoreError, match=r"^s3://bucket/deep/t\.zarr/image/c/.* cannot be read: "):
         ds.load()
 
@@ -112,6 +123,24 @@ def test_a_chunk_that_is_cut_off_is_requested_again_or_raises_an_error(
         assert len(s3.asked("GET", chunk)) > 1
     else:
         with pytest.raises(Exception, match=r".+"):
+            ds.load()
+
+
+@pytest.mark.parametrize("times", [1, 10**9])
+def test_a_chunk_that_is_cut_off_is_requested_again_by_open_store_too(
+    s3: S3Server, options: dict[str, Any], times: int
+) -> None:
+    write_to_bucket(s3)
+    chunk = "image/c/3/0/0"
+    s3.fault = lambda method, path: (
+        "cut" if chunk in path and len(s3.asked(method, chunk)) <= times else None
+    )
+    ds = mnist_zarr.open_store(URL, storage_options=options, chunks=None)
+    if times == 1:
+        xr.testing.assert_equal(ds.load(), square_digits())
+        assert len(s3.asked("GET", chunk)) == 2
+    else:
+        with pytest.raises(StoreError, match=r"image/c/3/0/0: cannot be read: "):
             ds.load()
 
 

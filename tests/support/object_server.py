@@ -67,6 +67,8 @@ class S3Server:
         # moto asks for some credentials where it calls itself.
         os.environ.setdefault("AWS_ACCESS_KEY_ID", "testing")
         os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "testing")
+        # botocore gives up soon, for the tests' sake.
+        os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")
         partner("s3fs")
         app = partner("moto.moto_server.werkzeug_app")
         self._one_at_a_time = threading.Lock()
@@ -115,12 +117,13 @@ class S3Server:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What s3fs needs to get here; it gives up soon, for the tests' sake."""
-        return {
-            **KEYS,
-            "endpoint_url": self.address,
-            "config_kwargs": {"retries": {"max_attempts": 1}, "connect_timeout": 5},
-        }
+        """What a client needs to get here."""
+        return {**KEYS, "endpoint_url": self.address}
+
+    @property
+    def s3fs_options(self) -> dict[str, Any]:
+        """The same in words that obstore has none for, so that s3fs reads as well."""
+        return {**self.options, "config_kwargs": {"connect_timeout": 5}}
 
     @property
     def public_options(self) -> dict[str, Any]:

@@ -22,12 +22,16 @@ class WebSite:
     ----------
     headers : those of every answer, besides the usual
     has_ranges : whether it answers with a part where one is asked for
+    knows_head : whether it answers HEAD, else 405
+    says_length : whether it says how long its answers are, else the connection ends with them
     requests : list of (method, path, range) in the order in which they came
     """
 
     root: Path
     headers: Mapping[str, str] = field(default_factory=dict)
     has_ranges: bool = True
+    knows_head: bool = True
+    says_length: bool = True
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     address: str = ""
 
@@ -64,7 +68,11 @@ def running_site(root: Path) -> Iterator[WebSite]:
             self.answer(HTTPStatus.PARTIAL_CONTENT, part, {"Content-Range": content_range})
 
         def do_HEAD(self) -> None:
-            self.do_GET()
+            if site.knows_head:
+                self.do_GET()
+                return
+            site.requests.append((self.command, self.path, ""))
+            self.answer(HTTPStatus.METHOD_NOT_ALLOWED)
 
         def do_OPTIONS(self) -> None:
             site.requests.append((self.command, self.path, ""))
@@ -76,7 +84,11 @@ def running_site(root: Path) -> Iterator[WebSite]:
             self.send_response(status)
             is_page = self.path.partition("?")[0].endswith(("/", ".html"))
             content_type = "text/html" if is_page else "application/octet-stream"
-            own = {"Content-Type": content_type, "Content-Length": str(len(data))}
+            length = {"Content-Length": str(len(data))}
+            own = {
+                "Content-Type": content_type,
+                **(length if site.says_length else {"Connection": "close"}),
+            }
             for name, value in {**own, **site.headers, **(headers or {})}.items():
                 self.send_header(name, value)
             self.end_headers()

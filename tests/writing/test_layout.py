@@ -8,9 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from zarr.storage import MemoryStore
 
+from mnist_zarr.catalog.entries import CATALOG
 from mnist_zarr.errors import OptionError
+from mnist_zarr.writing.defaults import (
+    MOST_CHUNK_OBJECTS,
+    SHARD_BYTES,
+)
+from mnist_zarr.writing.layout import Layout
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.digits import digits
 
@@ -81,3 +88,37 @@ def test_integers_of_numpy_are_taken_for_pythons(zarr_format: int) -> None:
 def test_options_of_another_type_are_refused_by_name(options: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match=list(options)[-1]):
         write_zarr(digits(), MemoryStore(), **options)
+
+
+def images(n_samples: int, sample_bytes: int = 784) -> xr.Variable:
+    """Return images of which only the shape exists."""
+    values = np.broadcast_to(np.uint8(0), (n_samples, sample_bytes))
+    return xr.Variable(("sample", "pixel"), values)
+
+
+@pytest.mark.parametrize("order", ["source", "label", "shuffled"])
+def test_ten_million_samples_are_hundreds_of_objects(order: Any) -> None:
+    chunking = Layout(order).chunking(images(10_000_000))
+    assert 100 < chunking.n_objects < 300
+    assert chunking.object_samples * 784 <= SHARD_BYTES
+    assert Layout(order, shard_bytes=0).chunking(images(10_000_000)).shard_samples is None
+
+
+@pytest.mark.parametrize("order", ["source", "label", "shuffled"])
+def test_as_many_chunks_as_may_be_have_an_object_each(order: Any) -> None:
+    most = Layout(order, chunk_bytes=784).chunking(images(MOST_CHUNK_OBJECTS))
+    assert most.n_objects == MOST_CHUNK_OBJECTS
+    more = Layout(order, chunk_bytes=784).chunking(images(MOST_CHUNK_OBJECTS + 1))
+    assert more.n_objects == 1
+
+
+def test_chunks_too_large_to_share_a_shard_and_format_2_have_none() -> None:
+    for layout in (Layout(chunk_bytes=SHARD_BYTES), Layout(zarr_format=2)):
+        assert layout.chunking(images(100_000_000)).shard_samples is None
+    assert Layout(zarr_format=2, shard_bytes=0).zarr_format == 2
+
+
+def test_no_data_set_of_the_catalog_needs_shards() -> None:
+    largest = max(entry.n_samples for entry in CATALOG.values())
+    for order in ("source", "label"):
+        assert Layout(order).chunking(images(largest)).shard_samples is None

@@ -52,13 +52,13 @@ def transfer_of(
     values = np.arange(n_samples * 3, dtype="u2").reshape(n_samples, 3)
     variable = xr.Variable(("sample", "row")[:ndim], values if ndim == 2 else values[:, 0])
     variable.encoding |= {"seeks_cheaply": seeks_cheaply, "reads_cheaply": reads_cheaply}
-    chunking = Chunking(n_samples, object_samples)
+    pieces = Chunking(n_samples, object_samples)
     template = Template(Compression(level=1), 3)
-    template.add("x", variable, chunking, {})
+    template.add("x", variable, pieces, {})
     if dask_chunk is not None:
         variable = variable.chunk(sample=dask_chunk)
     order = plan_label_order(labels, N_CLASSES) if by_label else SourceOrder(n_samples)
-    return Transfer(variable, template.bind(MemoryStore())["x"], chunking, order)
+    return Transfer(variable, template.bind(MemoryStore())["x"], pieces, order)
 
 
 class CountingPool(Pool):
@@ -118,7 +118,7 @@ def test_a_pass_writes_every_object_once_and_shows_the_source(
         patch.setattr(passes, "OPEN_OBJECTS_BYTES", max_open_bytes)
         patch.setattr(blocks_module, "BLOCK_BYTES", block_bytes)
         blocks, counts, n_written = run(write, transfer)
-    assert n_written == transfer.chunking.n_objects
+    assert n_written == transfer.pieces.n_objects
     by_label = np.argsort(labels, kind="stable")
     expected = source if write is in_source_order else source[by_label]
     np.testing.assert_array_equal(stored(transfer), expected)
@@ -153,7 +153,7 @@ def test_what_takes_long_to_read_is_read_once_whatever_the_order() -> None:
     source = transfer.variable.values
     blocks, counts, n_written = run(gathered, transfer)
     np.testing.assert_array_equal(stored(transfer), source[np.argsort(labels, kind="stable")])
-    assert (sum(counts), n_written) == (50, transfer.chunking.n_objects)
+    assert (sum(counts), n_written) == (50, transfer.pieces.n_objects)
     assert set(blocks) == {None}  # else each would be read a second time
 
 
@@ -200,5 +200,5 @@ def test_a_dask_chunk_is_computed_once_although_it_is_in_several_objects() -> No
             data=transfer.variable.data.map_blocks(count, dtype="u2", meta=np.empty((0, 0), "u2"))
         )
         n_computed = 0
-        run(scattered, Transfer(counting, transfer.array, transfer.chunking, transfer.order))
+        run(scattered, Transfer(counting, transfer.array, transfer.pieces, transfer.order))
         assert n_computed == 3

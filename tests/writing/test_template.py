@@ -38,6 +38,7 @@ def test_metadata_is_written_after_all_chunks_and_the_root_last() -> None:
     for zarr_format, root in ((3, "zarr.json"), (2, ".zgroup")):
         written.clear()
         write_zarr(digits(50), Recording(), zarr_format=zarr_format, chunk_bytes=100)  # type: ignore[arg-type]
+        assert written.pop(0) == "zarr.json"  # the lease of the build
         is_metadata = [
             key.endswith((".json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"))
             for key in written

@@ -125,11 +125,14 @@ def test_mnist_records_the_sha256_of_its_source_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("codec", ["zstd", "gzip"])
-def test_equal_input_gives_equal_bytes_at_any_time(tmp_path: Path, codec: Any) -> None:
+@pytest.mark.parametrize("layout", [{}, {"chunk_bytes": 60, "shard_bytes": 240}], ids=str)
+def test_equal_input_gives_equal_bytes_at_any_time(
+    tmp_path: Path, codec: Any, layout: dict[str, Any]
+) -> None:
     for name, seconds in (("one.zarr", 1e9), ("two.zarr", 2e9)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(time, "time", lambda seconds=seconds: seconds)
-            write_zarr(digits(50), tmp_path / name, order="label", codec=codec)
+            write_zarr(digits(50), tmp_path / name, order="label", codec=codec, **layout)
     assert file_contents(tmp_path / "one.zarr") == file_contents(tmp_path / "two.zarr")
 
 
