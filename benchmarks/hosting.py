@@ -132,10 +132,14 @@ def count_fetched(folder: Path) -> dict[str, Fetched]:
                 counts[name][reader] = {"open": opened}
                 if reader != PROBING:
                     counts[name][reader] |= {
-                        THEN_DIGIT: count(ds.sel(label=DIGIT).image.load)[1],
+                        THEN_DIGIT: count(functools.partial(read_digit, ds))[1],
                         THEN_ALL: count(ds.image.copy().load)[1],
                     }
     return counts
+
+
+def read_digit(ds: xr.Dataset) -> xr.DataArray:
+    return ds.sel(label=DIGIT).image.load()  # to find it reads the labels
 
 
 def count_objects(folder: Path) -> dict[str, tuple[int, int]]:

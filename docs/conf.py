@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -16,6 +18,10 @@ version = release = mnist_zarr.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
 exclude_patterns = ["tools"]
 
+# Sphinx reads nothing outside its folder.
+NOTEBOOKS = "../../notebooks/"  # as pages of the tutorial link to them
+for notebook in (Path(__file__).parents[1] / "notebooks").glob("*.ipynb"):
+    shutil.copy(notebook, Path(__file__).parent / "tutorial")
 # Tests execute the notebooks and compare their outputs with those that are stored and shown.
 nb_execution_mode = "off"
 nb_merge_streams = True
@@ -56,6 +62,13 @@ def link_elsewhere(app: Any, env: Any, node: Any, content: Any) -> Any:
     return page and nodes.reference("", "", content, refuri=page.format(name), internal=False)
 
 
+def link_copies(app: Any, name: str, source: list[str]) -> None:
+    """Link from the tutorial to the copies of the notebooks."""
+    if name.startswith("tutorial/"):
+        source[0] = source[0].replace(f"]({NOTEBOOKS}", "](")
+
+
 def setup(app: Any) -> None:
-    """Tell Sphinx of it."""
+    """Tell Sphinx of them."""
+    app.connect("source-read", link_copies)
     app.connect("missing-reference", link_elsewhere)

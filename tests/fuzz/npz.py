@@ -97,6 +97,11 @@ def _arrays_of_numpy(
         return None
     if not named["x"] and not named["y"]:
         return None
+    images, labels = named["x"], named["y"]
+    if labels and "test" in images and "test" not in labels:  # which have the label -1
+        marked = np.result_type(np.int8, *labels.values())
+        labels |= {split: array.astype(marked) for split, array in labels.items()}
+        labels["test"] = np.full(len(images["test"]), -1, marked)
     order = {"train": 0, "test": 1}
     return {
         role: [arrays[s] for s in sorted(arrays, key=lambda s: (order.get(s, 2), s))]

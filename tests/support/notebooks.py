@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-NOTEBOOKS = sorted((Path(__file__).parents[2] / "docs" / "tutorial").glob("*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 PNG = "image/png"
 N_COLORS = 64  # of a stored picture, so that a notebook stays small
