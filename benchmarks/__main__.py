@@ -6,9 +6,8 @@
 Prints tables. Medians are of interleaved runs, so that the ratios within a section hold
 whatever the machine does besides; only ratios are claimed. Without sections named, runs those
 that take a minute; hosting and training need the extra ``test`` too. With --output, also writes
-results.json and pictures into that folder, where the sections that are not run keep what
-results.json says of them. The tables of the documentation are then made by
-``python -m benchmarks.tables``.
+results.json into that folder, where the sections that are not run keep what it says of them. The
+tables and the picture of the documentation are then made by ``python -m benchmarks.tables``.
 """
 
 from __future__ import annotations
@@ -24,9 +23,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from benchmarks import pictures
 from benchmarks.report import Results, print_targets
 
 # Where each is measured. Only what is asked for is imported, as some need packages of their own.
@@ -44,7 +40,6 @@ SECTIONS = {
     "shards": "sharding.run",
 }
 SHORT = ("build", "select", "scan", "sizes", "start")
-DOTS_PER_INCH = 110
 PACKAGES = ("mnist-zarr", "numpy", "xarray", "zarr", "dask", "numcodecs")
 
 
@@ -63,16 +58,14 @@ def main() -> None:
     if unknown := set(args.sections) - SECTIONS.keys():
         parser.error(f"no such section: {', '.join(sorted(unknown))}")
     results = dict[str, Results]()
-    drawn = dict[str, Figure]()
     for name in args.sections or SHORT:
         print(f"\n== {name} ==", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             found = section(name)(Path(folder), args.repeats)
         print_targets(found)
-        drawn |= found.pop("pictures", {})
         results[name] = {**found, "machine": machine(args.repeats)}
     if args.output:
-        write(results, drawn, args.output)
+        write(results, args.output)
 
 
 def section(name: str) -> Callable[[Path, int], Results]:
@@ -90,15 +83,11 @@ def machine(repeats: int) -> dict[str, Any]:
     }
 
 
-def write(results: dict[str, Results], drawn: dict[str, Figure], folder: Path) -> None:
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+def write(results: dict[str, Results], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps(known | results, indent=1) + "\n")
-    if (picture := pictures.draw(known | results)) is not None:
-        drawn["benchmarks.png"] = picture
-    for name, figure in drawn.items():
-        figure.savefig(folder / "pictures" / name, dpi=DOTS_PER_INCH)
 
 
 if __name__ == "__main__":

@@ -24,10 +24,8 @@ SELECT_SHOWN = {
 }
 
 
-def draw(results: dict[str, Any]) -> Figure | None:
+def draw(results: dict[str, Any]) -> Figure:
     """Draw times as points on a log scale, and bytes as bars from zero."""
-    if not {"build", "select", "sizes"} <= results.keys():
-        return None
     figure = Figure(figsize=(10, 10), layout="constrained")
     built, chosen, sizes = figure.subplots(3, 1, height_ratios=[7, 13, 10])
     build_seconds = {

@@ -3,7 +3,8 @@
     python -m benchmarks.tables [--write] [FILE ...]
 
 A table stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``. Exits with 1 if one
-in README.md or docs/ is not what results.json says; with --write, makes it so.
+in README.md or docs/ is not what results.json says; with --write, makes it so, and draws
+docs/images/benchmarks.png.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import building, hosting, selecting, sizes
+from benchmarks import building, hosting, pictures, selecting, sizes
 
 TOP = Path(__file__).parent.parent
 RESULTS = TOP / "benchmarks" / "results.json"
@@ -41,6 +42,8 @@ def main() -> None:
             stale.append(str(path))
             if args.write:
                 path.write_text(fresh)
+    if args.write:
+        pictures.draw(results).savefig(TOP / "docs" / "images" / "benchmarks.png", dpi=110)
     print("\n".join(stale) or "all tables are as results.json says")
     if stale and not args.write:
         raise SystemExit(1)

@@ -40,14 +40,13 @@ Cases = dict[str, Callable[[], object]]
 def run(folder: Path, repeats: int) -> Results:
     for order in ORDERS:
         build(folder / f"{order}.zarr", order=order)
-    figure, deviations = draw_shuffles(folder)
+    _, deviations = draw_shuffles(folder)
     results = {
         "samples_per_second": samples_per_second(folder, repeats),
         "first_batch_seconds": first_batch(folder, repeats),
         "hosted": hosted(folder),
         "peak_bytes": memory(folder, N_SAMPLES),
         "deviation": deviations,
-        "pictures": {"shuffle.png": figure},
     }
     results["targets"] = judge(targets(results))
     return results

@@ -2,8 +2,8 @@
 
     python -m docs.tools.draw
 
-Writes docs/images/store.png and orders.png from MNIST as it is stored by default, and, with
-Chromium and Playwright, page.png.
+Writes docs/images/store.png, orders.png and shuffle.png from MNIST as it is stored by default,
+and, with Chromium and Playwright, page.png.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 import mnist_zarr
+from benchmarks.training import draw_shuffles
 from benchmarks.web import serve
 from mnist_zarr.hosting.page import make_page
 from tests.support.browser import Tab, running_browser
@@ -42,6 +43,8 @@ def main() -> None:
         for order in ORDERS:
             mnist_zarr.build(f"{folder}/{order}.zarr", order=order)
         draw_orders(Path(folder)).savefig(IMAGES / "orders.png", dpi=110)
+        shuffles, _ = draw_shuffles(Path(folder))
+        shuffles.savefig(IMAGES / "shuffle.png", dpi=80)
         (Path(folder) / "label.zarr").rename(Path(folder) / "mnist.zarr")
         photograph_page(Path(folder) / "mnist.zarr", IMAGES / "page.png")
 

@@ -19,7 +19,7 @@ Positions = slice | npt.NDArray[np.int64]
 
 BLOCK_BYTES = 4 << 20
 # Several chunks of usual size, which are decoded at the same time.
-READ_BYTES = 8 << 20
+READ_BYTES = 6 << 20
 # Files have no chunks: they are read in such pieces.
 FILE_CHUNK_BYTES = 1 << 20
 # Larger, since each of these blocks may read all chunks.
