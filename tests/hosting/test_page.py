@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pytest
 import xarray as xr
 import zarr
+from zarr.storage import LocalStore
 
 import mnist_zarr
 from mnist_zarr.catalog.opening import open_dataset
@@ -24,6 +25,7 @@ from mnist_zarr.hosting.cors import cors_rule
 from mnist_zarr.hosting.page import PAGE_FILE, make_page
 from mnist_zarr.hosting.publication import publish
 from mnist_zarr.stores.keys import PAGE, is_document
+from mnist_zarr.stores.upload import Upload
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.browser import Tab, running_browser
 from tests.support.marks import needs_zip_urls
@@ -143,6 +145,16 @@ def test_a_server_without_ranges_sends_a_zip_file_once(site: WebSite, open_tab: 
     tab = open_tab(write(site, DS, "t.zarr.zip"))
     wait_until_painted(tab)
     assert len(site.asked(".zip")) == 1
+
+
+def test_a_store_that_is_being_written_is_called_so(site: WebSite, open_tab: OpenTab) -> None:
+    upload = Upload(LocalStore(site.root / "t.zarr"))
+    upload.begin("t.zarr", overwrite=False)
+    try:
+        tab = open_tab(f"{site.address}/#store=t.zarr")
+        assert "the store is being written; come back later" in tab.messages()[0]
+    finally:
+        upload.give_up()
 
 
 def test_a_zip_file_of_this_machine_is_chosen(site: WebSite, open_tab: OpenTab) -> None:

@@ -59,6 +59,7 @@ const isObject = (value: unknown): value is Json =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
 async function openFormat3(store: Store, root: Json): Promise<Metadata> {
+  if (root.node_type === "unfinished") throw new ReadError("the store is being written; come back later");
   if (root.node_type !== "group") throw new ReadError("a single array, not a group of arrays");
   const consolidated = isObject(root.consolidated_metadata) ? root.consolidated_metadata : {};
   const documents = new Map<string, Json>();
