@@ -92,7 +92,7 @@ def describe_catalog() -> str:
     Examples
     --------
     >>> describe_catalog().splitlines()[1].split()[:4]
-    ['mnist', '70,000', '10', 'CC']
+    ['mnist', '70,000', '10', 'CC-BY-SA-3.0']
     """
     rows = [("name", "samples", "classes", "licence", "from", "here")]
     rows += [
