@@ -193,8 +193,8 @@ def _check_round_trip(
             (source / f"{name}{'.gz' if packed else ''}").write_bytes(
                 gzip.compress(content, 1) if packed else content
             )
-    labels = False if parts[0].labels is None else None  # as found beside the images
-    build(target, source, labels=labels, rescale=rescale, **options)
+    stated: dict[str, Any] = {"labels": False} if parts[0].labels is None else {}
+    build(target, source, rescale=rescale, **stated, **options)
     with xr.open_zarr(opened, chunks=None, mask_and_scale=False) as ds:
         _check_stored(ds.load(), parts, options["order"])
     assert verify(target).is_whole
