@@ -324,8 +324,9 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
     "sources",
     multiple=True,
     metavar="NAME|FOLDER|FILE",
-    help="A data set by name, a folder of IDX files, an IDX image file, a folder of pictures, an "
-    ".npz archive, or a Zarr store; can be repeated, to concatenate several.  [default: mnist]",
+    help="A data set by name, a folder of IDX files, an IDX image file, a folder of pictures, a "
+    "zip archive of such files, an .npz archive, or a Zarr store; can be repeated, to concatenate "
+    "several.  [default: mnist]",
 )
 @click.option(
     "--labels",

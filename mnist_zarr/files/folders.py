@@ -122,17 +122,21 @@ class ZipFiles(FileFolder):
     def __init__(self, archive: ByteSource) -> None:
         self.name = archive.name
         self.archive: ByteSource = archive
-        self._members: Mapping[str, zipfile.ZipInfo] = {
-            path: info
-            for path, info in read_directory(archive).items()
-            if all(map(_counts, path.split("/")))
-        }
-        for path in self._members:
+        members: dict[str, zipfile.ZipInfo] = {}
+        for written, info in read_directory(archive).items():
+            path = _without_here(written)
+            if not all(map(_counts, path.split("/"))):
+                continue
             if path.startswith("/") or ".." in path.split("/") or "\\" in path:
                 raise FileFormatError(
                     f"{self.name}: {path!r}: a path that leads out of the archive, or is of "
                     "another system; make the archive anew"
                 )
+            if path in members or not path.isprintable():
+                what = "is there twice" if path in members else "has characters that no file has"
+                raise FileFormatError(f"{self.name}: {path!r}: {what}; make the archive anew")
+            members[path] = info
+        self._members: Mapping[str, zipfile.ZipInfo] = members
 
     def paths(self) -> Iterator[str]:
         yield from self._members
@@ -159,6 +163,12 @@ class ZipFiles(FileFolder):
                 f"{self.name}: {path}: is a symbolic link, which is not followed in archives"
             )
         return open_member(self.archive, info)
+
+
+def _without_here(path: str) -> str:
+    """Return a path without its parts that lead nowhere, as "./" of tar."""
+    root = "/" if path.startswith("/") else ""
+    return root + "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
 def _counts(name: str) -> bool:

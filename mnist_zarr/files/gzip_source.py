@@ -83,12 +83,21 @@ class GzipSource(ByteSource):
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         with self._lock:
-            if self._head is None:
-                head = bytearray(self.HEAD_BYTES)
-                self._head = bytes(head[: self._decode_into(0, memoryview(head))])
-            part = self._head[offset : offset + len(buffer)]
-            buffer[: len(part)] = part
-            return len(part) + self._decode_into(offset + len(part), buffer[len(part) :])
+            try:
+                return self._read_into(offset, buffer)
+            except BaseException:
+                # The next read would take for whole what is half done.
+                self._cursor = self._checkpoints[0].copy()
+                self._fetched, self._fetched_at = b"", 0
+                raise
+
+    def _read_into(self, offset: int, buffer: memoryview) -> int:
+        if self._head is None:
+            head = bytearray(self.HEAD_BYTES)
+            self._head = bytes(head[: self._decode_into(0, memoryview(head))])
+        part = self._head[offset : offset + len(buffer)]
+        buffer[: len(part)] = part
+        return len(part) + self._decode_into(offset + len(part), buffer[len(part) :])
 
     def _decode_into(self, offset: int, buffer: memoryview) -> int:
         if not buffer:
@@ -135,8 +144,8 @@ class GzipSource(ByteSource):
         if not 0 <= start < len(self._fetched):
             # Opening a file takes its head only.
             count = FETCH_BYTES if self._fetched else INFLATE_BYTES
-            self._fetched_at, start = self._cursor.raw_offset, 0
-            self._fetched = bytes(self._encoded.read(self._fetched_at, count))
+            fetched = bytes(self._encoded.read(self._cursor.raw_offset, count))
+            self._fetched, self._fetched_at, start = fetched, self._cursor.raw_offset, 0
         # In small pieces, since what a step does not consume is copied.
         return self._fetched[start : start + INFLATE_BYTES]
 

@@ -212,8 +212,9 @@ def _pairs_among(
             pairs.append(IdxPair(place + images, labels and place + labels, split))
     if not pairs:
         raise SourceError(
-            f"{place}: expected IDX image files such as 'train-images-idx3-ubyte.gz', got none "
-            f"among {len(names)} files{describe(list(names))}"
+            f"{place.removesuffix(': ')}: expected IDX image files such as "
+            f"'train-images-idx3-ubyte.gz', got none among {len(names)} files"
+            f"{describe(list(names))}"
         )
     for (prefix, role), labels in chosen.items():
         if (prefix, "images") not in chosen:

@@ -129,7 +129,7 @@ def open_place(place: Place) -> tuple[xr.Dataset, zarr.Group]:
     except (MnistZarrError, MemoryError):
         raise
     except FileNotFoundError as error:
-        raise place.not_found() from error
+        raise place.not_found(store) from error
     except Exception as error:  # whatever Zarr and xarray make of damaged metadata and chunks
         raise StoreError(f"{place.name}: cannot be opened as a Zarr store: {error}") from error
     return ds, group.zarr_group

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from mnist_zarr.errors import StoreReplacedError
+from mnist_zarr.errors import StoreError, StoreReplacedError
 from mnist_zarr.pool import open_pool
 from mnist_zarr.stores.inventory import chunk_key, iter_grid, stored_grid
 from mnist_zarr.stores.keys import PARALLEL_REQUESTS
@@ -103,7 +103,9 @@ def find_damage(array: zarr.Array[Any], missing: Container[str]) -> list[tuple[s
             raise
         except Exception as error:  # every codec and store has kinds of its own
             samples = f"samples {starts[0]} to {stops[0] - 1}" if index else "it"
-            found[index] = key, f"{samples} cannot be decoded: {one_line(error)}"
+            # What the reader says of it names the object, and advises to verify the store.
+            reason = error.__cause__ if isinstance(error, StoreError) else None
+            found[index] = key, f"{samples} cannot be decoded: {one_line(reason or error)}"
 
     with open_pool(0, n_threads=_n_threads(array)) as pool:
         for place in iter_grid(stored_grid(array)):
@@ -116,7 +118,7 @@ def find_damage(array: zarr.Array[Any], missing: Container[str]) -> list[tuple[s
     return [found[index] for index in sorted(found)]
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Return the type and the beginning of the message of an error as one line."""
     return f"{type(error).__name__}: {error}".partition("\n")[0][:MAX_REASON]
 

@@ -35,7 +35,7 @@ from mnist_zarr.dataset.records import (
     sha256_name,
 )
 from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SOURCE_INDEX
-from mnist_zarr.errors import MissingExtraError, StoreError, StoreNotFoundError, StoreReplacedError
+from mnist_zarr.errors import MissingExtraError, StoreError, StoreReplacedError
 from mnist_zarr.pool import open_pool
 from mnist_zarr.reading.reader import zarr_config
 from mnist_zarr.reading.report import Problem, Verification
@@ -52,6 +52,7 @@ from mnist_zarr.stores.inventory import (
     take_inventory,
 )
 from mnist_zarr.stores.keys import METADATA_NAMES
+from mnist_zarr.stores.place import Place
 from mnist_zarr.stores.snapshot import OneVersion
 from mnist_zarr.stores.targets import Target, parse_target
 from mnist_zarr.terminal import sample_bar
@@ -122,7 +123,7 @@ def verify(
     store, report = place.open(), Verification(place.name)
     if not place.opens_one_version:
         store = OneVersion(store, place.name, place.identity)
-    attrs, arrays, promises = _check_metadata(store, report)
+    attrs, arrays, promises = _check_metadata(place, store, report)
     inventory = take_inventory(arrays.values(), store, promises)
     report.n_objects += inventory.n_promised
     if (n_missing := inventory.n_missing) > MAX_MISSING:
@@ -144,7 +145,7 @@ def verify(
 
 
 def _check_metadata(
-    store: Store, report: Verification
+    place: Place, store: Store, report: Verification
 ) -> tuple[Mapping[str, Any], Arrays, Promises]:
     """Compare metadata documents with each other and with their hashes.
 
@@ -152,9 +153,9 @@ def _check_metadata(
     these must exist.
     """
     root = read_root(store)
-    place = next((name for name in METADATA_NAMES if name in root), None)
-    if place is None:
-        raise StoreNotFoundError(f"{report.store}: there is no Zarr store to verify")
+    root_name = next((name for name in METADATA_NAMES if name in root), None)
+    if root_name is None:
+        raise place.not_found(store)
     try:
         copies, promises = consolidated_copies(root), Promises(root)
         if isinstance(store, CheckedStore):  # of a chunk that is missing in a shard
@@ -166,7 +167,7 @@ def _check_metadata(
     except StoreError:
         raise
     except Exception as error:  # whatever damaged JSON makes of it
-        report.add_problem(place, f"cannot be understood: {one_line(error)}")
+        report.add_problem(root_name, f"cannot be understood: {one_line(error)}")
         return {}, {}, Promises({})
     report.n_objects += len(documents)
     for key, copy in sorted(copies.items()):
@@ -174,7 +175,7 @@ def _check_metadata(
             report.add_problem(key, "is missing")
         elif _parsed(documents[key]) != copy:
             report.add_problem(key, "differs from the consolidated metadata")
-    _compare_with_metadata_hash(documents, attrs, place, report)
+    _compare_with_metadata_hash(documents, attrs, root_name, report)
     report.unchecked += (f"the group {name!r} inside" for name in sorted(group.group_keys()))
     return attrs, arrays, promises
 
@@ -392,7 +393,10 @@ def _compare_with_catalog(
     dataset_id = attrs.get(DATASET_ID) or attrs.get(DERIVED_FROM)
     entry = CATALOG.get(str(dataset_id))
     names = [name for name in (IMAGE, LABEL) if name in hashes]
-    if entry is None or not names:
+    if entry is not None and not names:
+        report.unchecked.append("the origin of the samples: neither image nor label can be read")
+        return
+    if entry is None:
         reason = f"the catalog has no {dataset_id!r}" if dataset_id else "no 'id' is recorded"
         report.unchecked.append(f"the origin of the samples: {reason}")
         return

@@ -167,7 +167,12 @@ class BucketStore(FsspecStore):
         with self.reported("read", key):
             try:
                 info: Mapping[str, Any] = await self.fs._info(f"{self.path}/{key}")
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                # So fsspec calls it too if a web server does not answer at all.
+                if isinstance(error.__cause__, OSError | TimeoutError) and not isinstance(
+                    error.__cause__, FileNotFoundError
+                ):
+                    raise error.__cause__ from None
                 return None
         return None if info["type"] == "directory" else info
 

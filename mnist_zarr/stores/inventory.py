@@ -312,6 +312,12 @@ def read_root(store: Store) -> dict[str, Buffer]:
     return root or _read_present(store, names_of_format_2)
 
 
+def is_unfinished(store: Store) -> bool:
+    """Whether a build writes here, or has been interrupted."""
+    root = _read_present(store, [ROOT])
+    return bool(root) and unfinished_by(root[ROOT].to_bytes()) is not None
+
+
 def read_documents(store: Store, root: Mapping[str, Buffer]) -> dict[str, Buffer]:
     """Return every metadata document of a store, by key, including those at its root.
 

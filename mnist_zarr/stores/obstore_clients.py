@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from fsspec.config import conf
+
 from mnist_zarr.errors import OptionError
 from mnist_zarr.files.urls import EXTRA_OF_PROTOCOL, protocol_of, shown_url
 
@@ -100,16 +102,38 @@ def client_for(url: str, options: Mapping[str, Any]) -> Any | None:
 
     Equal arguments give the same client with its connections.
     """
-    find = WANTED.get(EXTRA_OF_PROTOCOL.get(protocol_of(url), ""))
-    if find is None or "::" in url or not _runs_here():
+    extra = EXTRA_OF_PROTOCOL.get(protocol_of(url), "")
+    find = WANTED.get(extra)
+    if find is None or "::" in url or _is_configured(extra) or not _runs_here():
         return None
     wanted = find(url, dict(options))
-    if wanted is None:
+    if wanted is None or not _is_well_formed(wanted):
         return None
     try:
         return _open(wanted)
     except Exception:  # obstore is missing, or cannot make anything of it
         return None
+
+
+def _is_configured(extra: str) -> bool:
+    """Whether fsspec has options of its own, from files or variables, for addresses like this."""
+    return any(conf.get(name) for name, its in EXTRA_OF_PROTOCOL.items() if its == extra)
+
+
+def _is_well_formed(wanted: Wanted) -> bool:
+    """Whether obstore takes these texts: of others some abort the thread that hands them over."""
+    try:
+        parts = urlsplit(wanted.address)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        return False
+    words = [wanted.address, *(value for _, value in wanted.config if isinstance(value, str))]
+    texts = [*words, *(str(value) for _, value in wanted.headers)]
+    return (
+        is_address
+        and all(text.isprintable() and text.isascii() for text in texts)
+        and not any(" " in word for word in words)
+    )
 
 
 _runs_in: int | None = None

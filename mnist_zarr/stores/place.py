@@ -11,6 +11,7 @@ from zarr.abc.store import Store
 from mnist_zarr.errors import StoreError, StoreNotFoundError
 from mnist_zarr.stores.inventory import (
     arrays_in,
+    is_unfinished,
     open_documents,
     read_documents,
     read_root,
@@ -112,8 +113,13 @@ class Place(ABC):
         """Whether to create a store here changes the objects of ``store`` one by one."""
         return False
 
-    def not_found(self) -> StoreNotFoundError:
-        """Return the error for a place without a store."""
+    def not_found(self, store: Store | None = None) -> StoreNotFoundError:
+        """Return the error for a place without a store, or with one that is not finished."""
+        if store is not None and is_unfinished(store):
+            return StoreNotFoundError(
+                f"{self.name}: a store is being written here, or its build was interrupted; it "
+                "opens when it is complete"
+            )
         return StoreNotFoundError(
             f"{self.name}: there is no Zarr store; make one with 'mnist-zarr build'"
         )

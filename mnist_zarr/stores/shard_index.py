@@ -16,6 +16,8 @@ from mnist_zarr.errors import StoreError
 
 ABSENT = 2**64 - 1
 CHECKSUM_BYTES = 4
+# Of an object: Amazon S3 takes up to 50 TB, and positions in files have 63 bits.
+MOST_BYTES = 2**50
 
 
 def index_bytes(n_chunks: int) -> int:
@@ -47,7 +49,7 @@ def decode_index(
     ------
     StoreError
         If the checksum is wrong, the index too short, or a chunk would have more than
-        ``most_bytes`` bytes.
+        ``most_bytes`` bytes or lie where no file reaches.
     """
     numbers, checksum = encoded[:-CHECKSUM_BYTES], encoded[-CHECKSUM_BYTES:]
     if len(encoded) != index_bytes(n_chunks) or checksum != _checksum(numbers):
@@ -56,6 +58,8 @@ def decode_index(
     decoded = [None if ABSENT in place else (place[0], place[1]) for place in places]
     if (size := max((size for _, size in filter(None, decoded)), default=0)) > most_bytes:
         raise StoreError(f"the index of this shard promises a chunk of {size:,} bytes")
+    if (stop := max((sum(place) for place in filter(None, decoded)), default=0)) > MOST_BYTES:
+        raise StoreError(f"the index of this shard promises a chunk up to byte {stop:,}")
     return decoded
 
 

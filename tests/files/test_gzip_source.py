@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import pickle
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mnist_zarr.errors import SourceError
 from mnist_zarr.files.gzip_source import GzipSource
 from mnist_zarr.files.sources import open_bytes
 from tests.support.files import PACKED, PLAIN, CountingSource, pipe_of
@@ -60,3 +63,38 @@ def test_gzip_sources_travel_to_other_processes(tmp_path: Path) -> None:
     opened.read(2_000_000, 10)
     there = pickle.loads(pickle.dumps(opened))
     assert there.read(2_000_000, 10) == PLAIN[2_000_000:2_000_010]
+
+
+@pytest.mark.parametrize("offset", [0, 2_000_000, 5_000_000])
+def test_after_a_failed_read_the_next_one_fails_too_or_is_right(
+    tmp_path: Path, offset: int
+) -> None:
+    old, new = (np.random.default_rng(seed).bytes(6_000_000) for seed in (1, 2))
+    path = tmp_path / "x.gz"
+    path.write_bytes(gzip.compress(old, 1))
+    source = GzipSource(open_bytes(str(path)).encoded)
+    assert source.read(0, 100_000) == old[:100_000]
+    (tmp_path / "other.gz").write_bytes(gzip.compress(new, 1))
+    (tmp_path / "other.gz").replace(path)
+    for _ in range(4):
+        with pytest.raises(SourceError, match="the file was changed while it was being read"):
+            source.read(3_000_000, 10)
+        with contextlib.suppress(SourceError):
+            assert source.read(offset, 10) == old[offset : offset + 10]
+
+
+def test_an_interrupted_read_leaves_no_half_done_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = np.random.default_rng(1).bytes(3_000_000)
+    source = GzipSource(CountingSource(gzip.compress(data, 1)))
+    inflate = GzipSource._inflate
+
+    def interrupted(self: GzipSource, piece: bytes, max_bytes: int) -> bytes:
+        inflate(self, piece, max_bytes)
+        raise KeyboardInterrupt
+
+    source.read(0, 500_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(GzipSource, "_inflate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            source.read(1_000_000, 10)
+    assert source.read(1_000_000, 1_000_000) == data[1_000_000:2_000_000]

@@ -221,6 +221,19 @@ def test_members_that_lead_out_of_the_archive_are_refused(tmp_path: Path, name: 
     assert os.listdir(tmp_path) == ["a.zip"]
 
 
+def test_parts_of_paths_that_lead_nowhere_hide_no_member(tmp_path: Path) -> None:
+    put_zip(tmp_path / "a.zip", {"./cat/1.png": picture(1), "dog/.//2.png": picture(2)})
+    build(tmp_path / "t.zarr", tmp_path / "a.zip")
+    assert open_store(tmp_path / "t.zarr").label.attrs["flag_meanings"] == "cat dog"
+
+
+@pytest.mark.parametrize("name", ["./cat/1.png", "cat/1\x1b.png"])
+def test_members_of_one_path_or_of_none_are_refused(tmp_path: Path, name: str) -> None:
+    put_zip(tmp_path / "a.zip", {"cat/1.png": picture(1), name: picture(2)})
+    with pytest.raises(FileFormatError, match=r"a\.zip: 'cat/1.*'.*; make the archive anew"):
+        build(tmp_path / "t.zarr", tmp_path / "a.zip")
+
+
 @pytest.mark.parametrize("name", ["cat/1.png", "train-images-idx3-ubyte"])
 def test_links_are_not_followed(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret.png").write_bytes(picture(1))

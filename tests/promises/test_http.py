@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import threading
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +14,12 @@ import pytest
 import xarray as xr
 
 import mnist_zarr
-from mnist_zarr.errors import StoreError, StoreNotFoundError
+from mnist_zarr.errors import StoreError, StoreNotFoundError, StoreReplacedError
+from mnist_zarr.reading.reader import open_store
 from mnist_zarr.stores.keys import is_document
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.commands import run_command
+from tests.support.digits import digits
 from tests.support.marks import needs_zip_urls
 from tests.support.nginx import WebServer, running_nginx
 from tests.support.servers import free_port
@@ -143,3 +148,15 @@ def test_info_and_plot_take_a_url(mnist: str, ending: str, tmp_path: Path) -> No
     assert re.search(r"^image .* 123  54,880,000  11,\d{3},\d{3} ", shown.output, re.MULTILINE)
     result = run_command("plot", url, "--label", "7", "-o", tmp_path / "7.png")
     assert (result.exit_code, result.output) == (0, "")
+
+
+def test_a_server_that_is_gone_is_not_a_store_that_was_replaced(tmp_path: Path) -> None:
+    write_zarr(digits(20), tmp_path / "t.zarr")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        ds = open_store(f"http://127.0.0.1:{server.server_port}/t.zarr", chunks=None)
+        server.shutdown()
+    with pytest.raises(StoreError, match=r"cannot be read: .*[Cc]onnect") as raised:
+        ds.image.load()
+    assert not isinstance(raised.value, StoreReplacedError)

@@ -26,6 +26,7 @@ from mnist_zarr.reading.report import Problem
 from mnist_zarr.reading.verification import verify
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import as_buffer, read_object, sync
+from mnist_zarr.stores.upload import Upload
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.digits import mnist_samples
 from tests.support.object_server import BUCKET, S3Server
@@ -161,11 +162,30 @@ def test_a_store_object_is_verified_as_it_is(store: Path) -> None:
 def test_verifying_nothing_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreNotFoundError, match="there is no Zarr store"):
         verify(tmp_path / "nothing.zarr")
-    with pytest.raises(StoreNotFoundError, match="there is no Zarr store to verify"):
+    with pytest.raises(StoreNotFoundError, match="there is no Zarr store; make one"):
         verify(tmp_path)
 
 
+def test_a_store_that_is_being_written_is_called_so(tmp_path: Path) -> None:
+    upload = Upload(LocalStore(tmp_path / "t.zarr"))
+    upload.begin("t.zarr", overwrite=False)
+    try:
+        for read in (verify, open_store):
+            with pytest.raises(StoreNotFoundError, match="a store is being written here"):
+                read(tmp_path / "t.zarr")
+    finally:
+        upload.give_up()
+
+
 # -- what is found ----------------------------------------------------------------------
+
+
+def test_what_cannot_be_read_is_not_compared_with_the_catalog(store: Path) -> None:
+    flip_a_byte(store / "image" / "c" / "1" / "0" / "0")
+    flip_a_byte(store / "label" / "c" / "0")
+    report = verify(store)
+    assert [problem.place for problem in report.problems] == ["image/c/1/0/0", "label/c/0"]
+    assert "the origin of the samples: neither image nor label can be read" in report.unchecked
 
 
 def flip_a_byte(path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from mnist_zarr.errors import OptionError
@@ -141,12 +142,27 @@ def test_variables_of_the_environment_mean_what_they_mean_to_s3fs(
         ("https://host/a//t", {}),
         ("https://host/t", {"client_kwargs": {"trust_env": True}}),
         ("https://host/t", {"auth": "x"}),
+        # Of these obstore would abort the thread.
+        ("s3://box/t", {**ANON, "endpoint_url": "127.0.0.1:9000"}),
+        ("s3://box/t", {**ANON, "endpoint_url": "http://"}),
+        ("s3://box/t", {**ANON, "endpoint_url": "http://a host"}),
+        ("s3://box/t", {"key": "k", "secret": "of a file\n"}),
+        ("https://host/t", {"headers": {"A": "line\nline"}}),
     ],
 )
 def test_where_obstore_might_read_something_else_fsspec_is_asked(
     url: str, options: dict[str, Any]
 ) -> None:
     assert client_for(url, options) is None
+
+
+@pytest.mark.parametrize("protocol", ["s3", "s3a"])
+def test_what_fsspec_is_configured_with_is_left_to_it(
+    protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert client_for("s3://box/t", ANON) is not None
+    monkeypatch.setitem(fsspec.config.conf, protocol, {"endpoint_url": "http://127.0.0.1:1"})
+    assert client_for("s3://box/t", ANON) is None
 
 
 @pytest.mark.parametrize(
