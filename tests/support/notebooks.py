@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -66,7 +67,9 @@ def run(notebook: Notebook, folder: Path) -> Notebook:
     place = folder / "notebook.ipynb"
     place.write_text(json.dumps({**notebook, "cells": cells}), encoding="utf-8")
     command = [sys.executable, "-c", EXECUTE, "--inplace", "--timeout=300", str(place)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # A backend that is chosen by the environment would be used in place of the kernel's own.
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     _, *cells = read(place)["cells"]
     place.unlink()
