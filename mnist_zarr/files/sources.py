@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import stat
+import sys
 import tempfile
 import threading
 import weakref
@@ -198,11 +199,17 @@ class FileObjectSource(ByteSource):
             if self.seeks_cheaply:
                 self._file.seek(self._start + offset)
                 return _fill(self._file, buffer)
-            return self._read_forwards(offset, buffer)
+            try:
+                return self._read_forwards(offset, buffer)
+            except SourceError:
+                raise
+            except BaseException:
+                self._position = sys.maxsize  # what was read is lost
+                raise
 
     def _read_forwards(self, offset: int, buffer: memoryview) -> int:
         # The head is read twice: to tell gzip from raw, and to be parsed.
-        if not self._head:
+        if not (self._head or self._position):
             head = bytearray(4096)
             self._head = bytes(head[: _fill(self._file, memoryview(head))])
             self._position = len(self._head)

@@ -161,11 +161,11 @@ class _StoredMember(ByteSource):
                 new = wanted[self._bytes_in_order - offset : got]
                 self._crc = zlib_ng.crc32(new, self._crc)
                 self._bytes_in_order = offset + got
-                if self._bytes_in_order == self._size and self._crc != self._info.CRC:
-                    raise FileFormatError(
-                        f"{self.name}: checksum (CRC-32) {self._crc:08x}, expected "
-                        f"{self._info.CRC:08x}: the data are damaged; fetch the file again"
-                    )
+            if self._bytes_in_order == self._size and self._crc != self._info.CRC:
+                raise FileFormatError(
+                    f"{self.name}: checksum (CRC-32) {self._crc:08x}, expected "
+                    f"{self._info.CRC:08x}: the data are damaged; fetch the file again"
+                )
         return got
 
 

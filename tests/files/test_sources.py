@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import fsspec
 import numpy as np
@@ -109,6 +109,28 @@ def test_what_the_web_server_does_not_have_is_not_found(httpserver: HTTPServer) 
 def test_an_unknown_protocol_raises_an_error_that_names_it() -> None:
     with pytest.raises(SourceNotFoundError, match="nosuch://x: cannot be opened"):
         open_bytes("nosuch://x")
+
+
+def test_after_an_interrupted_read_a_pipe_is_not_read_on() -> None:
+    class Interrupted(io.RawIOBase):
+        reads = 0
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            Interrupted.reads += 1
+            if Interrupted.reads == 3:
+                raise KeyboardInterrupt
+            buffer[:] = PLAIN[: len(buffer)]
+            return len(buffer)
+
+    opened = FileObjectSource(cast(Any, Interrupted()))
+    opened.read(0, 5000)
+    with pytest.raises(KeyboardInterrupt):
+        opened.read(5000, 100)
+    with pytest.raises(SourceError, match="cannot go back"):
+        opened.read(5000, 100)
 
 
 def test_a_pipe_cannot_go_back() -> None:

@@ -124,8 +124,11 @@ def test_a_wrong_checksum_is_noticed_at_the_end(tmp_path: Path, kind: str) -> No
     (tmp_path / "a.npz").write_bytes(data)
     image = open_npz(tmp_path / "a.npz").image
     image[:2000].load()
-    with pytest.raises(FileFormatError, match=r"a\.npz: X\.npy: (checksum|damaged deflate data)"):
-        image[2000:].load()
+    for _ in range(2):  # it is no better the second time
+        with pytest.raises(
+            FileFormatError, match=r"a\.npz: X\.npy: (checksum|damaged deflate data)"
+        ):
+            image[2000:].load()
 
 
 def test_bytes_beyond_the_length_in_the_directory_are_noticed() -> None:
