@@ -169,10 +169,9 @@ class BucketStore(FsspecStore):
                 info: Mapping[str, Any] = await self.fs._info(f"{self.path}/{key}")
             except FileNotFoundError as error:
                 # So fsspec calls it too if a web server does not answer at all.
-                if isinstance(error.__cause__, OSError | TimeoutError) and not isinstance(
-                    error.__cause__, FileNotFoundError
-                ):
-                    raise error.__cause__ from None
+                cause = error.__cause__
+                if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+                    raise cause from None
                 return None
         return None if info["type"] == "directory" else info
 

@@ -307,15 +307,18 @@ def read_root(store: Store) -> dict[str, Buffer]:
     # Some object stores answer a request for a missing object with "forbidden".
     names_of_format_2 = (".zmetadata", ".zgroup", ".zattrs")
     root = _read_present(store, [ROOT])
-    if root and unfinished_by(root[ROOT].to_bytes()):
+    if _are_unfinished(root):
         return {}
     return root or _read_present(store, names_of_format_2)
 
 
 def is_unfinished(store: Store) -> bool:
     """Whether a build writes here, or has been interrupted."""
-    root = _read_present(store, [ROOT])
-    return bool(root) and unfinished_by(root[ROOT].to_bytes()) is not None
+    return _are_unfinished(_read_present(store, [ROOT]))
+
+
+def _are_unfinished(root: Mapping[str, Buffer]) -> bool:
+    return ROOT in root and unfinished_by(root[ROOT].to_bytes()) is not None
 
 
 def read_documents(store: Store, root: Mapping[str, Buffer]) -> dict[str, Buffer]:

@@ -44,12 +44,6 @@ def sync(request: Coroutine[Any, Any, T]) -> T:
     return zarr_sync(request)
 
 
-async def reads_as(store: Store, key: str, data: bytes) -> bool:
-    """Whether the object exists and has this content."""
-    stored = await store.get(key, default_buffer_prototype())
-    return stored is not None and stored.to_bytes() == data
-
-
 def keys_of(store: Store) -> set[str]:
     """Return the keys of all objects."""
 

@@ -22,8 +22,7 @@ from mnist_zarr.stores.lease import Lease
 from mnist_zarr.stores.object_places import GivenStore
 from mnist_zarr.stores.objects import objects_of
 from mnist_zarr.writing.writer import write_zarr
-from tests.stores.test_objects import store_of_obstore
-from tests.support.bucket_stores import URL, open_plainly, write_to_bucket
+from tests.support.bucket_stores import URL, open_plainly, store_of_obstore, write_to_bucket
 from tests.support.digits import square_digits
 from tests.support.leases import QUICK
 from tests.support.object_server import BUCKET, S3Server

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
-from zarr.storage import MemoryStore, ObjectStore
+from zarr.storage import MemoryStore
 
 from mnist_zarr.errors import StoreError
 from mnist_zarr.stores import bucket
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import as_buffer, sync
 from mnist_zarr.stores.objects import Found, ObjectChangedError, Objects, objects_of
-from tests.support.bucket_stores import URL
-from tests.support.object_server import BUCKET, KEYS, S3Server
-from tests.support.partners import partner
-
-
-def store_of_obstore(s3: S3Server) -> ObjectStore[Any]:
-    return ObjectStore(
-        partner("obstore.store").S3Store(
-            BUCKET,
-            prefix="deep/t.zarr",
-            endpoint=s3.address,
-            region="us-east-1",
-            access_key_id=KEYS["key"],
-            secret_access_key=KEYS["secret"],
-            client_options={"allow_http": True},
-            virtual_hosted_style_request=False,
-        )
-    )
+from tests.support.bucket_stores import URL, store_of_obstore
+from tests.support.object_server import S3Server
 
 
 @pytest.fixture(params=["s3fs", "obstore"])

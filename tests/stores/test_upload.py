@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from zarr.buffer import default_buffer_prototype
-from zarr.storage import MemoryStore, ObjectStore
+from zarr.storage import MemoryStore
 
 import mnist_zarr
 from mnist_zarr.errors import StoreError, StoreNotFoundError, TargetBusyError, TargetExistsError
@@ -40,11 +40,11 @@ from tests.support.bucket_stores import (
     URL,
     keys_in_bucket,
     open_plainly,
+    store_of_obstore,
     write_to_bucket,
 )
 from tests.support.digits import square_digits
-from tests.support.object_server import BUCKET, KEYS, S3Server
-from tests.support.partners import partner
+from tests.support.object_server import BUCKET, S3Server
 
 CHUNK = re.compile(r"/c/|/[0-9.]+$")
 
@@ -221,24 +221,15 @@ def test_an_object_that_vanished_meanwhile_keeps_the_store_closed(s3: S3Server) 
 
 
 def test_a_store_of_obstore_is_a_target_with_the_same_guarantees(s3: S3Server) -> None:
-    place = partner("obstore.store").S3Store(
-        BUCKET,
-        prefix="deep/t.zarr",
-        endpoint=s3.address,
-        region="us-east-1",
-        access_key_id=KEYS["key"],
-        secret_access_key=KEYS["secret"],
-        client_options={"allow_http": True},
-        virtual_hosted_style_request=False,
-    )
+    store = store_of_obstore(s3)
     s3.fault = lambda method, path: "403" if method == "PUT" and "/c/" in path else None
     with pytest.raises(StoreError, match=r"^object_store.*cannot be written: .*403 Forbidden: ?$"):
-        write_zarr(square_digits(), ObjectStore(place), chunk_bytes=160)
+        write_zarr(square_digits(), store, chunk_bytes=160)
     s3.fault = lambda method, path: None
-    write_zarr(square_digits(), ObjectStore(place), chunk_bytes=160)
+    write_zarr(square_digits(), store, chunk_bytes=160)
     assert s3.asked("PUT")[-1].endswith("t.zarr/zarr.json")
     with pytest.raises(TargetExistsError):
-        write_zarr(square_digits(), ObjectStore(place))
+        write_zarr(square_digits(), store)
     xr.testing.assert_equal(open_plainly(s3), square_digits())
 
 

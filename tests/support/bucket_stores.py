@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import xarray as xr
+from zarr.storage import ObjectStore
 
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import keys_of
 from mnist_zarr.writing.writer import write_zarr
 from tests.support.digits import square_digits
-from tests.support.object_server import BUCKET, S3Server
+from tests.support.object_server import BUCKET, KEYS, S3Server
+from tests.support.partners import partner
 
 URL = f"s3://{BUCKET}/deep/t.zarr"
 N_SAMPLES, N_CHUNKS = 200, 20
@@ -32,3 +34,19 @@ def open_plainly(s3: S3Server) -> xr.Dataset:
 def keys_in_bucket(s3: S3Server) -> set[str]:
     """Return the keys of all objects under ``URL``."""
     return keys_of(BucketStore.from_url(URL, s3.options))
+
+
+def store_of_obstore(s3: S3Server) -> ObjectStore[Any]:
+    """Return what is under ``URL`` as a store of obstore."""
+    return ObjectStore(
+        partner("obstore.store").S3Store(
+            BUCKET,
+            prefix="deep/t.zarr",
+            endpoint=s3.address,
+            region="us-east-1",
+            access_key_id=KEYS["key"],
+            secret_access_key=KEYS["secret"],
+            client_options={"allow_http": True},
+            virtual_hosted_style_request=False,
+        )
+    )
