@@ -19,7 +19,7 @@ from mnist_zarr.errors import (
     TargetExistsError,
     already_exists,
 )
-from mnist_zarr.files.scratch import flush, fsync, scratch_folder
+from mnist_zarr.files.scratch import NEW, OLD, flush, fsync, scratch_folder
 from mnist_zarr.files.urls import (
     check_takes_files,
     is_url,
@@ -27,8 +27,6 @@ from mnist_zarr.files.urls import (
     path_or_url,
     shown_url,
 )
-
-NEW, OLD = "new", "old"
 
 
 @contextlib.contextmanager

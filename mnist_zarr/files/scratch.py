@@ -20,6 +20,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 LOCK = "lock"
+# In a scratch folder: what is to take its place, and what was there before.
+NEW, OLD = "new", "old"
 # A folder without a lock is a folder whose owner is just about to take it, unless it is older.
 GRACE_SECONDS = 600
 # fsync waits for the disk, which serves several requests at once.

@@ -26,8 +26,6 @@ DOCUMENT_NAMES = ("zarr.json", ".zmetadata", ".zgroup", ".zarray", ".zattrs")
 # What says, instead of a group, that the store is still being written: nothing opens it.
 ROOT, UNFINISHED = "zarr.json", "unfinished"
 MAX_UNFINISHED_BYTES = 1000
-# A file that is there while the files of a folder are being moved into its place.
-MARKER = ".unfinished"
 # What may lie beside the objects of Zarr: the dataset card and the page of a published store.
 CARD, PAGE = "croissant.json", "index.html"
 CHUNK_NAME = re.compile(r"c|(?:c/)?\d+(?:[./]\d+)*")
@@ -94,6 +92,11 @@ def is_document(key: str) -> bool:
     return _name(key) in DOCUMENT_NAMES
 
 
+def is_reserved(key: str) -> bool:
+    """Whether the object is a metadata document, or one that may lie beside those of Zarr."""
+    return is_document(key) or key in (CARD, PAGE)
+
+
 def unfinished_by(document: bytes | None) -> dict[str, Any] | None:
     """Return what a root document says of the store being written there; None if it is whole."""
     if document is None or len(document) > MAX_UNFINISHED_BYTES:
@@ -149,11 +152,7 @@ def foreign_keys(present: Set[str]) -> set[str]:
     ['reports/2024', 'thesis.tex']
     """
     arrays = {key.rpartition("/")[0] for key in present if _name(key) in ARRAY_DOCUMENT_NAMES}
-    return {key for key in present if not (_is_own(key) or _is_chunk(key, arrays))}
-
-
-def _is_own(key: str) -> bool:
-    return is_document(key) or key in (MARKER, CARD, PAGE)
+    return {key for key in present if not (is_reserved(key) or _is_chunk(key, arrays))}
 
 
 def _is_chunk(key: str, arrays: Set[str]) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import shutil
 import stat
 import sys
 from collections.abc import Hashable
@@ -14,16 +13,10 @@ from pathlib import Path
 from zarr.abc.store import Store
 
 from mnist_zarr.errors import StoreError
-from mnist_zarr.files.scratch import flush, fsync
-from mnist_zarr.stores.keys import (
-    MARKER,
-    METADATA_NAMES,
-    OPENING_NAMES,
-    foreign_keys,
-    root_last,
-)
+from mnist_zarr.files.scratch import OLD, flush, fsync
+from mnist_zarr.stores.keys import METADATA_NAMES, OPENING_NAMES, foreign_keys
 from mnist_zarr.stores.snapshot import LocalSnapshot, root_identity
-from mnist_zarr.stores.staging import NEW, OLD, LocalPlace
+from mnist_zarr.stores.staging import LocalPlace
 
 
 class LocalFolder(LocalPlace):
@@ -40,8 +33,9 @@ class LocalFolder(LocalPlace):
     def _check_is_store(self, place: Path) -> None:
         if not place.is_dir():
             raise self.not_a_store("file")
-        keys = {path.relative_to(place).as_posix() for path in _files(place)}
-        if keys and keys.isdisjoint({*METADATA_NAMES, MARKER}):
+        files = (path for path in place.rglob("*") if path.is_symlink() or not path.is_dir())
+        keys = {path.relative_to(place).as_posix() for path in files}
+        if keys and keys.isdisjoint(METADATA_NAMES):
             raise StoreError(
                 f"{self.name}: is a folder but not a Zarr store (it has none of "
                 f"{', '.join(METADATA_NAMES)}); remove it yourself or choose another name"
@@ -61,17 +55,8 @@ class LocalFolder(LocalPlace):
         if not place.exists():
             fresh.rename(place)
         elif not _exchange_at_once(fresh, place):
-            _exchange_in_two_steps(fresh, place)
+            _exchange_in_two_steps(fresh, place, self.name)
         fsync(place.parent)
-
-    def _rescue(self, place: Path, scratch: Path) -> None:
-        super()._rescue(place, scratch)
-        if (place / MARKER).exists() and (scratch / NEW).exists():
-            _move_file_by_file(scratch / NEW, place)
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
 
 
 def _keep_modes(old: Path, fresh: Path) -> None:
@@ -85,43 +70,22 @@ def _keep_modes(old: Path, fresh: Path) -> None:
             path.chmod(mode)
 
 
-def _exchange_in_two_steps(fresh: Path, place: Path) -> None:
+def _exchange_in_two_steps(fresh: Path, place: Path, name: str) -> None:
     old = fresh.with_name(OLD)
     try:
         place.rename(old)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        # A folder that a layer of an overlay file system holds cannot be renamed.
-        _replace_file_by_file(fresh, place)
-        return
+        raise StoreError(
+            f"{name}: the file system cannot rename this folder, as it is part of a lower layer, "
+            "such as a Docker image; remove it first, or choose another name"
+        ) from error
     try:
         fresh.rename(place)
     except OSError:
         old.rename(place)
         raise
-
-
-def _replace_file_by_file(fresh: Path, place: Path) -> None:
-    """Replace a store by a complete one; meanwhile it has a marker and does not open."""
-    (place / MARKER).touch()
-    for name in METADATA_NAMES:
-        (place / name).unlink(missing_ok=True)
-    for path in place.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != MARKER:
-            path.unlink()
-    _move_file_by_file(fresh, place)
-
-
-def _move_file_by_file(fresh: Path, place: Path) -> None:
-    """Move what makes the store open last, and then remove the marker."""
-    keys = [path.relative_to(fresh).as_posix() for path in _files(fresh)]
-    for key in sorted(keys, key=root_last):
-        (place / key).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(fresh / key, place / key)
-    (place / MARKER).unlink()
 
 
 def _exchange_at_once(one: Path, other: Path) -> bool:

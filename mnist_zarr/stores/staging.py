@@ -28,10 +28,9 @@ from zarr.storage import LocalStore
 
 from mnist_zarr.errors import StoreError, TargetBusyError, already_exists
 from mnist_zarr.files.output import wrap_os_errors
-from mnist_zarr.files.scratch import is_own, scratch_folder
+from mnist_zarr.files.scratch import NEW, OLD, is_own, scratch_folder
 from mnist_zarr.stores.place import Place
 
-NEW, OLD = "new", "old"
 # The folder may be removed by the build before, between its making and the locking.
 LOCK_ATTEMPTS = 5
 

@@ -23,7 +23,7 @@ from zarr.storage import MemoryStore
 from mnist_zarr.dataset.records import METADATA_SHA256, metadata_sha256
 from mnist_zarr.dataset.schema import STRING_DTYPE, is_string
 from mnist_zarr.errors import SchemaError
-from mnist_zarr.stores.keys import CARD, DOCUMENT_NAMES, MARKER, PAGE, sync
+from mnist_zarr.stores.keys import is_reserved, sync
 from mnist_zarr.writing.attributes import as_json
 from mnist_zarr.writing.chunks import ArrayWriter, bind_array
 from mnist_zarr.writing.layout import Compression, ZarrFormat
@@ -32,8 +32,6 @@ from mnist_zarr.writing.shards import OpenShards
 
 # Codes of NumPy: booleans, integers, floats and complex numbers that Zarr has as well.
 STORED_TYPES = "?bhilqBHILQefdFD"
-# Objects of ours, which may lie beside the arrays.
-OWN_NAMES = (MARKER, CARD, PAGE)
 
 
 class Template:
@@ -130,7 +128,7 @@ def check_name(name: object) -> str:
     """
     # Control characters and backslashes are none of Zarr's concern, but of file systems.
     is_node_name = isinstance(name, str) and name.strip(".") and not set("/\\") & set(name)
-    if is_node_name and str(name).isprintable() and name not in (*DOCUMENT_NAMES, *OWN_NAMES):
+    if is_node_name and str(name).isprintable() and not is_reserved(str(name)):
         return str(name)
     raise SchemaError(
         f"{name!r}: is no name for an array of Zarr; choose another one with .rename(...)"

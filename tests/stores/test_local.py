@@ -116,7 +116,7 @@ def test_a_folder_with_files_that_are_not_of_the_store_is_not_replaced(tmp_path:
 
 
 @needs_root
-def test_a_store_in_a_lower_layer_of_an_overlay_is_replaced(tmp_path: Path) -> None:
+def test_a_store_in_a_lower_layer_of_an_overlay_is_not_replaced(tmp_path: Path) -> None:
     layers = {name: tmp_path / name for name in ("lower", "upper", "work", "merged")}
     for layer in layers.values():
         layer.mkdir()
@@ -127,8 +127,9 @@ def test_a_store_in_a_lower_layer_of_an_overlay_is_replaced(tmp_path: Path) -> N
         pytest.skip("this system mounts no overlay file system")
     try:
         target = layers["merged"] / "d.zarr"
-        write_zarr(digits(50, seed=2), target, overwrite=True, chunk_bytes=100)
-        xr.testing.assert_equal(xr.open_zarr(target).load(), digits(50, seed=2))
+        with pytest.raises(StoreError, match=r"cannot rename this folder, .*; remove it first"):
+            write_zarr(digits(50, seed=2), target, overwrite=True)
+        xr.testing.assert_equal(xr.open_zarr(target).load(), digits(40, seed=1))
         assert verify(target).is_whole
         assert os.listdir(layers["merged"]) == ["d.zarr"]
     finally:

@@ -57,7 +57,6 @@ ODD_NAMES = [
     "\0",
     "zarr.json",
     ".zarray",
-    ".unfinished",
     1,
     None,
 ]
