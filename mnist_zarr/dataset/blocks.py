@@ -114,6 +114,27 @@ def _one_dask_chunk_at_a_time(
             yield first, last
 
 
+def spans(
+    ascending: npt.NDArray[np.int64], sample_bytes: int, max_gap_bytes: int, max_span_bytes: int
+) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of ascending positions that are worth one read, with what lies between.
+
+    Examples
+    --------
+    >>> list(spans(np.array([0, 2, 3, 900]), 784, 64_000, 4_000_000))
+    [(0, 3), (3, 4)]
+    """
+    sample_bytes = max(1, sample_bytes)
+    max_gap, max_span = max_gap_bytes // sample_bytes + 1, max_span_bytes // sample_bytes + 1
+    first = 0
+    gaps = np.flatnonzero(np.diff(ascending) > max_gap) + 1
+    for stop in (*gaps.tolist(), len(ascending)):
+        while first < stop:
+            last = min(stop, int(np.searchsorted(ascending, ascending[first] + max_span)))
+            yield first, last
+            first = last
+
+
 def chunks_of_samples(variable: xr.Variable) -> list[Positions]:
     """Return which samples of a variable lie in each chunk that is read at once, in order.
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from mnist_zarr.dataset.blocks import BLOCK_BYTES, bytes_per_sample
+from mnist_zarr.dataset.blocks import BLOCK_BYTES, bytes_per_sample, spans
 from mnist_zarr.dataset.schema import COL, IMAGE, ROW, SAMPLE
 from mnist_zarr.errors import OptionError
 
@@ -133,28 +133,11 @@ def read_sheet(grid: Grid, ds: xr.Dataset, positions: npt.NDArray[np.intp]) -> n
     sheet = grid.new_sheet(ds[IMAGE].dtype)
     by_position = np.argsort(positions, kind="stable")
     ascending = positions[by_position]
-    for first, last in spans(ascending, bytes_per_sample(ds[IMAGE].variable)):
+    sample_bytes = bytes_per_sample(ds[IMAGE].variable)
+    for first, last in spans(ascending, sample_bytes, MAX_GAP_BYTES, BLOCK_BYTES):
         start, stop = int(ascending[first]), int(ascending[last - 1]) + 1
         # dask passes a slice on to the store, but not a list.
         span = ds[IMAGE].isel({SAMPLE: slice(start, stop)}).values
         images = span[ascending[first:last] - start]
         grid.place(sheet, by_position[first:last], grid.thin(images))
     return sheet
-
-
-def spans(ascending: npt.NDArray[np.intp], sample_bytes: int) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of positions that are read in one slice.
-
-    Examples
-    --------
-    >>> list(spans(np.array([0, 2, 3, 900]), sample_bytes=784))
-    [(0, 3), (3, 4)]
-    """
-    first = 0
-    for last, position in enumerate(ascending.tolist()):
-        gap_bytes = (position - ascending[max(0, last - 1)]) * sample_bytes
-        span_bytes = (position + 1 - ascending[first]) * sample_bytes
-        if last > first and (gap_bytes > MAX_GAP_BYTES or span_bytes > BLOCK_BYTES):
-            yield first, last
-            first = last
-    yield first, len(ascending)

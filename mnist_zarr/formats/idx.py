@@ -30,8 +30,8 @@ from typing import Any, BinaryIO, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from mnist_zarr.dataset.blocks import BLOCK_BYTES, block_bounds
-from mnist_zarr.errors import IdxFormatError, IdxTypeError, OptionError
+from mnist_zarr.dataset.blocks import block_bounds
+from mnist_zarr.errors import IdxFormatError, IdxTypeError
 from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.output import check_writable, create_file
 from mnist_zarr.files.sources import PathOrFile, describe, open_bytes
@@ -81,14 +81,9 @@ class IdxHeader:
         return 4 + 4 * len(self.shape)
 
     @property
-    def data_bytes(self) -> int:
-        """Length of the elements."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    @property
     def file_bytes(self) -> int:
         """Length of the whole file, decoded."""
-        return self.header_bytes + self.data_bytes
+        return self.header_bytes + math.prod(self.shape) * self.dtype.itemsize
 
     @property
     def sample_bytes(self) -> int:
@@ -214,54 +209,21 @@ class IdxFile:
 
     def read(self) -> npt.NDArray[Any]:
         """Return the whole array, writable, in native byte order."""
-        return self._read_samples(0, self.header.n_samples).reshape(self.shape)
+        return self.read_samples(0, self.header.n_samples).reshape(self.shape)
 
     def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """Return the samples ``start`` to ``stop`` (not included); the rank must not be 0.
+        """Return the samples ``start`` to ``stop`` (not included); a file of rank 0 has one.
 
         Returns
         -------
         numpy.ndarray
             Shape ``(stop - start, *shape[1:])``.
         """
-        return self._read_samples(start, stop).reshape(stop - start, *self.shape[1:])
-
-    def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[npt.NDArray[Any]]:
-        """Yield the samples in order, some at a time, in bounded memory.
-
-        Parameters
-        ----------
-        block_bytes : int
-            Upper bound of the bytes in one block; a single sample may exceed it.
-
-        Yields
-        ------
-        numpy.ndarray
-            Shape ``(block_samples, *shape[1:])``; the last block may be shorter.
-
-        Raises
-        ------
-        OptionError
-            If ``block_bytes`` is less than 1.
-        """
-        if block_bytes < 1:
-            raise OptionError(f"`block_bytes`: expected 1 or more, got {block_bytes}")
-        if not self.shape:
-            yield self.read().reshape(1)
-            return
-        # Samples without elements are one block, even billions of them.
-        sample_bytes = self.header.sample_bytes
-        block_samples = max(1, block_bytes // sample_bytes if sample_bytes else self.shape[0])
-        if not self.shape[0]:
-            self._check_end()
-        for start in range(0, self.shape[0], block_samples):
-            yield self.read_samples(start, min(start + block_samples, self.shape[0]))
-
-    def _read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
         header = self.header
         offset = header.header_bytes + start * header.sample_bytes
         count = (stop - start) * header.sample_bytes
         array = np.frombuffer(self._read_bytes(offset, count), dtype=header.dtype.newbyteorder(">"))
+        array = array.reshape(stop - start, *self.shape[1:])
         if stop == header.n_samples:
             self._check_end()
         if array.dtype.isnative:
@@ -373,7 +335,7 @@ def read_idx(
 
     See Also
     --------
-    IdxFile.blocks : the same in blocks, for files larger than memory.
+    open_idx : lazily, for files larger than memory.
 
     Examples
     --------

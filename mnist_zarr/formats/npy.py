@@ -94,10 +94,6 @@ class NpyFile:
         """Give samples another shape of as many elements from now on."""
         self.shape = (self.shape[0], *sample_shape)
 
-    def read(self) -> npt.NDArray[Any]:
-        """Return the whole array."""
-        return self.read_samples(0, self.shape[0] if self.shape else 1).reshape(self.shape)
-
     def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Return the samples ``start`` to ``stop`` (not included)."""
         sample_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize

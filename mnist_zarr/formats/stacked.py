@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from mnist_zarr.dataset.blocks import spans
 from mnist_zarr.dataset.lazy import (
     LazySamples,
     MappedSamples,
@@ -75,11 +76,8 @@ class SampleFile(Protocol):
     def seeks_cheaply(self) -> bool:
         """Whether samples in any order cost about the same."""
 
-    def read(self) -> npt.NDArray[Any]:
-        """Return the whole array."""
-
     def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """Return the samples ``start`` to ``stop`` (not included)."""
+        """Return the samples ``start`` to ``stop`` (not included); a file of rank 0 has one."""
 
 
 class SourceFile(Protocol):
@@ -126,8 +124,6 @@ class StackedFiles:
 
     def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Return the samples ``start`` to ``stop`` (not included)."""
-        if not self._files[0].shape:
-            return self._files[0].read().reshape(1)
         parts = [
             file.read_samples(max(start, begin) - begin, min(stop, end) - begin)
             for file, begin, end in zip(self._files, self._starts, self._starts[1:], strict=False)
@@ -143,23 +139,11 @@ class StackedFiles:
         taken = np.empty((len(positions), *first_file.shape[1:]), first_file.dtype)
         by_position = np.argsort(positions, kind="stable")
         ordered = positions[by_position]
-        for first, last in self._spans(ordered):
+        sample_bytes = math.prod(first_file.shape[1:]) * first_file.dtype.itemsize
+        for first, last in spans(ordered, sample_bytes, MAX_GAP_BYTES, MAX_SPAN_BYTES):
             span = self.read_samples(int(ordered[first]), int(ordered[last - 1]) + 1)
             taken[by_position[first:last]] = span[ordered[first:last] - ordered[first]]
         return taken
-
-    def _spans(self, ordered: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-        """Cut ascending positions into stretches that are worth one read."""
-        first_file = self._files[0]
-        sample_bytes = max(1, math.prod(first_file.shape[1:]) * first_file.dtype.itemsize)
-        max_gap, max_span = MAX_GAP_BYTES // sample_bytes + 1, MAX_SPAN_BYTES // sample_bytes + 1
-        first = 0
-        gaps = np.flatnonzero(np.diff(ordered) > max_gap) + 1
-        for stop in (*gaps.tolist(), len(ordered)):
-            while first < stop:
-                last = int(np.searchsorted(ordered, ordered[first] + max_span))
-                yield first, min(last, stop)
-                first = min(last, stop)
 
 
 class _MarkedLabels:
@@ -172,10 +156,6 @@ class _MarkedLabels:
         self.shape = (n_samples,)
         self.dtype = dtype
         self._file = file
-
-    def read(self) -> npt.NDArray[Any]:
-        """Return all labels."""
-        return self.read_samples(0, self.shape[0])
 
     def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Return the labels ``start`` to ``stop`` (not included)."""
