@@ -28,6 +28,7 @@ from mnist_zarr.files.urls import (
     check_options,
     identity_of,
     is_url,
+    is_web_server,
     name_failures,
     path_or_url,
     says_absence,
@@ -122,8 +123,7 @@ class RemoteSource(ByteSource):
             raise _changed(self.name)
         self.size = self.size_limit = info.get("size")
         self._local_copy: LocalSource | None = None
-        is_http = "http" in self._fs.protocol or "https" in self._fs.protocol
-        if is_http and not _sends_ranges(self._fs, self._path):
+        if is_web_server(self._fs) and not _sends_ranges(self._fs, self._path):
             # Without byte ranges every read would send the whole file again.
             self._local_copy = LocalSource(_temporary_copy(self, self._fs, self._path))
             self.size = self.size_limit = self._local_copy.size

@@ -93,6 +93,16 @@ def protocol_of(url: str) -> str:
     return url.rpartition("::")[2].partition("://")[0]
 
 
+def protocols_of(fs: Any) -> tuple[str, ...]:
+    """Return what URLs of a file system of fsspec begin with."""
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def is_web_server(fs: Any) -> bool:
+    """Whether a file system of fsspec reads over HTTP: it has no folders and takes no files."""
+    return "http" in protocols_of(fs)
+
+
 ABSENT_STATUS = (404, 410)
 # Before the host, unless it is the container of an address of Azure.
 USER_INFO = re.compile(r"(?<=://)(?<!\babfs://)(?<!\babfss://)(?<!\baz://)[^/?#]*@")
@@ -211,7 +221,7 @@ def check_takes_files(fs: Any, place: str, kind: type[MnistZarrError]) -> None:
     MnistZarrError
         Of this ``kind``, if it is a web server.
     """
-    if "http" in fs.protocol:
+    if is_web_server(fs):
         raise kind(
             f"{place}: a web server takes no files over HTTP; write into its folder, or to the "
             "bucket behind it, such as s3://bucket/..."

@@ -26,7 +26,13 @@ from fsspec.core import url_to_fs
 from mnist_zarr.dataset.schema import SPLIT_OF_WORD, split_order
 from mnist_zarr.errors import MnistZarrError, SourceError, SourceNotFoundError
 from mnist_zarr.files.folders import LocalFiles, ZipFiles
-from mnist_zarr.files.urls import check_options, is_url, name_failures, path_or_url
+from mnist_zarr.files.urls import (
+    check_options,
+    is_url,
+    is_web_server,
+    name_failures,
+    path_or_url,
+)
 from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.formats.picture_folders import holds_pictures
 from mnist_zarr.formats.stacked import SampleFile
@@ -236,7 +242,7 @@ def is_folder(
         return os.path.isdir(place)
     fs, inner = _file_system(place, storage_options)
     # A web server has no folders, and asking it would fetch the file.
-    if place.endswith("/") or "http" in fs.protocol:
+    if place.endswith("/") or is_web_server(fs):
         return place.endswith("/")
     with name_failures(place, "opened", SourceError, SourceNotFoundError):
         return bool(fs.isdir(inner))

@@ -160,22 +160,19 @@ def publish(
     if place.changes_under(source):
         raise StoreError(f"{place.name}: is the store to publish itself; choose another target")
     version = origin.identity()
-    documents, attrs, inventory = _inspect(source, origin.name)
+    documents, attrs, inventory = _inspect(origin, source)
     url = shown_url(public_url or place.name)
-    has_card, has_page = not place.holds_zarr_only, page and place.holds_page
+    beside = [key for key in place.beside if page or key != PAGE]
     n_sent = inventory.n_promised + len(documents)
     # All of them are read back, and so are the card and the page.
-    total = 2 * n_sent + has_card + has_page
+    total = 2 * n_sent + len(beside)
     with progress_bar(f"publishing {url}", total, " objects", progress) as bar:
         with place.create(overwrite=overwrite, immutable=immutable) as fresh:
             objects = _send(source, inventory.promised(), documents, fresh, bar)
-            beside: dict[str, bytes] = {}
-            if has_card:
-                card = json.dumps(make_card(url, attrs, objects), indent=1, ensure_ascii=False)
-                beside[CARD] = card.encode()
-            if has_page:
-                beside[PAGE] = make_page()
-            for key, data in beside.items():
+            card = json.dumps(make_card(url, attrs, objects), indent=1, ensure_ascii=False)
+            made = {CARD: card.encode(), PAGE: make_page()}
+            for key in beside:
+                data = made[key]
                 objects[key] = _summarize(data)
                 sync(fresh.set(key, as_buffer(data)))
             if origin.identity() != version:
@@ -190,17 +187,19 @@ def publish(
     return Publication(url, dict(sorted(objects.items())), cors_rule(place.name))
 
 
-def _inspect(source: Store, name: str) -> tuple[dict[str, Buffer], Mapping[str, Any], Inventory]:
+def _inspect(
+    origin: Place, source: Store
+) -> tuple[dict[str, Buffer], Mapping[str, Any], Inventory]:
     """Return the metadata documents, the root attributes and the inventory of a store."""
     root = read_root(source)
     if root.keys().isdisjoint(METADATA_NAMES):
-        raise StoreNotFoundError(f"{name}: there is no Zarr store to publish")
-    with name_failures(name, "opened as a Zarr store"):
+        raise origin.not_found(source)
+    with name_failures(origin.name, "opened as a Zarr store"):
         documents = read_documents(source, root)
         group = open_documents(documents)
         inventory = take_inventory(arrays_in(group), source, Promises(root))
     if missing := inventory.describe_missing():
-        raise StoreError(f"{name}: is not whole: it lacks {missing}")
+        raise StoreError(f"{origin.name}: is not whole: it lacks {missing}")
     check_links(source, itertools.chain(documents, inventory.promised()))
     return documents, group.attrs.asdict(), inventory
 

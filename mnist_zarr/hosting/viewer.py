@@ -66,7 +66,7 @@ def serve_store(
     place = parse_target(target, storage_options)
     store = place.open()
     if not read_root(store):
-        raise place.not_found()
+        raise place.not_found(store)
     path = local_path(place.name)
     page = make_page(place.name if path is None else str(Path(path).absolute()))
     with _listen(store, page, port) as server:

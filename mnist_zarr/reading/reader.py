@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable
 from typing import Any
 
 import xarray as xr
@@ -15,15 +13,14 @@ from mnist_zarr.dataset.lazy import kept
 from mnist_zarr.dataset.schema import SAMPLE
 from mnist_zarr.errors import MnistZarrError, OptionError, StoreError
 from mnist_zarr.formats.source import Source
-from mnist_zarr.reading.threaded_pipeline import CheckedStore, pipeline_config
+from mnist_zarr.reading.threaded_pipeline import pipeline_of
 from mnist_zarr.stores.inventory import Promises, read_root
 from mnist_zarr.stores.place import Place
-from mnist_zarr.stores.snapshot import OneVersion
+from mnist_zarr.stores.snapshot import CheckedStore
 from mnist_zarr.stores.targets import Target, names_store, parse_target
 
 # A dask task costs some 0.3 ms: small chunks of a store are read several at once.
 DASK_CHUNK_BYTES = 8_000_000
-_OPENING = threading.Lock()
 
 
 def open_store(
@@ -117,12 +114,10 @@ def open_place(place: Place) -> tuple[xr.Dataset, zarr.Group]:
         If what is there cannot be opened.
     """
     try:
-        store = place.open()
-        if not place.opens_one_version:
-            store = OneVersion(store, place.name, place.identity)
+        store = place.open_snapshot()
         if isinstance(store, CheckedStore):
             store.promises = Promises(read_root(store))
-        with zarr_config(pipeline_config(store)):
+        with pipeline_of(store):
             group = _open_group(store)
             ds = xr.open_dataset(group, chunks=None, cache=False)
         ds = ds.assign_coords({key: _keep(coord) for key, coord in ds.coords.items()})
@@ -133,15 +128,6 @@ def open_place(place: Place) -> tuple[xr.Dataset, zarr.Group]:
     except Exception as error:  # whatever Zarr and xarray make of damaged metadata and chunks
         raise StoreError(f"{place.name}: cannot be opened as a Zarr store: {error}") from error
     return ds, group.zarr_group
-
-
-@contextlib.contextmanager
-def zarr_config(config: Mapping[str, Any]) -> Iterator[None]:
-    """Give zarr this configuration while arrays are opened; they keep it."""
-    # It is that of the process: of two threads that set it, the later to leave would restore
-    # what the other one had set.
-    with _OPENING, zarr.config.set(config):
-        yield
 
 
 def _open_group(store: Store) -> xr.backends.ZarrStore:

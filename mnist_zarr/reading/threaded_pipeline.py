@@ -12,9 +12,11 @@ requests as may be; they are decoded in the same way.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from gzip import BadGzipFile
 from typing import Any, cast
@@ -22,6 +24,7 @@ from typing import Any, cast
 import numcodecs
 import numpy as np
 import numpy.typing as npt
+import zarr
 from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import (
     ByteRequest,
@@ -47,16 +50,14 @@ from mnist_zarr.reading.decoded_size import (
 from mnist_zarr.reading.shards import Box, Part, ShardChunk, has_known_index, merge_ranges
 from mnist_zarr.stores.keys import PARALLEL_REQUESTS
 from mnist_zarr.stores.shard_index import decode_index, index_bytes
-from mnist_zarr.stores.snapshot import LocalSnapshot, OneVersion
-from mnist_zarr.stores.zip_snapshot import ZipSnapshot
+from mnist_zarr.stores.snapshot import CheckedStore, LocalSnapshot, OneVersion
 
 # What zarr tells a pipeline of one chunk: where it is, its shape and type, which of its
 # elements are wanted, and where they go.
 ChunkInfo = tuple[Any, ...]
-# Of so many shards at a time more is held in memory than what is wanted of them.
+# Number of shards of which more is held in memory at a time than what is wanted of them.
 COPIED_SHARDS = 4
-# Stores that know of which chunks it is an error that they are missing.
-CheckedStore = LocalSnapshot | ZipSnapshot | OneVersion
+_OPENING = threading.Lock()
 
 
 class _PresentChunk(StorePath):
@@ -79,7 +80,7 @@ def _must_be_there(chunk: Any) -> bool:
     """Whether this is the place of a chunk in a store that promises it."""
     store = getattr(chunk, "store", None)
     promises = store.promises if isinstance(store, CheckedStore) else None
-    return promises is not None and promises.include(chunk.path)
+    return promises is not None and promises.requires(chunk.path)
 
 
 async def _read_index(shard: Any, n_chunks: int, most: float) -> list[tuple[int, int] | None]:
@@ -366,11 +367,15 @@ register_pipeline(ThreadedPipeline)
 register_pipeline(OneVersionPipeline)
 
 
-def pipeline_config(store: Store) -> dict[str, str]:
-    """Return the Zarr configuration under which the arrays of a store are opened."""
+@contextlib.contextmanager
+def pipeline_of(store: Store) -> Iterator[None]:
+    """Let the arrays of a store be opened with its pipeline, which they keep."""
     kind: type[CheckedPipeline] = CheckedPipeline
     if isinstance(store, OneVersion):
         kind = OneVersionPipeline
     elif isinstance(store, LocalSnapshot):
         kind = ThreadedPipeline
-    return {"codec_pipeline.path": f"{__name__}.{kind.__name__}"}
+    # The configuration is that of the process: of two threads that set it, the later to leave would
+    # restore what the other one had set.
+    with _OPENING, zarr.config.set({"codec_pipeline.path": f"{__name__}.{kind.__name__}"}):
+        yield

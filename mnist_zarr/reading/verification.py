@@ -37,10 +37,9 @@ from mnist_zarr.dataset.records import (
 from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, SOURCE_INDEX
 from mnist_zarr.errors import MissingExtraError, StoreError, StoreReplacedError
 from mnist_zarr.pool import open_pool
-from mnist_zarr.reading.reader import zarr_config
 from mnist_zarr.reading.report import Problem, Verification
 from mnist_zarr.reading.stored_samples import Positions, find_damage, iter_samples, one_line
-from mnist_zarr.reading.threaded_pipeline import CheckedStore, pipeline_config
+from mnist_zarr.reading.threaded_pipeline import pipeline_of
 from mnist_zarr.stores.inventory import (
     MAX_MISSING,
     Promises,
@@ -53,7 +52,7 @@ from mnist_zarr.stores.inventory import (
 )
 from mnist_zarr.stores.keys import METADATA_NAMES
 from mnist_zarr.stores.place import Place
-from mnist_zarr.stores.snapshot import OneVersion
+from mnist_zarr.stores.snapshot import CheckedStore
 from mnist_zarr.stores.targets import Target, parse_target
 from mnist_zarr.terminal import sample_bar
 
@@ -120,9 +119,7 @@ def verify(
     [Problem(place='image/c/3/0/0', what='is missing')]
     """
     place = parse_target(target, storage_options)
-    store, report = place.open(), Verification(place.name)
-    if not place.opens_one_version:
-        store = OneVersion(store, place.name, place.identity)
+    store, report = place.open_snapshot(), Verification(place.name)
     attrs, arrays, promises = _check_metadata(place, store, report)
     inventory = take_inventory(arrays.values(), store, promises)
     report.n_objects += inventory.n_promised
@@ -161,7 +158,7 @@ def _check_metadata(
         if isinstance(store, CheckedStore):  # of a chunk that is missing in a shard
             store.promises = promises
         documents = read_documents(store, root)
-        with zarr_config(pipeline_config(store)):
+        with pipeline_of(store):
             group = zarr.open_group(store, mode="r", zarr_format=3 if "zarr.json" in root else 2)
             arrays, attrs = dict(group.arrays()), group.attrs.asdict()
     except StoreError:

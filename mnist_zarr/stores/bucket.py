@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import os
 import pickle
 import re
-from collections.abc import AsyncIterator, Hashable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 
 from zarr.abc.buffer import Buffer, BufferPrototype
@@ -17,15 +16,14 @@ from zarr.storage import FsspecStore
 
 from mnist_zarr.files.urls import (
     EXTRA_OF_PROTOCOL,
-    identity_of,
+    is_web_server,
     name_failures,
     protocol_of,
+    protocols_of,
     shown_url,
 )
 from mnist_zarr.stores.keys import PAGE, check_document_size, is_document
 
-# What a file system raises of an object that is not there; zarr-python has these three too.
-ALLOWED_EXCEPTIONS = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 # An overwritten store has chunks of the same names, and old ones from a cache under new labels
 # would be wrong without any sign. So caches ask again (by ETag, which moves no data), unless who
 # publishes promises that the address never gets other content.
@@ -45,7 +43,6 @@ class BucketStore(FsspecStore):
     """
 
     is_immutable = False
-    _is_zip = False
     _fs: Any
     _fs_pid: int
 
@@ -61,30 +58,23 @@ class BucketStore(FsspecStore):
         self._fs, self._fs_pid = fs, os.getpid()
 
     @classmethod
-    def from_url(
-        cls,
-        url: str,
-        storage_options: dict[str, Any] | None = None,
-        read_only: bool = False,
-        allowed_exceptions: tuple[type[Exception], ...] = ALLOWED_EXCEPTIONS,
+    def from_url(  # type: ignore[override]  # without the exceptions that mean absence
+        cls, url: str, storage_options: dict[str, Any] | None = None, read_only: bool = False
     ) -> BucketStore:
         options = dict(storage_options or {})
-        is_zip = url.startswith("zip::")
         name = url.removeprefix("zip::")
-        what = "opened as a zip file" if is_zip else "used as an address"
+        what = "used as an address" if name == url else "opened as a zip file"
         if EXTRA_OF_PROTOCOL.get(protocol_of(url)) == "s3":
             # Else s3fs asks for the size of every object before it reads it.
             options.setdefault("max_concurrency", 1)
         with name_failures(name, what):
-            store = cast(BucketStore, super().from_url(url, options, read_only, allowed_exceptions))
-        store.supports_listing = "http" not in store.fs.protocol
-        store._is_zip = is_zip
+            store = cast(BucketStore, super().from_url(url, options, read_only))
+        store.supports_listing = not is_web_server(store.fs)
         return store
 
     def with_read_only(self, read_only: bool = False) -> BucketStore:
         store = cast(BucketStore, super().with_read_only(read_only))
         store.supports_listing, store.is_immutable = self.supports_listing, self.is_immutable
-        store._is_zip = self._is_zip
         return store
 
     def reported(self, what: str, key: str = "") -> contextlib.AbstractContextManager[None]:
@@ -98,10 +88,11 @@ class BucketStore(FsspecStore):
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         with self.reported("read", key):
-            if self._is_zip and is_document(key) and await super().exists(key):
+            protocols = protocols_of(self.fs)
+            if "zip" in protocols and is_document(key) and await super().exists(key):
                 # Its directory is here already: this is no request.
                 check_document_size(self._place(key), await super().getsize(key))
-            if isinstance(byte_range, SuffixByteRequest) and "abfs" in self.fs.protocol:
+            if isinstance(byte_range, SuffixByteRequest) and "abfs" in protocols:
                 size = await super().getsize(key)  # adlfs does not count from the end
                 byte_range = RangeByteRequest(max(0, size - byte_range.suffix), size)
             value = await super().get(key, prototype, byte_range)
@@ -221,7 +212,7 @@ def md5_of(info: Mapping[str, Any]) -> str | None:
 
 def object_headers(fs: Any, content_type: str, *, is_immutable: bool) -> dict[str, Any]:
     """Return the arguments with which a file system sets the headers of an object it writes."""
-    protocols = [fs.protocol] if isinstance(fs.protocol, str) else fs.protocol
+    protocols = protocols_of(fs)
     cache_control = IMMUTABLE if is_immutable else REVALIDATED
     if "s3" in protocols:
         return {"ContentType": content_type, "CacheControl": cache_control}
@@ -243,20 +234,3 @@ async def list_objects(store: FsspecStore) -> dict[str, Mapping[str, Any]]:
     found = await store.fs._find(store.path, detail=True)
     folder = f"{store.path}/"
     return {path.removeprefix(folder): info for path, info in found.items()}
-
-
-async def list_client(client: Any) -> dict[str, Mapping[str, Any]]:
-    """Return the same of the objects of a client of obstore."""
-    import obstore
-
-    infos = await asyncio.to_thread(lambda: obstore.list(client).collect())
-    return {info["path"]: info for info in infos}
-
-
-def identity_of_object(fs: Any, path: str) -> Hashable | None:
-    """Return what tells this version of an object from any other; None if it is not there."""
-    fs.invalidate_cache()
-    try:
-        return identity_of(fs.info(path))
-    except FileNotFoundError:
-        return None

@@ -46,17 +46,16 @@ BRANCH = "main"
 FIRST_SNAPSHOT = "snapshots/1CECHNKREP0F1RSTCMT0"
 
 
-def is_repository(target: object) -> bool:
+def is_repository(name: str) -> bool:
     """Whether the target is written ``icechunk+...``."""
-    return isinstance(target, str) and target.startswith(PREFIX)
+    return name.startswith(PREFIX)
 
 
 class IcechunkBranch(Place):
     """``icechunk+s3://bucket/mnist``: a build is one commit of a repository."""
 
     is_shared = False
-    holds_zarr_only = True
-    holds_page = False
+    beside = ()
 
     def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:
         self._url, self.name = url, shown_url(url)
@@ -64,8 +63,10 @@ class IcechunkBranch(Place):
 
     @contextlib.contextmanager
     def create(self, *, overwrite: bool = False, immutable: bool = False) -> Iterator[Store]:
-        transaction = Transaction(self._url, self._options)
-        if sync(transaction.store.exists("zarr.json")) and not overwrite:
+        with _reported(self.name):
+            session = _open_or_create(self._url, self._options).writable_session(BRANCH)
+        store = session.store
+        if sync(store.exists("zarr.json")) and not overwrite:
             raise already_exists(self.name)
         with stage() as staged:
             yield staged
@@ -74,13 +75,11 @@ class IcechunkBranch(Place):
             if "zarr.json" not in documents:
                 raise StoreError(f"{self.name}: Icechunk holds stores of Zarr format 3 only")
             with name_failures(self.name, "written"):
-                sync(transaction.store.clear())
+                sync(store.clear())
                 for key in sorted(documents, key=root_first):  # it knows chunks by their array
-                    sync(transaction.store.set(key, documents[key]))
-                copy_objects(
-                    staged, transaction.store, chunk_keys(arrays_in(open_documents(documents)))
-                )
-            transaction.commit(_describe(staged))
+                    sync(store.set(key, documents[key]))
+                copy_objects(staged, store, chunk_keys(arrays_in(open_documents(documents))))
+            _commit(session, _describe(staged), self.name)
 
     def open(self) -> Store:
         return OfOneProcess(self._session().store, self.name)
@@ -134,55 +133,17 @@ def _describe(store: Store) -> str:
     return "; ".join([*map(str, said), ", ".join(sorted(shapes))])
 
 
-class Transaction:
-    """A change of a repository that becomes visible as a whole, or never.
+def _commit(session: Session, message: str, name: str) -> None:
+    import icechunk
 
-    Parameters
-    ----------
-    url : str
-        ``icechunk+s3://bucket/prefix``, ``icechunk+file:///path`` ...
-    storage_options : dict, optional
-        Keyword arguments of Icechunk's own storage function, such as
-        ``icechunk.s3_storage``.
-
-    Raises
-    ------
-    StoreError
-        If there can be no such repository.
-    MissingExtraError
-        If Icechunk is not installed.
-    """
-
-    def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:
-        self._name = shown_url(url)
-        with _reported(self._name):
-            self._session = _open_or_create(url, storage_options).writable_session(BRANCH)
-
-    @property
-    def store(self) -> Store:
-        """The store to write into."""
-        return self._session.store
-
-    def commit(self, message: str) -> None:
-        """Make the change visible.
-
-        Raises
-        ------
-        TargetBusyError
-            If somebody else has committed meanwhile.
-        StoreError
-            If the storage fails.
-        """
-        import icechunk
-
-        with _reported(self._name):
-            try:
-                self._session.commit(message)
-            except icechunk.ConflictError as error:
-                raise TargetBusyError(
-                    f"{self._name}: somebody else has committed since this build began, and "
-                    "nothing of it is visible; run it again"
-                ) from error
+    with _reported(name):
+        try:
+            session.commit(message)
+        except icechunk.ConflictError as error:
+            raise TargetBusyError(
+                f"{name}: somebody else has committed since this build began, and nothing of it is "
+                "visible; run it again"
+            ) from error
 
 
 def _open_or_create(url: str, storage_options: dict[str, Any] | None) -> Repository:

@@ -31,7 +31,7 @@ from mnist_zarr.dataset.records import (
 )
 from mnist_zarr.errors import StoreError
 from mnist_zarr.files.urls import hide_secrets, name_failures
-from mnist_zarr.stores.bucket import BucketStore, list_client, list_objects
+from mnist_zarr.stores.bucket import BucketStore, list_objects
 from mnist_zarr.stores.keys import (
     ARRAY_DOCUMENT_NAMES,
     ROOT,
@@ -42,7 +42,7 @@ from mnist_zarr.stores.keys import (
     unfinished_by,
 )
 from mnist_zarr.stores.lineage import innermost
-from mnist_zarr.stores.object_reader import ObjectReader
+from mnist_zarr.stores.object_reader import ObjectReader, list_client
 
 # Of a store that lacks more chunks than this, they are neither asked for nor named one by one:
 # metadata of some kilobytes can promise billions.
@@ -87,7 +87,7 @@ class Promises:
         """Return which chunks, or shards, of an array may be missing: their first indices."""
         return self._optional.get(array, EVERYTHING)
 
-    def include(self, key: str) -> bool:
+    def requires(self, key: str) -> bool:
         """Whether this chunk, or shard, must exist."""
         array = key.partition("/")[0]
         return array in self._optional and not _is_in(_index_of(key), self._optional[array])
@@ -183,7 +183,7 @@ class Inventory:
     def _chunks(self) -> dict[str, list[str]]:
         """The keys of the chunks, or shards, that exist, of each array by its path."""
         return {
-            array.path: [key for key in self.sizes_of(array) if _promises(array, key)]
+            array.path: [key for key in self.sizes_of(array) if _is_chunk_of(array, key)]
             for array in self.arrays
         }
 
@@ -237,12 +237,12 @@ def list_infos(store: Store) -> dict[str, Mapping[str, Any]]:
     if isinstance(store, ObjectStore):
         with name_failures(str(store), "listed"):
             return sync(list_client(store.store))
-    sizes = _walk(store.root) if isinstance(store, LocalStore) else _ask_all(store)
-    return {key: {"size": size} for key, size in sizes}
-
-
-def _ask_all(store: Store) -> Iterable[tuple[str, int]]:
-    return _ask_sizes(store, keys_of(store)).items()
+    sizes = (
+        dict(_walk(store.root))
+        if isinstance(store, LocalStore)
+        else _ask_sizes(store, keys_of(store))
+    )
+    return {key: {"size": size} for key, size in sizes.items()}
 
 
 def _walk(root: Path) -> Iterator[tuple[str, int]]:
@@ -421,7 +421,7 @@ def chunk_key(array: zarr.Array[Any], index: tuple[int, ...]) -> str:
     return f"{array.path}/{array.metadata.encode_chunk_key(index)}"
 
 
-def _promises(array: zarr.Array[Any], key: str) -> bool:
+def _is_chunk_of(array: zarr.Array[Any], key: str) -> bool:
     """Whether this is the key of a chunk, or shard, of the array."""
     numbers = re.findall(r"\d+", key.removeprefix(f"{array.path}/")) if array.ndim else []
     index, grid = tuple(map(int, numbers)), stored_grid(array)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from abc import abstractmethod
 from collections.abc import Hashable, Iterator
 from typing import Any
 
@@ -34,6 +35,20 @@ class ObjectPlace(Place):
 
     opens_one_version = False
 
+    @property
+    def is_shared(self) -> bool:  # type: ignore[override]
+        return not is_in_memory(self._store())
+
+    @abstractmethod
+    def _store(self) -> Store:
+        """Return the store to write into."""
+
+    def identity(self) -> Hashable | None:
+        return identity_of_root(self.open())
+
+    def changes_under(self, store: Store) -> bool:
+        return same_objects(self._store(), store)
+
     def check_complete(self, store: Store) -> None:
         """Leave it to the end of the upload, which lists the objects anyway."""
 
@@ -45,10 +60,6 @@ class BucketFolder(ObjectPlace):
         self._url, self.name = url, shown_url(url)
         self._options = storage_options
         self._reader: Store | None = None
-
-    @property
-    def is_shared(self) -> bool:  # type: ignore[override]
-        return not is_in_memory(self._store())
 
     @contextlib.contextmanager
     def create(self, *, overwrite: bool = False, immutable: bool = False) -> Iterator[Store]:
@@ -65,12 +76,6 @@ class BucketFolder(ObjectPlace):
             self._reader = open_reader(self._url, self._options)
         return self._reader
 
-    def identity(self) -> Hashable | None:
-        return identity_of_root(self.open())
-
-    def changes_under(self, store: Store) -> bool:
-        return same_objects(self._store(), store)
-
     def _store(self) -> BucketStore:
         return BucketStore.from_url(self._url, self._options)
 
@@ -80,31 +85,27 @@ class GivenStore(ObjectPlace):
 
     def __init__(self, store: Store) -> None:
         self.name = hide_secrets(str(store))
-        self._store = store
-        self.is_shared = not is_in_memory(store)
+        self._given = store
 
     @contextlib.contextmanager
     def create(self, *, overwrite: bool = False, immutable: bool = False) -> Iterator[Store]:
-        with _upload(self.name, self._store, overwrite) as upload:
+        with _upload(self.name, self._given, overwrite) as upload:
             yield upload
 
     def open(self) -> Store:
-        return self._store
+        return self._given
 
-    def identity(self) -> Hashable | None:
-        return identity_of_root(self._store)
-
-    def changes_under(self, store: Store) -> bool:
-        return same_objects(self._store, store)
+    def _store(self) -> Store:
+        return self._given
 
 
 @contextlib.contextmanager
 def _upload(name: str, store: Store, overwrite: bool) -> Iterator[Upload]:
-    upload = Upload(store)
+    upload = Upload(store, name)
     try:
-        upload.begin(name, overwrite=overwrite)
+        upload.begin(overwrite=overwrite)
         yield upload
-        upload.finish(name)
+        upload.finish()
     except BaseException:
         upload.give_up()
         raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import format_datetime
 from typing import Any, TypeVar
@@ -24,9 +24,10 @@ from zarr.abc.store import (
 
 from mnist_zarr.errors import MissingExtraError
 from mnist_zarr.files.urls import name_failures, protocol_of, shown_url
-from mnist_zarr.stores.bucket import BucketStore, list_client
+from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import PARALLEL_REQUESTS
 from mnist_zarr.stores.obstore_clients import client_for
+from mnist_zarr.stores.read_only import ReadOnlyStore
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ def open_reader(url: str, storage_options: dict[str, Any] | None = None) -> Stor
     return ObjectReader(url, storage_options, client)
 
 
-class ObjectReader(Store):
+class ObjectReader(ReadOnlyStore):
     """Objects that obstore reads. Whatever it cannot do, the file system of fsspec is asked for.
 
     So there are the same objects and the same errors as of a :class:`BucketStore`. Once fsspec has
@@ -67,13 +68,8 @@ class ObjectReader(Store):
         The objects.
     """
 
-    supports_writes = False
-    supports_deletes = False
-    supports_partial_writes = False
-    supports_listing = True
-
     def __init__(self, url: str, storage_options: dict[str, Any] | None, client: Any) -> None:
-        super().__init__(read_only=True)
+        super().__init__()
         self._url, self._options = url, storage_options
         self._objects = _Objects(client)
         self._pid = os.getpid()
@@ -94,14 +90,6 @@ class ObjectReader(Store):
 
     __hash__ = Store.__hash__
 
-    def with_read_only(self, read_only: bool = False) -> ObjectReader:
-        """Return the same objects, to read from."""
-        if not read_only:
-            raise NotImplementedError(
-                f"with_read_only is not implemented for the {type(self)} store type."
-            )
-        return self
-
     @functools.cached_property
     def through_fsspec(self) -> BucketStore:
         """The same objects, through fsspec."""
@@ -111,11 +99,6 @@ class ObjectReader(Store):
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         return await self._ask("read", key, lambda store: store.get(key, prototype, byte_range))
-
-    async def get_partial_values(
-        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> list[Buffer | None]:
-        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
 
     async def exists(self, key: str) -> bool:
         return await self.info(key) is not None
@@ -134,20 +117,9 @@ class ObjectReader(Store):
         """Return what a listing says of every object, by key; at least its ``size``."""
         return await self._ask("listed", "", lambda store: store.infos())
 
-    async def set(self, key: str, value: Buffer) -> None:
-        self._check_writable()
-
-    async def delete(self, key: str) -> None:
-        self._check_writable()
-
     async def list(self) -> AsyncIterator[str]:
         for key in await self.infos():
             yield key
-
-    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        for key in await self.infos():
-            if key.startswith(prefix):
-                yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         async def collect(store: Any) -> tuple[str, ...]:
@@ -243,6 +215,14 @@ class _Objects:
         paths = [*found["common_prefixes"], *(info["path"] for info in found["objects"])]
         for path in paths:
             yield path.removeprefix(folder)
+
+
+async def list_client(client: Any) -> dict[str, Mapping[str, Any]]:
+    """Return what a client of obstore says of every object, by key; at least its ``size``."""
+    import obstore
+
+    infos = await asyncio.to_thread(lambda: obstore.list(client).collect())
+    return {info["path"]: info for info in infos}
 
 
 async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:

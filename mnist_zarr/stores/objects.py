@@ -27,7 +27,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, MemoryStore, ObjectStore
 
 from mnist_zarr.errors import TargetBusyError
-from mnist_zarr.files.urls import hide_secrets, version_of
+from mnist_zarr.files.urls import hide_secrets, protocols_of, version_of
 from mnist_zarr.stores.bucket import BucketStore, md5_of
 from mnist_zarr.stores.keys import as_buffer
 
@@ -63,16 +63,16 @@ class Objects(ABC):
         Whether the store compares versions and writes in one step.
     is_private : bool
         Whether no other process can write to it.
+    wrong_version : Version or None
+        A version that no object has, for a server that may ignore what it is told of versions.
     """
 
     compares = True
     is_private = False
+    wrong_version: Version | None = None
 
     def __init__(self, store: Store) -> None:
         self._store = store
-
-    # A version that no object has, for a server that may ignore what it is told of versions.
-    wrong_version: Version | None = None
 
     def without_conditions(self) -> Self:
         """Return the same objects, written without comparing."""
@@ -175,18 +175,13 @@ class BucketObjects(Objects):
 
     def __init__(self, store: BucketStore) -> None:
         super().__init__(store)
-        protocols = [store.fs.protocol] if isinstance(store.fs.protocol, str) else store.fs.protocol
-        self._cloud = next((CLOUDS[name] for name in protocols if name in CLOUDS), None)
+        known = [CLOUDS[name] for name in protocols_of(store.fs) if name in CLOUDS]
+        self._cloud = known[0] if known else None
         self.compares, self.is_private = self._cloud is not None, is_in_memory(store)
         self.wrong_version = self._cloud and self._cloud.wrong_version
 
     async def list(self) -> dict[str, Found | None]:
-        fs, folder = self._store.fs, f"{self._store.path}/"
-        with self._store.reported("listed"):
-            fs.invalidate_cache()
-            # In fsspec an underscore marks what is asynchronous, not what is private.
-            found = await fs._find(self._store.path, detail=True)
-        return {path.removeprefix(folder): found_in(info) for path, info in found.items()}
+        return {key: found_in(info) for key, info in (await self._store.infos()).items()}
 
     async def look(self, key: str) -> Found | None:
         info = await self._store.info(key)

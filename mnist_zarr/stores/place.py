@@ -17,6 +17,8 @@ from mnist_zarr.stores.inventory import (
     read_root,
     take_inventory,
 )
+from mnist_zarr.stores.keys import CARD, PAGE
+from mnist_zarr.stores.snapshot import OneVersion
 
 
 class Place(ABC):
@@ -28,18 +30,16 @@ class Place(ABC):
         What messages call the place.
     is_shared : bool
         Whether the workers of a cluster can write into a store that is created here.
-    holds_zarr_only : bool
-        Whether no other object, such as a dataset card, can lie beside the store.
-    holds_page : bool
-        Whether a browser finds a page that lies beside the objects of the store.
+    beside : tuple of str
+        Keys of what can be published beside the objects of Zarr: the dataset card, and the page,
+        where a browser finds it.
     opens_one_version : bool
         Whether what :meth:`open` returns never reads objects of a later version.
     """
 
     name: str
     is_shared: bool = True
-    holds_zarr_only: bool = False
-    holds_page: bool = True
+    beside: tuple[str, ...] = (CARD, PAGE)
     opens_one_version: bool = True
 
     @abstractmethod
@@ -83,6 +83,11 @@ class Place(ABC):
         MissingExtraError
             If the package that knows the address is not installed.
         """
+
+    def open_snapshot(self) -> Store:
+        """Return the same; a read raises once another version has taken its place."""
+        store = self.open()
+        return store if self.opens_one_version else OneVersion(store, self.name, self.identity)
 
     @abstractmethod
     def identity(self) -> Hashable | None:

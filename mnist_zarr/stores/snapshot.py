@@ -26,8 +26,8 @@ from mnist_zarr.stores.keys import OPENING_NAMES, is_document
 Identity = tuple[int, int, int]
 
 
-class LocalSnapshot(LocalStore):
-    """The store that lies in a folder now, to read from.
+class CheckedStore(Store):
+    """A store that knows which of its chunks must be there.
 
     Attributes
     ----------
@@ -36,6 +36,10 @@ class LocalSnapshot(LocalStore):
     """
 
     promises: Promises | None = None
+
+
+class LocalSnapshot(LocalStore, CheckedStore):
+    """The store that lies in a folder now, to read from."""
 
     def __init__(self, root: Path | str, *, read_only: bool = True) -> None:
         if not read_only:
@@ -49,9 +53,7 @@ class LocalSnapshot(LocalStore):
             raise NotImplementedError(
                 f"with_read_only is not implemented for the {type(self)} store type."
             )
-        same = type(self)(self.root)
-        same._identity, same.promises = self._identity, self.promises
-        return same
+        return self
 
     async def get(
         self,
@@ -102,7 +104,7 @@ def file_identity(path: Path) -> Identity | None:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-class OneVersion(WrapperStore[Store]):
+class OneVersion(WrapperStore[Store], CheckedStore):
     """A store that is not on this disk, of which one version is read.
 
     Parameters
@@ -113,14 +115,8 @@ class OneVersion(WrapperStore[Store]):
         What messages call it.
     identify : callable
         Returns what tells the present version from any other.
-
-    Attributes
-    ----------
-    promises : Promises, optional
-        Of which chunks it is an error that they are missing: others hold the fill value.
     """
 
-    promises: Promises | None = None
     # Else, since zarr 3.4, a pipeline of threads reads past this class.
     _supports_sync_io = False
 

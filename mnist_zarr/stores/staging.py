@@ -91,16 +91,12 @@ class LocalPlace(Place):
             self._check_is_store(place)
 
 
-class TemporaryStore(LocalStore):
-    """A store in a temporary folder, which other machines of a cluster do not see."""
-
-
 @contextlib.contextmanager
-def stage() -> Iterator[TemporaryStore]:
+def stage() -> Iterator[LocalStore]:
     """Open an empty store in a temporary folder, from which it is sent elsewhere."""
     with scratch_folder(Path(tempfile.gettempdir()), "mnist-zarr-") as scratch:
         (scratch / NEW).mkdir()
-        yield TemporaryStore(scratch / NEW)
+        yield LocalStore(scratch / NEW)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from zarr.abc.store import Store
 from zarr.storage import WrapperStore
 
 from mnist_zarr.errors import StoreError, TargetBusyError, already_exists
-from mnist_zarr.files.urls import hide_secrets, name_failures
+from mnist_zarr.files.urls import name_failures
 from mnist_zarr.stores.bucket import md5_of
 from mnist_zarr.stores.inventory import (
     Inventory,
@@ -66,44 +66,46 @@ class Upload(WrapperStore[Store]):
     ----------
     store : zarr.abc.store.Store
         The target.
+    name : str
+        What messages call it.
     """
 
     # Else, since zarr 3.4, a pipeline of threads writes to the target itself, past `set`.
     _supports_sync_io = False
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, name: str) -> None:
         super().__init__(store)
-        self._lease = Lease(objects_of(store), hide_secrets(str(store)))
-        self._is_retired = self._replaces = self._resumes = False
+        self._name = name
+        self._lease = Lease(objects_of(store), name)
+        self._is_old_store_closed = self._replaces = self._resumes = False
         # The root document as it was in the beginning.
         self._root_document: bytes | None = None
         self._root_version: Version | None = None
         self._known_documents: set[str] = set()
         self._own_keys: set[str] = set()  # of the store that is replaced
         # What was there in the beginning and has not been replaced yet; None if one has to look.
-        self._there: dict[str, Found | None] | None = None
+        self._present: dict[str, Found | None] | None = None
         self._documents: dict[str, Buffer] = {}
-        self._beside: set[str] = set()
         self._sent: Receipt = {}
         self._lock = asyncio.Lock()
 
     def _with_store(self, store: Store) -> Self:
-        same = type(self)(store)
+        same = type(self)(store, self._name)
         same.__dict__.update(self.__dict__, _store=store)
         return same
 
     def __getstate__(self) -> dict[str, Any]:
         # It travels to workers, which write from now on.
-        if not self._is_retired:
-            sync(self._retire())
+        if not self._is_old_store_closed:
+            sync(self._close_old_store())
         # What is there may be too much to travel with every chunk.
-        left_here = {"_lock", "_sent", *(["_there"] if self._there else [])}
+        left_here = {"_lock", "_sent", *(["_present"] if self._present else [])}
         return {k: v for k, v in self.__dict__.items() if k not in left_here}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update({"_there": None} | state, _sent={}, _lock=asyncio.Lock())
+        self.__dict__.update({"_present": None} | state, _sent={}, _lock=asyncio.Lock())
 
-    def begin(self, name: str, *, overwrite: bool) -> None:
+    def begin(self, *, overwrite: bool) -> None:
         """Take the place. A store that is there stays readable until the first chunk is set.
 
         Raises
@@ -115,7 +117,6 @@ class Upload(WrapperStore[Store]):
         StoreError
             If there are objects that are no store, and no unfinished one.
         """
-        self._lease = Lease(objects_of(self._store), name)
         present = keys_of(self._store)
         if ROOT in present:
             # In this order: what is read is of this version, or the place cannot be taken.
@@ -125,11 +126,11 @@ class Upload(WrapperStore[Store]):
         self._resumes = unfinished_by(self._root_document) is not None
         self._replaces = not (self._resumes or present.isdisjoint(OPENING_NAMES))
         if self._replaces and not overwrite:
-            raise already_exists(name)
+            raise already_exists(self._name)
         if present and not (self._replaces or self._resumes):
             raise StoreError(
-                f"{name}: has objects, such as {min(present)!r}, but is not a Zarr store; choose "
-                "another name, or remove them yourself"
+                f"{self._name}: has objects, such as {min(present)!r}, but is not a Zarr store; "
+                "choose another name, or remove them yourself"
             )
         if self._resumes:
             self._root_version = self._lease.await_place(self._root_version)
@@ -142,26 +143,26 @@ class Upload(WrapperStore[Store]):
     def give_up(self) -> None:
         """End the lease. What was there stays, if it is still as it was."""
         with contextlib.suppress(StoreError):  # the failure that led here matters more
-            if self._is_retired or self._resumes:
+            if self._is_old_store_closed or self._resumes:
                 sync(self._lease.give_up())
             else:
                 sync(self._lease.end(self._root_document))
 
-    async def _retire(self) -> None:
+    async def _close_old_store(self) -> None:
         """Remove the metadata of the old store: from now on its chunks are overwritten."""
         async with self._lock:
-            if self._is_retired:
+            if self._is_old_store_closed:
                 return
             if self._replaces:
                 await self._lease.take(self._root_version)
             await self._lease.check()
-            self._there = await self._lease.objects.list()
-            documents = {key for key in self._there if is_document(key)} - {ROOT}
+            self._present = await self._lease.objects.list()
+            documents = {key for key in self._present if is_document(key)} - {ROOT}
             if not documents <= self._known_documents:
                 raise self._lease.taken_over()
             for key in sorted(documents, key=root_first):
-                await self._remove(key, self._there.pop(key))
-            self._is_retired = True
+                await self._remove(key, self._present.pop(key))
+            self._is_old_store_closed = True
 
     async def _remove(self, key: str, found: Found | None) -> None:
         await self._lease.check()
@@ -175,10 +176,9 @@ class Upload(WrapperStore[Store]):
         if is_document(key):
             self._documents[key] = value
             return
-        self._beside.add(key)
         with name_failures(f"{self._store}/{key}", "written"):
-            if not self._is_retired:
-                await self._retire()
+            if not self._is_old_store_closed:
+                await self._close_old_store()
             data = value.to_bytes()
             self._sent[key] = len(data), hashlib.md5(data, usedforsecurity=False).hexdigest()
             await self._send(key, data)
@@ -186,8 +186,8 @@ class Upload(WrapperStore[Store]):
     async def _send(self, key: str, data: bytes) -> None:
         """Write an object in the place of what is there, unless that is the same."""
         objects, found = self._lease.objects, None
-        if self._there is None or key in self._there:
-            known = self._there and self._there.pop(key, None)
+        if self._present is None or key in self._present:
+            known = self._present and self._present.pop(key, None)
             found = known or await objects.look(key)
         for attempt in range(ATTEMPTS):
             if await objects.holds(key, found, data):
@@ -216,7 +216,7 @@ class Upload(WrapperStore[Store]):
     async def _set_many(self, values: Iterable[tuple[str, Buffer]]) -> None:
         await Store._set_many(self, values)
 
-    def finish(self, name: str) -> None:
+    def finish(self) -> None:
         """Remove what is not of this store, then write the metadata, the root's last.
 
         Raises
@@ -226,9 +226,9 @@ class Upload(WrapperStore[Store]):
         TargetBusyError
             If another build has taken the place meanwhile.
         """
-        sync(self._retire())
+        sync(self._close_old_store())
         infos = list_infos(self._store)
-        stale = self._check_arrived(name, infos)
+        stale = self._check_arrived(infos)
         run_on_objects(lambda key: sync(self._remove(key, found_in(infos[key]))), stale)
         for key in sorted(self._documents.keys() - {ROOT}, key=root_last):
             with name_failures(f"{self._store}/{key}", "written"):
@@ -236,7 +236,7 @@ class Upload(WrapperStore[Store]):
         root = self._documents.get(ROOT)
         sync(self._lease.end(None if root is None else root.to_bytes()))
 
-    def _check_arrived(self, name: str, infos: Mapping[str, Mapping[str, Any]]) -> Set[str]:
+    def _check_arrived(self, infos: Mapping[str, Mapping[str, Any]]) -> Set[str]:
         """Return the keys of objects that the store does not need any more."""
         sizes = {key: info["size"] for key, info in infos.items()}
         arrays = tuple(arrays_in(open_documents(self._documents)))
@@ -244,16 +244,16 @@ class Upload(WrapperStore[Store]):
         sent_sizes = {key: sizes.get(key, 0) for key in self._sent}
         sent = Inventory(arrays, sent_sizes, Promises(self._documents))
         if missing := sent.describe_missing():
-            raise StoreError(f"{name}: {missing}, did not arrive; run the same command again")
+            raise StoreError(f"{self._name}: {missing}, did not arrive; run the same command again")
         changed = [key for key, sent in self._sent.items() if _differs(infos.get(key), *sent)]
         if changed:
             raise TargetBusyError(
-                f"{name}: {len(changed):,} objects are not as they were sent, such as "
+                f"{self._name}: {len(changed):,} objects are not as they were sent, such as "
                 f"{min(changed)!r}: another build has written here; run the same command again"
             )
         known = set(sizes) | self._documents.keys()
         own = self._own_keys | (known - foreign_keys(known))
-        needed = set(sent.promised()) | self._beside | self._documents.keys() | {ROOT}
+        needed = set(sent.promised()) | self._sent.keys() | self._documents.keys() | {ROOT}
         return own & (set(sizes) - needed)
 
 

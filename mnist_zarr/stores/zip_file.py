@@ -21,9 +21,15 @@ from zarr.abc.store import Store
 
 from mnist_zarr.errors import StoreError, already_exists
 from mnist_zarr.files.scratch import fsync
-from mnist_zarr.files.urls import check_takes_files, name_failures, protocol_of, shown_url
-from mnist_zarr.stores.bucket import BucketStore, identity_of_object, object_headers
-from mnist_zarr.stores.keys import METADATA_NAMES
+from mnist_zarr.files.urls import (
+    check_takes_files,
+    identity_of,
+    name_failures,
+    protocol_of,
+    shown_url,
+)
+from mnist_zarr.stores.bucket import BucketStore, object_headers
+from mnist_zarr.stores.keys import CARD, METADATA_NAMES
 from mnist_zarr.stores.place import Place
 from mnist_zarr.stores.snapshot import file_identity
 from mnist_zarr.stores.staging import LocalPlace, stage
@@ -44,7 +50,7 @@ READ_AHEAD_OF_PROTOCOL = {
 class LocalZip(LocalPlace):
     """``mnist.zarr.zip``: a file, built beside its place and moved there."""
 
-    holds_page = False
+    beside = (CARD,)
 
     def open(self) -> Store:
         if not self.path.exists():
@@ -72,7 +78,7 @@ class RemoteZip(Place):
     """``s3://bucket/mnist.zarr.zip``: a single object, packed on this machine and then sent."""
 
     is_shared = False
-    holds_page = False
+    beside = (CARD,)
     opens_one_version = False
 
     def __init__(self, url: str, storage_options: dict[str, Any] | None = None) -> None:
@@ -107,7 +113,11 @@ class RemoteZip(Place):
     def identity(self) -> Hashable | None:
         fs, path = self._file_system()
         with name_failures(self.name, "read"):
-            return identity_of_object(fs, path)
+            fs.invalidate_cache()
+            try:
+                return identity_of(fs.info(path))
+            except FileNotFoundError:
+                return None
 
     def _file_system(self) -> tuple[Any, str]:
         with name_failures(self.name, "used as an address"):
@@ -115,9 +125,9 @@ class RemoteZip(Place):
         return fs, path
 
 
-def is_archive(target: str | os.PathLike[str]) -> bool:
+def is_archive(name: str) -> bool:
     """Whether the target is a single file by its name."""
-    return os.fspath(target).endswith(SUFFIX)
+    return name.endswith(SUFFIX)
 
 
 def pack(folder: Path, place: Path) -> None:

@@ -8,7 +8,7 @@ place of the one that was opened.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +25,18 @@ from mnist_zarr.errors import FileFormatError, SourceError, StoreError, replaced
 from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.sources import LocalSource
 from mnist_zarr.files.zip_source import zip_members
-from mnist_zarr.stores.inventory import Promises
 from mnist_zarr.stores.keys import check_document_size, is_document
+from mnist_zarr.stores.read_only import ReadOnlyStore
+from mnist_zarr.stores.snapshot import CheckedStore
 
 
-class ZipSnapshot(Store):
-    """The store that a zip file holds now, to read from.
-
-    Attributes
-    ----------
-    promises : Promises, optional
-        Of which chunks it is an error that they are missing: others hold the fill value.
-    """
-
-    promises: Promises | None = None
-    supports_writes = False
-    supports_deletes = False
-    supports_partial_writes = False
-    supports_listing = True
+class ZipSnapshot(ReadOnlyStore, CheckedStore):
+    """The store that a zip file holds now, to read from."""
 
     def __init__(self, path: Path, *, read_only: bool = True) -> None:
         if not read_only:
             raise ValueError("a snapshot of a store can only be opened to read from")
-        super().__init__(read_only=True)
+        super().__init__()
         self._path = path
         try:
             self._members = zip_members(LocalSource(path))
@@ -65,14 +54,6 @@ class ZipSnapshot(Store):
 
     __hash__ = Store.__hash__
 
-    def with_read_only(self, read_only: bool = False) -> ZipSnapshot:
-        """Return the same version, to read from."""
-        if not read_only:
-            raise NotImplementedError(
-                f"with_read_only is not implemented for the {type(self)} store type."
-            )
-        return self
-
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
@@ -89,11 +70,6 @@ class ZipSnapshot(Store):
             raise StoreError(str(error)) from error
         return prototype.buffer.from_bytes(data)
 
-    async def get_partial_values(
-        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> list[Buffer | None]:
-        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
-
     async def exists(self, key: str) -> bool:
         return key in self._members
 
@@ -102,20 +78,9 @@ class ZipSnapshot(Store):
             raise FileNotFoundError(key)
         return self._members[key].size or 0
 
-    async def set(self, key: str, value: Buffer) -> None:
-        self._check_writable()
-
-    async def delete(self, key: str) -> None:
-        self._check_writable()
-
     async def list(self) -> AsyncIterator[str]:
         for key in self._members:
             yield key
-
-    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        for key in self._members:
-            if key.startswith(prefix):
-                yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         folder = f"{prefix.rstrip('/')}/" if prefix else ""

@@ -148,8 +148,8 @@ def test_a_server_without_ranges_sends_a_zip_file_once(site: WebSite, open_tab: 
 
 
 def test_a_store_that_is_being_written_is_called_so(site: WebSite, open_tab: OpenTab) -> None:
-    upload = Upload(LocalStore(site.root / "t.zarr"))
-    upload.begin("t.zarr", overwrite=False)
+    upload = Upload(LocalStore(site.root / "t.zarr"), "t.zarr")
+    upload.begin(overwrite=False)
     try:
         tab = open_tab(f"{site.address}/#store=t.zarr")
         assert "the store is being written; come back later" in tab.messages()[0]

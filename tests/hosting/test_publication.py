@@ -209,7 +209,7 @@ def test_a_store_that_is_not_whole_is_not_published(tmp_path: Path) -> None:
     with pytest.raises(StoreNotFoundError):
         publish(tmp_path / "nowhere.zarr", tmp_path / "published.zarr")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StoreNotFoundError, match="no Zarr store to publish"):
+    with pytest.raises(StoreNotFoundError, match="there is no Zarr store; make one"):
         publish(tmp_path / "empty", tmp_path / "published.zarr")
     zarr.create_array(tmp_path / "array.zarr", shape=(4,), dtype="u1")
     (tmp_path / "empty" / "zarr.json").write_text("{")

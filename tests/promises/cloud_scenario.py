@@ -72,8 +72,8 @@ def play(protocol: str, folder: str, options: dict[str, Any], reader: str) -> No
         sync(objects.put("a", b"late", second))
 
     # An upload that ended half-way is not there, and is resumed.
-    upload = Upload(BucketStore.from_url(url, options))
-    upload.begin(url, overwrite=False)
+    upload = Upload(BucketStore.from_url(url, options), url)
+    upload.begin(overwrite=False)
     source = parse_target(f"{folder}/t.zarr").open()
     copy_objects(source, upload, [key for key in keys_of(source) if "/c/1" in key])
     upload.give_up()

@@ -23,7 +23,7 @@ from mnist_zarr.dataset.selection import select
 from mnist_zarr.errors import StoreError
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.reading.shards import MAX_GAP_BYTES, MAX_RANGE_BYTES, Box, merge_ranges
-from mnist_zarr.reading.threaded_pipeline import pipeline_config
+from mnist_zarr.reading.threaded_pipeline import pipeline_of
 from mnist_zarr.reading.verification import verify
 from mnist_zarr.stores.keys import as_buffer
 from mnist_zarr.stores.shard_index import encode_index
@@ -232,7 +232,7 @@ def test_shards_of_other_programs_are_read(
         compressors=None,
         filters=None,
     )
-    with zarr.config.set(pipeline_config(LocalSnapshot(tmp_path / "t"))):
+    with pipeline_of(LocalSnapshot(tmp_path / "t")):
         array = zarr.open_array(LocalSnapshot(tmp_path / "t"), mode="r")
     assert isinstance(array, zarr.Array)
     for chosen in (np.s_[...], np.s_[2:9, 3], np.s_[::5, 1:8:3]):
@@ -247,7 +247,7 @@ def test_shards_of_other_programs_are_read(
 def test_shards_of_one_dimension_are_read(tmp_path: Path) -> None:
     numbers = np.arange(100)
     zarr.create_array(tmp_path / "t", data=numbers, chunks=(4,), shards=(20,))
-    with zarr.config.set(pipeline_config(LocalSnapshot(tmp_path / "t"))):
+    with pipeline_of(LocalSnapshot(tmp_path / "t")):
         array = zarr.open_array(LocalSnapshot(tmp_path / "t"), mode="r")
     assert isinstance(array, zarr.Array)
     chosen = np.array([99, 3, 50, 3])

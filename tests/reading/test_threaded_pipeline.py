@@ -25,7 +25,7 @@ from mnist_zarr.formats.idx_export import write_idx_files
 from mnist_zarr.formats.npz import write_npz
 from mnist_zarr.plot import mean_images
 from mnist_zarr.reading.reader import open_store
-from mnist_zarr.reading.threaded_pipeline import ThreadedPipeline, pipeline_config
+from mnist_zarr.reading.threaded_pipeline import ThreadedPipeline, pipeline_of
 from mnist_zarr.stores.keys import as_buffer, is_document
 from mnist_zarr.stores.snapshot import LocalSnapshot
 from mnist_zarr.writing.writer import write_zarr
@@ -82,7 +82,7 @@ def test_numbers_of_either_byte_order_are_read(endian: Any, tmp_path: Path) -> N
         compressors=ZstdCodec(),
     )
     store = LocalSnapshot(tmp_path / "t")
-    with zarr.config.set(pipeline_config(store)):
+    with pipeline_of(store):
         array = zarr.open_array(store, mode="r")
     with mock.patch.object(BatchedCodecPipeline, "read_batch", side_effect=AssertionError):
         assert np.asarray(array[...]).tolist() == numbers.tolist()
@@ -127,7 +127,7 @@ def test_plain_xarray_does_not_use_the_threaded_pipeline(tmp_path: Path) -> None
 def test_zarr_does_not_decode_on_plain_threads_by_default(tmp_path: Path) -> None:
     """When it does, this module has less to do."""
     store = write_digits(tmp_path / "t.zarr")
-    with zarr.config.set(pipeline_config(LocalSnapshot(store))):
+    with pipeline_of(LocalSnapshot(store)):
         array = zarr.open_group(store, mode="r")["image"]
     assert isinstance(array, zarr.Array)
     assert type(array.async_array.codec_pipeline) is ThreadedPipeline

@@ -167,8 +167,8 @@ def test_verifying_nothing_raises_an_error(tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_being_written_is_called_so(tmp_path: Path) -> None:
-    upload = Upload(LocalStore(tmp_path / "t.zarr"))
-    upload.begin("t.zarr", overwrite=False)
+    upload = Upload(LocalStore(tmp_path / "t.zarr"), "t.zarr")
+    upload.begin(overwrite=False)
     try:
         for read in (verify, open_store):
             with pytest.raises(StoreNotFoundError, match="a store is being written here"):

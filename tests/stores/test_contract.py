@@ -27,7 +27,6 @@ from mnist_zarr.files.zip_source import zip_members
 from mnist_zarr.stores.bucket import BucketStore
 from mnist_zarr.stores.keys import ROOT, as_buffer, sync
 from mnist_zarr.stores.snapshot import LocalSnapshot, OneVersion, root_identity
-from mnist_zarr.stores.staging import TemporaryStore
 from mnist_zarr.stores.upload import Upload
 from mnist_zarr.stores.zip_snapshot import ZipSnapshot
 from tests.support.object_server import BUCKET, S3Server
@@ -136,10 +135,6 @@ class OnDisk(Contract):
         return CpuBuffer.from_bytes((store.root / key).read_bytes())
 
 
-class TestTemporaryStore(OnDisk):
-    store_cls = TemporaryStore
-
-
 class TestLocalSnapshot(OnDisk):
     store_cls = LocalSnapshot
 
@@ -244,16 +239,16 @@ class TestUpload(Contract):
 
     @pytest.fixture
     def store_kwargs(self) -> dict[str, Any]:
-        return {"store": MemoryStore()}
+        return {"store": MemoryStore(), "name": "t.zarr"}
 
     @pytest.fixture
     def open_kwargs(self) -> dict[str, Any]:
-        return {"store_cls": MemoryStore}
+        return {"store_cls": MemoryStore, "name": "t.zarr"}
 
     @pytest.fixture
     def store(self, store_kwargs: dict[str, Any]) -> Iterator[Upload]:
         upload = Upload(**store_kwargs)
-        upload.begin("t.zarr", overwrite=False)
+        upload.begin(overwrite=False)
         yield upload
         upload.give_up()
 

@@ -209,14 +209,14 @@ def test_other_peoples_objects_are_left_alone_even_when_overwriting(s3: S3Server
 
 
 def test_an_object_that_vanished_meanwhile_keeps_the_store_closed(s3: S3Server) -> None:
-    upload = Upload(MemoryStore())
-    upload.begin("t.zarr", overwrite=False)
+    upload = Upload(MemoryStore(), "t.zarr")
+    upload.begin(overwrite=False)
     source = MemoryStore()
     write_zarr(square_digits(), source, chunk_bytes=160)
     lost = "image/c/3/0/0"
     copy_objects(source, upload, keys_of(source) - {lost})
     with pytest.raises(StoreError, match="1 of 23 chunks, such as 'image/c/3/0/0', did not"):
-        upload.finish("t.zarr")
+        upload.finish()
     upload.give_up()
 
 
@@ -315,8 +315,8 @@ def test_what_a_dead_build_still_had_under_way_changes_nothing(
 ) -> None:
     if overwrite:
         write_to_bucket(s3, square_digits(seed=1))
-    dead = Upload(BucketStore.from_url(URL, s3.options))
-    dead.begin(URL, overwrite=overwrite)
+    dead = Upload(BucketStore.from_url(URL, s3.options), URL)
+    dead.begin(overwrite=overwrite)
     objects = dead._lease.objects
     known = sync(objects.list())
     sync(dead.set("image/c/0/0/0", as_buffer(b"of the dead build")))
