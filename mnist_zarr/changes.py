@@ -14,7 +14,7 @@ from zarr.codecs import GzipCodec, ZstdCodec
 if TYPE_CHECKING:
     from distributed import Client
 from mnist_zarr.dataset.concatenation import Part, concat_samples
-from mnist_zarr.dataset.scaling import stay_as_packed
+from mnist_zarr.dataset.scaling import copy_packing
 from mnist_zarr.dataset.schema import IMAGE, SAMPLE, validate
 from mnist_zarr.errors import OptionError
 from mnist_zarr.reading.reader import open_place
@@ -154,7 +154,7 @@ def append(
         parts = [Part("the store", stored, is_as_opened=True), Part("the Dataset", added)]
         joined = concat_samples(parts).drop_attrs(deep=False)
         if IMAGE in stored.variables:
-            stay_as_packed(joined[IMAGE].variable, stored[IMAGE].variable)
+            copy_packing(joined[IMAGE].variable, stored[IMAGE].variable)
         # What the store says of itself, which is written as far as it is true of all samples.
         return joined.assign_attrs(stored.attrs)
 

@@ -30,8 +30,9 @@ from matplotlib.ticker import MaxNLocator
 from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.blocks import iter_blocks
 from mnist_zarr.dataset.classes import MAX_CLASSES, class_names, count_samples
+from mnist_zarr.dataset.options import whole_number
 from mnist_zarr.dataset.scaling import VALID_RANGE, known_range
-from mnist_zarr.dataset.schema import BAND, BANDS_OF_COLOR, COL, IMAGE, LABEL, ROW, SAMPLE
+from mnist_zarr.dataset.schema import BAND, COL, IMAGE, LABEL, ROW, SAMPLE
 from mnist_zarr.dataset.selection import select
 from mnist_zarr.dataset.sheet import Grid, read_sheet
 from mnist_zarr.dataset.unlabelled import UNLABELLED, is_marked
@@ -105,7 +106,7 @@ def one_per_class(ds: xr.Dataset, *, columns: int = 5, ax: Axes | None = None) -
     >>> ax.figure.savefig("digits.png")  # doctest: +SKIP
     """
     _check_images(ds)
-    _check_at_least_one("columns", columns)
+    whole_number("`columns`", columns, 1)
     labels, values = _labels_and_classes(ds, "one_per_class")
     first = np.array([np.argmax(labels == value) for value in values])
     grid = Grid.of(ds, _lengths_of_rows(len(first), columns), _names(ds, values))
@@ -161,8 +162,8 @@ def samples(
     '7'
     """
     _check_images(ds)
-    _check_at_least_one("rows", rows)
-    _check_at_least_one("columns", columns)
+    whole_number("`rows`", rows, 1)
+    whole_number("`columns`", columns, 1)
     chosen = ds if label is None else select(ds, label=label)
     n_samples = chosen.sizes[SAMPLE]
     if not n_samples:
@@ -277,7 +278,7 @@ def mean_images(ds: xr.Dataset, *, columns: int = 5, ax: Axes | None = None) -> 
     >>> ax = mean_images(open_dataset("mnist"))
     """
     _check_images(ds)
-    _check_at_least_one("columns", columns)
+    whole_number("`columns`", columns, 1)
     labels, values = _labels_and_classes(ds, "mean_images")
     grid = Grid.of(ds, _lengths_of_rows(len(values), columns), _names(ds, values))
     sums = np.zeros((len(values), *grid.thinned_shape))
@@ -329,7 +330,7 @@ def contact_sheet(ds: xr.Dataset, *, columns: int = 10, ax: Axes | None = None) 
     >>> ax = contact_sheet(open_dataset("mnist"))
     """
     _check_images(ds)
-    _check_at_least_one("columns", columns)
+    whole_number("`columns`", columns, 1)
     labels, values = _labels_and_classes(ds, "contact_sheet")
     members = [np.flatnonzero(labels == value)[:columns] for value in values]
     grid = Grid.of(ds, [len(positions) for positions in members])
@@ -410,8 +411,7 @@ def _check_images(ds: xr.Dataset) -> None:
     schema.validate(ds)
     sizes = dict(ds[IMAGE].sizes) if IMAGE in ds else None
     dims = tuple(sizes or ())
-    is_color = dims == (SAMPLE, ROW, COL, BAND) and ds.sizes[BAND] in BANDS_OF_COLOR
-    if dims != (SAMPLE, ROW, COL) and not is_color:
+    if ROW not in dims or dims != schema.image_dims(ds[IMAGE].shape):
         raise SchemaError(
             "expected a variable 'image' with dimensions ('sample', 'row', 'col'), or ('sample', "
             f"'row', 'col', 'band') with 3 or 4 bands, got {sizes}"
@@ -422,11 +422,6 @@ def _check_images(ds: xr.Dataset) -> None:
         raise SchemaError(f"image: expected real numbers, got {ds[IMAGE].dtype}")
 
 
-def _check_at_least_one(name: str, number: int) -> None:
-    if not isinstance(cast(object, number), int | np.integer) or number < 1:
-        raise OptionError(f"{name}: expected 1 or more, got {number!r}")
-
-
 def _labels_and_classes(
     ds: xr.Dataset, caller: str, *, draws_images: bool = True
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -434,8 +429,7 @@ def _labels_and_classes(
 
     Samples without a label are counted, but have no image that stands for them.
     """
-    if LABEL not in ds.variables:
-        raise SchemaError(f"{caller}: the Dataset has no coordinate 'label'")
+    schema.require(ds, caller, LABEL)
     labels = ds[LABEL].values
     values = np.unique(labels)
     if draws_images and is_marked(ds[LABEL]):
@@ -455,7 +449,7 @@ def _generator(random_state: int | np.random.Generator) -> np.random.Generator:
         return np.random.default_rng(random_state)
     except (TypeError, ValueError) as error:
         raise OptionError(
-            "random_state: expected an integer of 0 or more, or a numpy.random.Generator, got "
+            "`random_state`: expected an integer of 0 or more, or a numpy.random.Generator, got "
             f"{random_state!r}"
         ) from error
 

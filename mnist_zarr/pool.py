@@ -28,6 +28,15 @@ PATIENCE_SECONDS = 10
 class Pool:
     """Runs tasks on an executor, a bounded number at a time, and raises their errors.
 
+    Parameters
+    ----------
+    executor : concurrent.futures.Executor
+        What runs them; of a :class:`ClusterPool` the client of a cluster.
+    max_pending : int
+        How many tasks may run or wait.
+    on_result : callable, optional
+        Called with what each task returns.
+
     Attributes
     ----------
     on_cluster : bool
@@ -37,9 +46,9 @@ class Pool:
     on_cluster = False
 
     def __init__(
-        self, executor: Executor, max_pending: int, on_result: OnResult | None = None
+        self, executor: Executor | Client, max_pending: int, on_result: OnResult | None = None
     ) -> None:
-        self._executor = executor
+        self._executor: Any = executor
         self._max_pending = max_pending
         self._on_result = on_result
         self._pending: set[Any] = set()
@@ -85,21 +94,15 @@ class ClusterPool(Pool):
 
     on_cluster = True
 
-    def __init__(self, client: Client, max_pending: int, on_result: OnResult | None = None) -> None:
-        self._client: Any = client
-        self._max_pending = max_pending
-        self._on_result = on_result
-        self._pending = set()
-
     def cancel(self) -> None:
         """Cancel all tasks. Running ones continue; nobody waits for them."""
-        self._client.cancel(list(self._pending))
+        self._executor.cancel(list(self._pending))
         self._pending.clear()
 
     def _begin(self, task: Callable[..., object], *args: Any) -> Any:
         # A pure task would be named by a hash of its arguments, for which dask would read lazy
         # ones in this process.
-        return self._client.submit(task, *args, retries=RETRIES, pure=False)
+        return self._executor.submit(task, *args, retries=RETRIES, pure=False)
 
     def _wait_for_one(self) -> tuple[set[Any], set[Any]]:
         distributed: Any = sys.modules["distributed"]

@@ -573,7 +573,7 @@ def test_what_a_store_says_cannot_forge_lines_or_control_the_terminal(tmp_path: 
         ),
         (
             ["build", "x.zarr", "--source=images-idx3-ubyte", "--labels=none", "--order=label"],
-            "--order label needs a coordinate 'label'",
+            "--order label: needs 'label'",
         ),
         (
             ["build", "x.zarr", "--source=my files"],

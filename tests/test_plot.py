@@ -254,16 +254,28 @@ def test_no_text_of_a_picture_is_cut_off_or_lies_on_another() -> None:
     ("call", "error", "message"),
     [
         (lambda ds: plot.samples(ds, 5), SelectionError, "no sample has label 5"),
-        (lambda ds: plot.samples(ds, rows=0), OptionError, "rows: expected 1 or more, got 0"),
-        (lambda ds: plot.samples(ds, columns=0), OptionError, "columns: expected 1 or more"),
-        (lambda ds: plot.one_per_class(ds.drop_vars("label")), SchemaError, "no coordinate"),
+        (
+            lambda ds: plot.samples(ds, rows=0),
+            OptionError,
+            "`rows`: expected a whole",
+        ),
+        (lambda ds: plot.samples(ds, columns=0), OptionError, "`columns`: expected a whole"),
+        (lambda ds: plot.one_per_class(ds.drop_vars("label")), SchemaError, "needs 'label'"),
         (lambda ds: plot.samples(ds.drop_vars("image")), SchemaError, "variable 'image'"),
         (lambda ds: plot.samples(ds.isel(row=0)), SchemaError, "variable 'image'"),
-        (lambda ds: plot.class_balance(ds.drop_vars("label")), SchemaError, "no coordinate"),
+        (lambda ds: plot.class_balance(ds.drop_vars("label")), SchemaError, "needs 'label'"),
         (lambda ds: plot.class_balance(ds.isel(sample=[])), SelectionError, "no samples"),
         (lambda ds: plot.mean_images(ds.isel(sample=[])), SelectionError, "no samples"),
-        (lambda ds: plot.mean_images(ds, columns=0), OptionError, "columns: expected 1 or more"),
-        (lambda ds: plot.contact_sheet(ds, columns=0), OptionError, "columns: expected 1 or more"),
+        (
+            lambda ds: plot.mean_images(ds, columns=0),
+            OptionError,
+            "`columns`: expected a whole",
+        ),
+        (
+            lambda ds: plot.contact_sheet(ds, columns=0),
+            OptionError,
+            "`columns`: expected a whole",
+        ),
         (lambda ds: plot.contact_sheet(ds.isel(sample=[])), SelectionError, "no samples"),
         (lambda ds: plot.samples(ds.isel(sample=[])), SelectionError, "no samples"),
         (lambda ds: plot.one_per_class(ds.isel(sample=[])), SelectionError, "no samples"),
@@ -441,7 +453,7 @@ def test_random_samples_are_others_for_another_seed_and_none_is_shown_twice() ->
     assert shown(0) != shown(1)
     assert len(set(shown(0))) == 25
     for wrong in (-1, "seed"):
-        with pytest.raises(OptionError, match="random_state: expected an integer of 0 or more"):
+        with pytest.raises(OptionError, match="`random_state`: expected an integer of 0 or more"):
             plot.samples(ds, random_state=wrong)  # type: ignore[arg-type]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -120,7 +119,18 @@ def _where(entry: CatalogEntry) -> str:
 
 def open_entry(entry: CatalogEntry, *, chunks: Any = None) -> xr.Dataset:
     """Open the data set that an entry describes; see :func:`open_dataset`."""
-    ds = _OPENERS[entry.kind](entry, chunks)
+    pairs = [
+        IdxPair(str(fetch(split.images)), str(fetch(split.labels)), split.name)
+        for split in entry.splits
+    ]
+    if entry.kind == "npz":
+        ds = open_npz(pairs, chunks=chunks)
+    else:
+        ds = open_idx(pairs, chunks=chunks, transposed=entry.kind == "idx transposed")
+    if entry.kind == "qmnist":
+        coords = label_coords(np.concatenate(fetch_label_tables(entry)))
+        coords[LABEL].attrs = ds[LABEL].attrs
+        ds = ds.assign_coords(coords)
     ds[IMAGE].attrs["comment"] = entry.image_comment
     labels = range(entry.first_label, entry.first_label + len(entry.class_names))
     ds[LABEL].attrs |= class_attrs(labels, entry.class_names)
@@ -135,37 +145,3 @@ def open_entry(entry: CatalogEntry, *, chunks: Any = None) -> xr.Dataset:
     ds.attrs |= content_records(SOURCE_INDEX, entry.n_samples, hashes)
     ds.encoding[AS_OPENED] = {name: ds[name].variable for name in known}
     return ds
-
-
-def _open_idx(entry: CatalogEntry, chunks: Any) -> xr.Dataset:
-    return open_idx(_pairs(entry), chunks=chunks)
-
-
-def _open_transposed_idx(entry: CatalogEntry, chunks: Any) -> xr.Dataset:
-    return open_idx(_pairs(entry), chunks=chunks, transposed=True)
-
-
-def _open_qmnist(entry: CatalogEntry, chunks: Any) -> xr.Dataset:
-    ds = open_idx(_pairs(entry), chunks=chunks)
-    coords = label_coords(np.concatenate(fetch_label_tables(entry)))
-    coords[LABEL].attrs = ds[LABEL].attrs
-    return ds.assign_coords(coords)
-
-
-def _open_npz(entry: CatalogEntry, chunks: Any) -> xr.Dataset:
-    return open_npz(_pairs(entry), chunks=chunks)
-
-
-_OPENERS: dict[str, Callable[[CatalogEntry, Any], xr.Dataset]] = {
-    "idx": _open_idx,
-    "idx transposed": _open_transposed_idx,
-    "qmnist": _open_qmnist,
-    "npz": _open_npz,
-}
-
-
-def _pairs(entry: CatalogEntry) -> list[IdxPair]:
-    return [
-        IdxPair(str(fetch(split.images)), str(fetch(split.labels)), split.name)
-        for split in entry.splits
-    ]

@@ -11,14 +11,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, validate
+from mnist_zarr.dataset.options import whole_number
+from mnist_zarr.dataset.schema import IMAGE, LABEL, SAMPLE, require, validate
 from mnist_zarr.dataset.stream import SampleStream
 from mnist_zarr.errors import OptionError, SchemaError
 from mnist_zarr.pool import prefetch
@@ -140,24 +140,18 @@ def _check_options(
 ) -> _Options:
     if not isinstance(part, Sequence) or len(part) != 2:
         raise OptionError(f"`part`: expected (rank, world), got {part!r}")
-    world = _check_integer("`part`: world", part[1], 1)
-    rank = _check_integer("`part`: rank", part[0], 0)
+    world = whole_number("`part`: world", part[1], 1)
+    rank = whole_number("`part`: rank", part[0], 0)
     if rank >= world:
         raise OptionError(f"`part`: expected a rank below world {world}, got {rank}")
     return _Options(
-        _check_integer("`size`", size, 1),
+        whole_number("`size`", size, 1),
         bool(shuffle),
-        _check_integer("`seed`", seed, 0),
-        _check_integer("`window`", window, 1),
+        whole_number("`seed`", seed, 0),
+        whole_number("`window`", window, 1),
         bool(drop_last),
         (rank, world),
     )
-
-
-def _check_integer(name: str, value: object, lowest: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < lowest:
-        raise OptionError(f"{name}: expected a whole number of {lowest} or more, got {value!r}")
-    return int(value)
 
 
 class Batches:
@@ -225,7 +219,7 @@ class Batches:
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next ``iter()`` begin this epoch, counted from 0."""
-        self._next = self._position = _check_integer("`epoch`", epoch, 0), 0
+        self._next = self._position = whole_number("`epoch`", epoch, 0), 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the latest iteration is: its epoch, and how many batches it has given."""
@@ -252,8 +246,8 @@ class Batches:
                 "drop_last or part differ"
             )
         self._next = self._position = (
-            _check_integer("`state`: epoch", epoch, 0),
-            _check_integer("`state`: batch", batch, 0),
+            whole_number("`state`: epoch", epoch, 0),
+            whole_number("`state`: batch", batch, 0),
         )
 
     @functools.cached_property
@@ -286,9 +280,7 @@ class Batches:
 
 def _check_variables(ds: xr.Dataset, coords: tuple[str, ...]) -> None:
     validate(ds)
-    for name in (IMAGE, LABEL):
-        if name not in ds.variables:
-            raise SchemaError(f"batches need {name!r}, which this Dataset lacks")
+    require(ds, "batches", IMAGE, LABEL)
     if ds[IMAGE].dims[:1] != (SAMPLE,):
         raise SchemaError(f"'image': expected 'sample' first, got {ds[IMAGE].dims}")
     if not ds.sizes[SAMPLE]:

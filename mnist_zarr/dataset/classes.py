@@ -67,6 +67,12 @@ def class_attrs(values: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
     return attrs
 
 
+def flags_of(names: Mapping[Any, str]) -> dict[str, Any]:
+    """Return the CF flag attributes for the name of each value, in the order of the values."""
+    values = sorted(names)
+    return class_attrs(values, [names[value] for value in values])
+
+
 def name_classes(ds: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
     """Return a Dataset with names for the labels 0, 1, 2, ... in place of those it had.
 
@@ -110,12 +116,16 @@ def class_names(ds: xr.Dataset, name: str = LABEL) -> dict[int, str]:
         If ``flag_values`` and ``flag_meanings`` differ in length, or give two
         values one name or one value two; if ``flag_values`` is no list of numbers.
     """
-    attrs = ds[name].attrs if name in ds.variables else {}
+    return names_of_values(name, ds[name].attrs if name in ds.variables else {})
+
+
+def names_of_values(name: str, attrs: Mapping[Any, Any]) -> dict[Any, str]:
+    """Return what :func:`class_names` does, from the attributes of a variable of this name."""
     return ({UNLABELLED: UNLABELLED_NAME} if is_marked(attrs) else {}) | flag_names(name, attrs)
 
 
 def flag_names(name: str, attrs: Mapping[Any, Any]) -> dict[Any, str]:
-    """Return the name of each value from the attributes of a variable; see :func:`class_names`."""
+    """Return the same without the name of samples that have no label."""
     if not attrs.keys() >= set(FLAGS):
         return {}
     try:

@@ -18,9 +18,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from mnist_zarr.dataset.blocks import BLOCK_BYTES, bytes_per_sample, iter_blocks
-from mnist_zarr.dataset.classes import FLAGS, class_attrs, class_names
+from mnist_zarr.dataset.classes import FLAGS, class_names, flags_of
 from mnist_zarr.dataset.lazy import (
-    LazySamples,
     MappedSamples,
     RepeatedValues,
     SampleNumbers,
@@ -34,11 +33,11 @@ from mnist_zarr.dataset.records import (
     SOURCE_FILES,
     SOURCE_SAMPLES,
     SOURCE_SHA256,
+    derived,
     has_all_source_files,
     is_record,
-    made_from,
 )
-from mnist_zarr.dataset.scaling import PACKING, VALID_RANGE, known_range, state_range, unpack
+from mnist_zarr.dataset.scaling import VALID_RANGE, known_range, packing_of, state_range, unpack
 from mnist_zarr.dataset.schema import (
     IMAGE,
     LABEL,
@@ -89,11 +88,9 @@ class Part:
         attrs = dict(self.ds.attrs)
         if self.is_as_opened or SHA256_ORDER not in attrs:
             return attrs
-        # Of a data set or store that was opened, and who knows what was selected or changed.
-        title = attrs.pop("title", None)
-        if title is not None:
-            attrs["source"] = made_from(title)
-        return {name: attrs[name] for name in attrs if name not in ("license", SOURCE_SHA256)}
+        # Of a data set or store that was opened, and who knows what was selected or changed. Of
+        # several, only the titles are listed.
+        return derived({name: attrs[name] for name in attrs if name not in (DATASET_ID, "license")})
 
     @property
     def source_files(self) -> tuple[Any, ...]:
@@ -229,10 +226,7 @@ def _concat_images(parts: Sequence[Part]) -> xr.Variable:
                 f"{ranges[0][0]:g} to {ranges[0][1]:g} in {parts[0].name}, from {bounds[0]:g} to "
                 f"{bounds[1]:g} in {part.name}"
             )
-    packings = [
-        {name: image.encoding[name] for name in PACKING if name in image.encoding}
-        for image in originals
-    ]
+    packings = [packing_of(image.encoding) for image in originals]
     stays_packed = bool(packings[0]) and all(packing == packings[0] for packing in packings)
     if stays_packed:
         result.attrs |= packings[0]
@@ -336,7 +330,7 @@ def _along_sample(
     dims: tuple[Any, ...] = (SAMPLE,),
     attrs: Mapping[Any, Any] | None = None,
 ) -> xr.Variable:
-    return xr.Variable(dims, lazy_array(LazySamples(shape, dtype, reader)), attrs)
+    return xr.Variable(dims, lazy_array(shape, dtype, reader), attrs)
 
 
 def _as_dask(variable: xr.Variable) -> xr.Variable:
@@ -395,8 +389,7 @@ def _merge_flags(parts: Sequence[Part], name: str) -> dict[str, Any]:
     has_flags = [name in part.ds and part.ds[name].attrs.keys() >= set(FLAGS) for part in parts]
     if not parts or not all(has_flags):
         return {}
-    values = sorted(named)
-    return class_attrs(values, [named[value][0] for value in values])
+    return flags_of({value: word for value, (word, _) in named.items()})
 
 
 def _has_no_labels(ds: xr.Dataset) -> bool:

@@ -20,9 +20,10 @@ from mnist_zarr.dataset.lazy import LazySamples, MappedSamples, is_lazy, lazy_ar
 
 # float64 values to float64 values, each on its own. Must be picklable, and comparable.
 Formula = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
-# So many values are float64 at a time.
+# Number of values converted to float64 at a time.
 PIECE_VALUES = 1 << 17
-# numpy makes a position of eight bytes of every index: so many stay in the cache.
+# Number of indices looked up at a time: numpy makes a position of eight bytes of each, and these
+# stay in the cache.
 LOOKED_UP_VALUES = 1 << 15
 # What says how a variable is best read, and stays true when its values change.
 KEPT_ENCODING = ("preferred_chunks", "seeks_cheaply", "reads_cheaply")
@@ -68,7 +69,7 @@ def map_samples(
             function, dtype=dtype, meta=np.empty((0,) * variable.ndim, dtype)
         )
     elif is_lazy(variable):
-        data = lazy_array(LazySamples(variable.shape, dtype, MappedSamples(variable, function)))
+        data = lazy_array(variable.shape, dtype, MappedSamples(variable, function))
     else:
         data = function(np.asarray(variable.values))
     mapped = xr.Variable(variable.dims, data, variable.attrs)

@@ -19,6 +19,9 @@ from xarray.core import indexing
 
 from mnist_zarr.dataset.schema import STRING_DTYPE
 
+# What xarray makes of data of a variable that are read on demand.
+LazyArray = indexing.LazilyIndexedArray
+
 
 class SampleReader(Protocol):
     """What makes the samples of a :class:`LazySamples`. Must be picklable."""
@@ -65,9 +68,9 @@ class LazySamples(BackendArray):
         return array if isinstance(samples, slice | np.ndarray) else array[0, ...]
 
 
-def lazy_array(samples: LazySamples) -> indexing.LazilyIndexedArray:
-    """Return the array as data of a variable, which also takes negative indices."""
-    return indexing.LazilyIndexedArray(samples)
+def lazy_array(shape: tuple[int, ...], dtype: np.dtype[Any], reader: SampleReader) -> LazyArray:
+    """Return :class:`LazySamples` as data of a variable, which also takes negative indices."""
+    return LazyArray(LazySamples(shape, dtype, reader))
 
 
 class RepeatedValues:
@@ -168,7 +171,7 @@ class KeptSamples:
 def kept(variable: xr.Variable, part_samples: int) -> xr.Variable:
     """Return a lazy variable that keeps in memory what has been read of it, a part at a time."""
     reader = KeptSamples(variable, part_samples)
-    data = lazy_array(LazySamples(variable.shape, variable.dtype, reader))
+    data = lazy_array(variable.shape, variable.dtype, reader)
     return xr.Variable(variable.dims, data, variable.attrs, variable.encoding)
 
 

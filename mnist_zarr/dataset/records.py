@@ -33,6 +33,8 @@ METADATA_SHA256 = "metadata_sha256"
 BLANK_OBJECTS = "blank_objects"
 SOURCE_SHA256 = "source_sha256"
 STORED = "stored"
+# What says of a data set which one it is, and is true of no other samples.
+IDENTIFYING = (DATASET_ID, "title", "license", SOURCE_SHA256)
 # Keys of Dataset.encoding: the files that the samples are read from, and how many samples these
 # have; the image and label of a data set of the catalog, as they were opened.
 SOURCE_FILES = "source_files"
@@ -94,6 +96,18 @@ def blank_objects(lines: object) -> dict[str, list[range]]:
 def made_from(what: object) -> str:
     """Return the attribute ``source`` of samples that were selected, changed or joined."""
     return f"made, at least in part, from: {what}"
+
+
+def derived(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return attributes that say what the samples were made from, not that they are it."""
+    kept = {name: value for name, value in attrs.items() if name not in IDENTIFYING}
+    known = [f"{name} {attrs[name]}" for name in (DATASET_ID, "license") if name in attrs]
+    details = f" ({', '.join(known)})" if known else ""
+    if title := attrs.get("title"):
+        kept["source"] = made_from(f"{title}{details}")
+    if DATASET_ID in attrs:
+        kept[DERIVED_FROM] = attrs[DATASET_ID]
+    return kept
 
 
 def has_all_source_files(ds: xr.Dataset) -> bool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from mnist_zarr.dataset.formulas import map_values
-from mnist_zarr.dataset.schema import IMAGE
+from mnist_zarr.dataset.schema import IMAGE, require
 from mnist_zarr.errors import OptionError, SchemaError
 
 PACKING = ("scale_factor", "add_offset")
@@ -159,15 +159,20 @@ def known_range(variable: xr.Variable) -> tuple[float, float] | None:
 
 def _is_as_read(variable: xr.Variable) -> bool:
     """Whether these are the values of a file, of which xarray has read the encoding as well."""
-    if any(name in variable.encoding for name in PACKING):
+    if packing_of(variable.encoding):
         return True
     # Not get(): NumPy takes None for float64.
     if "dtype" not in variable.encoding or variable.encoding["dtype"] != variable.dtype:
         return False
-    is_packed = any(name in variable.attrs for name in PACKING)  # opened as it is stored
+    is_packed = bool(packing_of(variable.attrs))  # opened as it is stored
     # The attribute has the type of the values (NetCDF Users Guide, appendix A).
     is_of_integers = np.asarray(variable.attrs[VALID_RANGE]).dtype.kind in "iu"
     return is_packed or is_of_integers == (variable.dtype.kind in "iu")
+
+
+def packing_of(mapping: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return what attributes or an encoding say of packing; nothing of a variable without it."""
+    return {name: mapping[name] for name in PACKING if name in mapping}
 
 
 def with_true_range(variable: xr.Variable) -> xr.Variable:
@@ -200,10 +205,9 @@ def pack(ds: xr.Dataset, bounds: tuple[float, float]) -> xr.Dataset:
     SchemaError
         If there is no image, it is not of integers, or it is packed already.
     """
-    if IMAGE not in ds.variables:
-        raise SchemaError("`rescale`: the Dataset has no 'image'")
+    require(ds, "`rescale`", IMAGE)
     image = ds[IMAGE].variable
-    if any(name in image.attrs or name in image.encoding for name in PACKING):
+    if packing_of(image.attrs) or packing_of(image.encoding):
         raise SchemaError(
             "`rescale`: 'image' already has a scale_factor or add_offset; omit `rescale`, or build "
             "from the original files"
@@ -237,22 +241,21 @@ def _is_exact(factor: float, offset: float, values: npt.ArrayLike) -> bool:
     return bool(2 * np.spacing(largest) <= MAX_PACKING_ERROR * abs(factor))
 
 
-def stay_packed(ds: xr.Dataset) -> xr.Dataset:
+def keep_packing(ds: xr.Dataset) -> xr.Dataset:
     """Return a Dataset from a packed store with its integers and packing; any other unchanged."""
     if IMAGE not in ds.variables:
         return ds
     image = ds[IMAGE].variable
-    packing = {name: image.encoding[name] for name in PACKING if name in image.encoding}
-    integers = unpack(image)
+    packing, integers = packing_of(image.encoding), unpack(image)
     if not packing or integers is image:
         return ds
     integers.attrs = image.attrs | packing
     return ds.assign({IMAGE: integers})
 
 
-def stay_as_packed(integers: xr.Variable, opened: xr.Variable) -> None:
+def copy_packing(integers: xr.Variable, opened: xr.Variable) -> None:
     """Give integers the packing of a variable that opens rescaled, if it does."""
-    packing = {name: opened.encoding[name] for name in PACKING if name in opened.encoding}
+    packing = packing_of(opened.encoding)
     if packing and integers.dtype == opened.encoding.get("dtype"):
         integers.attrs |= packing
         if bounds := known_range(opened):
@@ -283,12 +286,12 @@ def unpack(variable: xr.Variable) -> xr.Variable:
             f"scale_factor, add_offset: expected two numbers, got {given[0]!r} and {given[1]!r}"
         ) from error
     integers = variable.copy(deep=False)
-    if any(name in variable.encoding for name in PACKING):
+    if packing_of(variable.encoding):
         stored_dtype = np.dtype(variable.encoding.get("dtype", variable.dtype))
         if stored_dtype.kind not in "iu":
             return variable
         integers = map_values(variable, _Unpacking(factor, offset, stored_dtype), stored_dtype)
-    elif not any(name in variable.attrs for name in PACKING):
+    elif not packing_of(variable.attrs):
         return variable
     left_out = (*PACKING, VALID_RANGE)
     integers.attrs = {name: value for name, value in variable.attrs.items() if name not in left_out}

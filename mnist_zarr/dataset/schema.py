@@ -58,6 +58,17 @@ INDICATOR_SAMPLES = 1024
 STRING_DTYPE = np.dtypes.StringDType()
 
 
+def split_of(word: str) -> str:
+    """Return the split that a word of a file or table means; other words stay as they are.
+
+    Examples
+    --------
+    >>> split_of("t10k"), split_of("Training"), split_of("extra")
+    ('test', 'train', 'extra')
+    """
+    return SPLIT_OF_WORD.get(word.lower(), word)
+
+
 def split_order(split: str | None) -> tuple[int, str]:
     """Return the sort key of a split: train, then test, then others by name."""
     return {"train": 0, "test": 1}.get(split or "", 2), split or ""
@@ -190,12 +201,9 @@ def make_dataset(
         variable.attrs = image_attrs(variable.dtype)
         data_vars[IMAGE] = variable
     if label is not None:
-        coords[LABEL] = _with_strings(_label_variable(label))
-        coords[LABEL].attrs = {"long_name": "class of the sample", **(label_attrs or {})}
+        coords[LABEL] = label_variable(label, label_attrs)
     if split is not None:
-        long_name = "part of the data set that the sample belongs to"
-        coords[SPLIT] = _with_strings(_along_sample(SPLIT, split))
-        coords[SPLIT].attrs = {"long_name": long_name}
+        coords[SPLIT] = split_variable(split)
     if source_index is not None:
         long_name = "position of the sample in the source files, concatenated"
         coords[SOURCE_INDEX] = _along_sample(SOURCE_INDEX, source_index)
@@ -209,6 +217,22 @@ def make_dataset(
         counts = ", ".join(f"{count:,} samples in {name!r}" for name, count in lengths.items())
         raise SourceError(f"arrays differ in length: {counts}")
     return xr.Dataset(data_vars, coords, {"Conventions": CONVENTIONS, **(attrs or {})})
+
+
+def label_variable(
+    label: npt.ArrayLike | Any, attrs: Mapping[str, Any] | None = None
+) -> xr.Variable:
+    """Return the variable ``label`` as :func:`make_dataset` makes it."""
+    variable = _with_strings(_column_of_labels(label))
+    variable.attrs = {"long_name": "class of the sample", **(attrs or {})}
+    return variable
+
+
+def split_variable(split: npt.ArrayLike | Any) -> xr.Variable:
+    """Return the variable ``split`` as :func:`make_dataset` makes it."""
+    variable = _with_strings(_along_sample(SPLIT, split))
+    variable.attrs = {"long_name": "part of the data set that the sample belongs to"}
+    return variable
 
 
 def _with_strings(variable: xr.Variable) -> xr.Variable:
@@ -231,7 +255,7 @@ def _along_sample(name: str, array: npt.ArrayLike | Any) -> xr.Variable:
     return xr.Variable((SAMPLE,), array)
 
 
-def _label_variable(label: npt.ArrayLike | Any) -> xr.Variable:
+def _column_of_labels(label: npt.ArrayLike | Any) -> xr.Variable:
     rank = len(_shape_of("labels", label))
     if rank == 1:
         return xr.Variable((SAMPLE,), label)
@@ -292,6 +316,19 @@ def check_is_dataset(given: object) -> None:
         remedy = "; open it first: a store with open_store(...), IDX files with open_idx(...)"
         kind = type(given).__name__
         raise SchemaError(f"expected an xarray.Dataset, got {kind}{remedy if is_path else ''}")
+
+
+def require(ds: xr.Dataset, caller: str, *names: str) -> None:
+    """Check that a Dataset has some variables, which the caller needs.
+
+    Raises
+    ------
+    SchemaError
+        If it lacks one.
+    """
+    for name in names:
+        if name not in ds.variables:
+            raise SchemaError(f"{caller}: needs {name!r}, which this Dataset lacks")
 
 
 def validate(ds: xr.Dataset) -> None:

@@ -26,9 +26,9 @@ from mnist_zarr.dataset.schema import (
     LABEL,
     SAMPLE,
     SPLIT,
-    STRING_DTYPE,
     check_is_dataset,
-    make_dataset,
+    require,
+    split_variable,
 )
 from mnist_zarr.dataset.selection import select
 from mnist_zarr.dataset.unlabelled import are_unlabelled
@@ -203,6 +203,7 @@ def stratified_split(
 
     Examples
     --------
+    >>> from mnist_zarr.dataset.schema import make_dataset
     >>> ds = make_dataset(np.zeros((6, 2, 2)), label=np.array([0, 0, 0, 1, 1, 1]))
     >>> stratified_split(ds, test_size=2).split.values.tolist()
     ['train', 'train', 'test', 'train', 'train', 'test']
@@ -212,8 +213,7 @@ def stratified_split(
     except ImportError as error:
         raise missing_extra("stratified_split needs scikit-learn", "sklearn") from error
     check_is_dataset(ds)
-    if LABEL not in ds.variables:
-        raise SchemaError("stratified_split needs a coordinate 'label', which this Dataset lacks")
+    require(ds, "stratified_split", LABEL)
     labels = ds[LABEL].values
     if n_unlabelled := np.count_nonzero(are_unlabelled(ds[LABEL])):
         raise SchemaError(
@@ -238,8 +238,7 @@ def stratified_split(
         ) from error
     is_test = np.zeros(len(labels), dtype=bool)
     is_test[test] = True
-    split = np.where(is_test, "test", "train").astype(STRING_DTYPE)
-    return ds.assign_coords({SPLIT: make_dataset(None, split=split)[SPLIT].variable})
+    return ds.assign_coords({SPLIT: split_variable(np.where(is_test, "test", "train"))})
 
 
 def _float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from mnist_zarr.dataset.schema import LABEL, SAMPLE, make_dataset
+from mnist_zarr.dataset.schema import LABEL, SAMPLE, label_variable
 from mnist_zarr.errors import SchemaError, SourceError
 
 UNLABELLED, UNLABELLED_NAME = -1, "unlabelled"
@@ -53,13 +53,13 @@ def without_labels(ds: xr.Dataset) -> xr.Dataset:
 
     Examples
     --------
+    >>> from mnist_zarr.dataset.schema import make_dataset
     >>> ds = without_labels(make_dataset(np.zeros((2, 4, 4))))
     >>> ds.label.values, ds.label.attrs["valid_min"]
     (array([-1, -1], dtype=int8), 0)
     """
     labels = np.full(ds.sizes[SAMPLE], UNLABELLED, UNLABELLED_DTYPE)
-    label = make_dataset(None, label=labels, label_attrs=MARK)[LABEL].variable
-    return ds.assign_coords({LABEL: label})
+    return ds.assign_coords({LABEL: label_variable(labels, MARK)})
 
 
 def marked_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:

@@ -20,13 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mnist_zarr.dataset.blocks import Positions
+from mnist_zarr.dataset.classes import MAX_CLASSES
 
 # The class shares of a batch deviate from those of a global shuffle by at most this factor.
 MAX_DEVIATION = 1.5
-# So many epochs are looked at to tell.
+# Number of epochs that are looked at to tell.
 TRIED_EPOCHS = 4
-# Labels with more values than this count as so many classes of neighbouring values.
-MAX_CLASSES = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +101,10 @@ def plan_windows(chunk_samples: Sequence[int], max_samples: int, seed: int | Non
 
 
 def count_classes(labels: npt.NDArray[Any], chunks: Sequence[Positions]) -> npt.NDArray[np.float64]:
-    """Return how many samples of each class every chunk has: shape (chunk, class)."""
+    """Return how many samples of each class every chunk has: shape (chunk, class).
+
+    More labels than there can be classes are taken for so many classes of neighbouring values.
+    """
     classes = np.unique(labels)
     n_groups = min(len(classes), MAX_CLASSES)
     counts = np.empty((len(chunks), n_groups))

@@ -93,8 +93,7 @@ def write_idx_files(
     ['images-idx3-ubyte', 'labels-idx1-ubyte']
     """
     schema.validate(ds)
-    if IMAGE not in ds.variables:
-        raise SchemaError("write_idx_files: the Dataset has no 'image'")
+    schema.require(ds, "write_idx_files", IMAGE)
     variables = {"images": unpack(ds[IMAGE].variable)}
     if LABEL in ds.variables:
         variables["labels"] = ds[LABEL].variable

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mnist_zarr.dataset.schema import SPLIT, SPLIT_OF_WORD
+from mnist_zarr.dataset.schema import SPLIT, split_of
 from mnist_zarr.errors import SourceError
 from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.folders import MAX_MEMBER_BYTES
@@ -132,8 +132,7 @@ class _Columns:
     def cells_of(self, cells: Sequence[str]) -> tuple[str, str, str | None]:
         """Return file name, label and split of a row."""
         split = None if self.split is None else cells[self.split]
-        word = split if split is None else SPLIT_OF_WORD.get(split.lower(), split)
-        return cells[self.name], cells[self.label], word
+        return cells[self.name], cells[self.label], split and split_of(split)
 
 
 class _Finder:

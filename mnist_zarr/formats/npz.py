@@ -17,7 +17,7 @@ from xarray.backends import BackendEntrypoint
 
 from mnist_zarr.dataset import schema
 from mnist_zarr.dataset.blocks import block_bounds, bytes_per_sample, iter_blocks_at
-from mnist_zarr.dataset.formulas import map_values
+from mnist_zarr.dataset.formulas import Elementwise
 from mnist_zarr.dataset.scaling import scaling_of, unpack
 from mnist_zarr.dataset.schema import (
     COL,
@@ -28,6 +28,7 @@ from mnist_zarr.dataset.schema import (
     SAMPLE,
     SPLIT_OF_WORD,
     check_is_no_indicator,
+    split_of,
     split_order,
 )
 from mnist_zarr.dataset.selection import splits_in_source_order
@@ -224,7 +225,7 @@ def _parse_name(name: str) -> tuple[str, str | None] | None:
         word = match["before"] or match["split"]
     else:
         return None
-    return role, word and SPLIT_OF_WORD.get(word.lower(), word)
+    return role, word and split_of(word)
 
 
 def _dataset_of(archive: _Archive, label_archive: _Archive | None = None) -> xr.Dataset:
@@ -362,22 +363,14 @@ def write_npz(
            [-1., -1., -1.]])
     """
     schema.validate(ds)
-    if IMAGE not in ds.variables:
-        raise SchemaError("write_npz: the Dataset has no 'image'")
+    schema.require(ds, "write_npz", IMAGE)
     image = unpack(ds[IMAGE].variable)
     label = ds[LABEL].variable if LABEL in ds.variables else None
     if label is not None and label.dtype.kind not in "iu":
         raise SchemaError(f"label: expected integers, got {label.dtype}")
     splits = splits_in_source_order(ds)
-    dtype, convert = image.dtype.newbyteorder("="), _unchanged
-    if scaled:
-        scaling = scaling_of(image, -1, 1)
-        dtype = np.dtype(np.float64)
-
-        def convert(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            variable = xr.Variable(image.dims, samples)
-            return np.asarray(map_values(variable, scaling, dtype).values)
-
+    dtype: np.dtype[Any] = np.dtype(np.float64) if scaled else image.dtype.newbyteorder("=")
+    convert = Elementwise(scaling_of(image, -1, 1), image.dtype, dtype) if scaled else None
     if flat is None:
         flat = image.dims == (SAMPLE, ROW, COL) and image.shape[1] == image.shape[2]
     sample_shape = (math.prod(image.shape[1:]),) if flat else image.shape[1:]
@@ -405,21 +398,18 @@ def write_npz(
                 )
 
 
-def _unchanged(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return samples
-
-
 def _pieces(
     image: xr.Variable,
     positions: npt.NDArray[np.int64],
-    convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
+    convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None,
     advance: Callable[[int], Any],
 ) -> Iterator[npt.NDArray[Any]]:
     # In float64, a byte of uint8 becomes eight.
     sample_bytes = bytes_per_sample(image) * np.dtype(np.float64).itemsize
     for block in iter_blocks_at(image, positions):
         for start, stop in block_bounds(len(block), sample_bytes):
-            yield convert(block[start:stop])
+            piece = block[start:stop]
+            yield convert(piece) if convert else piece
             advance(stop - start)
 
 

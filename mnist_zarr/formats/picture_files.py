@@ -42,7 +42,7 @@ ORIENTATIONS_ON_THE_SIDE = (5, 6, 7, 8)
 # A JPEG file is decoded at a fraction of its size, if that is still so many times the size asked
 # for: Pillow's advice for a result that looks like that of the whole picture.
 REDUCING_GAP = 3
-# So many pictures are handed to threads at a time.
+# Number of pictures handed to threads at a time.
 BATCH = 256
 
 R = TypeVar("R")

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import xarray as xr
 from xarray.backends import BackendEntrypoint
 
-from mnist_zarr.dataset.lazy import LazySamples, lazy_array
+from mnist_zarr.dataset.lazy import lazy_array
 from mnist_zarr.dataset.schema import IMAGE, STRING_DTYPE, make_dataset, source_index_dtype
 from mnist_zarr.errors import OptionError, SourceError
 from mnist_zarr.files.byte_source import ByteSource
@@ -199,7 +199,7 @@ def _dataset_of(pictures: PictureList, files: PictureFiles, form: Form) -> xr.Da
     reader = DecodedPictures(files, form, mode, shape)
     dtype = source_index_dtype(n_samples)
     ds = make_dataset(
-        lazy_array(LazySamples((n_samples, *shape), reader.dtype, reader)),
+        lazy_array((n_samples, *shape), reader.dtype, reader),
         label=pictures.labels,
         label_attrs=pictures.label_attrs,
         split=pictures.splits and np.array(pictures.splits, STRING_DTYPE),

@@ -17,7 +17,7 @@ import xarray as xr
 
 from mnist_zarr.dataset.blocks import spans
 from mnist_zarr.dataset.lazy import (
-    LazySamples,
+    LazyArray,
     MappedSamples,
     RepeatedValues,
     SampleNumbers,
@@ -116,11 +116,11 @@ class StackedFiles:
         self._files = tuple(files)
         self._starts = np.cumsum([0, *map(n_samples_of, files)]).tolist()
 
-    def as_lazy_samples(self) -> LazySamples:
+    def as_lazy_array(self) -> LazyArray:
         """Return the array of all samples."""
         first = self._files[0]
         shape = (self._starts[-1], *first.shape[1:]) if first.shape else ()
-        return LazySamples(shape, first.dtype, self)
+        return lazy_array(shape, first.dtype, self)
 
     def read_samples(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Return the samples ``start`` to ``stop`` (not included)."""
@@ -193,7 +193,7 @@ def dataset_of_files(
         if label is not None:
             _check_same_length(image, label)
     counts = [n_samples_of(image) for image in images]
-    stacked = StackedFiles(images).as_lazy_samples()
+    stacked = StackedFiles(images).as_lazy_array()
     if transposed:
         stacked = _transpose(stacked)
     n_samples = sum(counts)
@@ -206,11 +206,11 @@ def dataset_of_files(
     has_samples = bool(stacked.shape)
     has_splits = has_samples and any(splits)
     ds = make_dataset(
-        lazy_array(stacked),
+        stacked,
         label=_stack_labels(images, labels, splits),
         label_attrs=MARK if None in labels and any(labels) else None,
-        split=lazy_array(_splits(splits, counts)) if has_splits else None,
-        source_index=lazy_array(LazySamples((n_samples,), positions, SampleNumbers(positions)))
+        split=_splits(splits, counts) if has_splits else None,
+        source_index=lazy_array((n_samples,), positions, SampleNumbers(positions))
         if has_samples
         else None,
     )
@@ -240,7 +240,7 @@ def _stack_labels(
         dtype = np.result_type(*(marked_dtype(file.dtype, file.name) for file in files))
         counted = zip(labels, map(n_samples_of, images), strict=True)
         files = [_MarkedLabels(label, count, dtype) for label, count in counted]
-    return lazy_array(StackedFiles(files).as_lazy_samples())
+    return StackedFiles(files).as_lazy_array()
 
 
 def suggest_chunks(ds: xr.Dataset) -> None:
@@ -252,7 +252,7 @@ def suggest_chunks(ds: xr.Dataset) -> None:
 
 def dataset_of_labels(file: SampleFile) -> xr.Dataset:
     """Make the lazy Dataset of a label file alone."""
-    return make_dataset(None, label=lazy_array(StackedFiles([file]).as_lazy_samples()))
+    return make_dataset(None, label=StackedFiles([file]).as_lazy_array())
 
 
 def refuse_unknown_options(given: Iterable[str], known: Iterable[str]) -> None:
@@ -301,20 +301,20 @@ def n_samples_of(file: SampleFile) -> int:
     return file.shape[0] if file.shape else 1
 
 
-def _transpose(images: LazySamples) -> LazySamples:
+def _transpose(images: LazyArray) -> LazyArray:
     if len(images.shape) != 3:
         raise SourceError(
             f"`transposed`: expected images of shape (sample, row, col), got {images.shape}"
         )
     n_samples, n_cols, n_rows = images.shape
-    stored = xr.Variable((SAMPLE, COL, ROW), lazy_array(images))
+    stored = xr.Variable((SAMPLE, COL, ROW), images)
     upright = MappedSamples(stored, swap_rows_and_columns)
-    return LazySamples((n_samples, n_rows, n_cols), images.dtype, upright)
+    return lazy_array((n_samples, n_rows, n_cols), images.dtype, upright)
 
 
-def _splits(splits: Sequence[str | None], counts: Sequence[int]) -> LazySamples:
+def _splits(splits: Sequence[str | None], counts: Sequence[int]) -> LazyArray:
     values = RepeatedValues([split or "unknown" for split in splits], counts)
-    return LazySamples((sum(counts),), cast(Any, STRING_DTYPE), values)
+    return lazy_array((sum(counts),), cast(Any, STRING_DTYPE), values)
 
 
 def _describe_samples(file: SampleFile) -> str:

@@ -26,7 +26,7 @@ def decode_zstd(encoded: memoryview, n_bytes: int) -> bytes:
     Raises
     ------
     StoreError
-        If it would become more.
+        If it states another size, or could become much more.
     """
     check_zstd(encoded, n_bytes)
     return bytes(numcodecs.Zstd().decode(encoded))
@@ -48,12 +48,12 @@ def decode_gzip(encoded: memoryview, n_bytes: int) -> bytes:
 
 
 def check_zstd(encoded: memoryview, n_bytes: int) -> None:
-    """Check that a chunk should not become much more than ``n_bytes`` bytes when it is decoded.
+    """Check, before a chunk is decoded, that it should become ``n_bytes`` bytes.
 
     Raises
     ------
     StoreError
-        If it would.
+        If it states another size, or states none and could become much more.
     """
     head = bytes(encoded[:MAX_HEADER_BYTES]).ljust(MAX_HEADER_BYTES, b"\0")
     if not head.startswith(ZSTD_MAGIC):

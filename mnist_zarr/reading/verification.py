@@ -56,7 +56,6 @@ from mnist_zarr.stores.snapshot import CheckedStore
 from mnist_zarr.stores.targets import Target, parse_target
 from mnist_zarr.terminal import sample_bar
 
-MAX_VALUES_NAMED = 3
 Arrays = dict[str, zarr.Array[Any]]
 
 
@@ -320,8 +319,7 @@ class _Reader:
         if not self.read(array, positions, use):
             return None
         if unknown:
-            named = ", ".join(map(str, sorted(unknown)[:MAX_VALUES_NAMED]))
-            what = f"has values that are not in flag_values, such as {named}"
+            what = f"has values that are not in flag_values, such as {min(unknown)}"
             self.report.add_problem(LABEL, what)
         return digest.hexdigest()
 

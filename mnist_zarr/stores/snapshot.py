@@ -53,7 +53,9 @@ class LocalSnapshot(LocalStore, CheckedStore):
             raise NotImplementedError(
                 f"with_read_only is not implemented for the {type(self)} store type."
             )
-        return self
+        same = type(self)(self.root)
+        same._identity, same.promises = self._identity, self.promises
+        return same
 
     async def get(
         self,

@@ -15,32 +15,26 @@ import xarray as xr
 from mnist_zarr.dataset.classes import (
     FLAGS,
     MAX_CLASSES,
-    class_attrs,
-    class_names,
     flag_names,
+    flags_of,
+    names_of_values,
 )
 from mnist_zarr.dataset.lazy import is_same_data
 from mnist_zarr.dataset.records import (
     AS_OPENED,
     BLANK_OBJECTS,
-    DATASET_ID,
-    DERIVED_FROM,
     SHA256_ORDER,
     SOURCE_SHA256,
     blank_lines,
     content_records,
+    derived,
     has_all_source_files,
     is_record,
-    made_from,
     sha256_name,
 )
 from mnist_zarr.dataset.schema import CONVENTIONS, IMAGE, LABEL
 from mnist_zarr.dataset.unlabelled import UNLABELLED, UNLABELLED_NAME, is_marked
 from mnist_zarr.errors import SchemaError
-
-# What says of a data set which one it is, and is true of no other samples.
-IDENTIFYING = (DATASET_ID, "title", "license", SOURCE_SHA256)
-MAX_VALUES_NAMED = 3
 
 
 def label_attrs(attrs: Mapping[str, Any], labels: npt.NDArray[Any]) -> dict[str, Any]:
@@ -59,7 +53,7 @@ def label_attrs(attrs: Mapping[str, Any], labels: npt.NDArray[Any]) -> dict[str,
     >>> label_attrs({"flag_values": [0, 1], "flag_meanings": "0 1"}, np.array([1, 5]))
     {'flag_values': [1, 5], 'flag_meanings': '1 5'}
     """
-    names = class_names(xr.Dataset({LABEL: ((), 0, attrs)}))
+    names = names_of_values(LABEL, attrs)
     are_numbers = all(
         name == str(value) for value, name in names.items() if name != UNLABELLED_NAME
     )
@@ -69,32 +63,26 @@ def label_attrs(attrs: Mapping[str, Any], labels: npt.NDArray[Any]) -> dict[str,
         return {**kept, **flag_attrs(labels, names)}
     if not unknown:
         is_whole = not is_marked(attrs) or UNLABELLED in flag_names(LABEL, attrs)
-        return dict(attrs) if is_whole else {**attrs, **_sorted_flags(names)}
-    listed = ", ".join(map(str, unknown[:MAX_VALUES_NAMED]))
+        return dict(attrs) if is_whole else {**attrs, **flags_of(names)}
     raise SchemaError(
-        f"label: has values that flag_values does not name, such as {listed}; name all classes "
-        "with ds.label.attrs.update(class_attrs(values, names)), or remove flag_values and "
+        f"label: has values that flag_values does not name, such as {unknown[0]}; name all "
+        "classes with ds.label.attrs.update(class_attrs(values, names)), or remove flag_values and "
         "flag_meanings from ds.label.attrs"
     )
 
 
-def flag_attrs(labels: npt.NDArray[Any], names: Mapping[Any, str] | None = None) -> dict[str, Any]:
-    """Return CF flag attributes for distinct labels without other names, if they are classes.
+def flag_attrs(labels: npt.NDArray[Any], names: Mapping[Any, str]) -> dict[str, Any]:
+    """Return CF flag attributes for distinct labels, if they are classes: some may have names.
 
     Examples
     --------
-    >>> flag_attrs(np.array([2, 4]))
-    {'flag_values': [2, 4], 'flag_meanings': '2 4'}
+    >>> flag_attrs(np.array([2, 4]), {4: "four"})
+    {'flag_values': [2, 4], 'flag_meanings': '2 four'}
     """
     values = labels.tolist()
     if len(values) > MAX_CLASSES or not all(isinstance(value, int) for value in values):
         return {}
-    return class_attrs(values, [(names or {}).get(value, str(value)) for value in values])
-
-
-def _sorted_flags(names: Mapping[Any, str]) -> dict[str, Any]:
-    values = sorted(names)
-    return class_attrs(values, [names[value] for value in values])
+    return flags_of({value: names.get(value, str(value)) for value in values})
 
 
 def name_coordinates(
@@ -178,7 +166,7 @@ def root_attrs(
     ``source`` says what they were made from.
     """
     if SHA256_ORDER in attrs and not (is_as_opened or content.is_that_of(attrs)):
-        attrs = _derived(attrs)
+        attrs = derived(attrs)
     kept = {name: value for name, value in attrs.items() if not is_record(name)}
     software = f"mnist-zarr {importlib.metadata.version('mnist-zarr')}"
     root = {"Conventions": CONVENTIONS, **kept, "software": software, "order": order}
@@ -190,18 +178,6 @@ def root_attrs(
     if sources:
         root[SOURCE_SHA256] = sources
     return root
-
-
-def _derived(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return attributes that say what the samples were made from, not that they are it."""
-    kept = {name: value for name, value in attrs.items() if name not in IDENTIFYING}
-    known = [f"{name} {attrs[name]}" for name in (DATASET_ID, "license") if name in attrs]
-    details = f" ({', '.join(known)})" if known else ""
-    if title := attrs.get("title"):
-        kept["source"] = made_from(f"{title}{details}")
-    if DATASET_ID in attrs:
-        kept[DERIVED_FROM] = attrs[DATASET_ID]
-    return kept
 
 
 def is_as_opened(ds: xr.Dataset) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mnist_zarr.writing.plan import Order
 
-# README, section "Orders and defaults", has the measurements behind these.
+# docs/explanation/layout.md, section "Defaults", has the measurements behind these.
 CHUNK_BYTES_OF_ORDER: dict[Order, int] = {
     "source": 3_000_000,
     "label": 450_000,

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numcodecs
-import numpy as np
 import xarray as xr
 from zarr.codecs import GzipCodec, ZstdCodec
 
 from mnist_zarr.dataset.blocks import bytes_per_sample
+from mnist_zarr.dataset.options import is_whole, whole_number
 from mnist_zarr.dataset.schema import SAMPLE, is_string
 from mnist_zarr.errors import OptionError
 from mnist_zarr.writing.defaults import (
@@ -42,16 +42,16 @@ class Compression:
     level: int = 9
 
     def __post_init__(self) -> None:
-        _take_numpy_integers(self, "level")
         if not _is_one_of(self.codec, LEVELS_OF_CODEC):
             raise OptionError(
                 f"`codec`: expected one of {', '.join(LEVELS_OF_CODEC)}, got {self.codec!r}"
             )
         levels = LEVELS_OF_CODEC[self.codec]
-        if type(self.level) is not int or self.level not in levels:
+        if not is_whole(self.level) or self.level not in levels:
             raise OptionError(
                 f"`level`: {self.codec} has levels {levels[0]} to {levels[-1]}, got {self.level!r}"
             )
+        object.__setattr__(self, "level", int(self.level))  # the class is frozen
 
     def for_format(self, zarr_format: ZarrFormat) -> Any:
         """Return the codec as the Zarr format names it."""
@@ -93,18 +93,18 @@ class Layout:
     zarr_format: ZarrFormat = 3
 
     def __post_init__(self) -> None:
-        _take_numpy_integers(self, "seed", "chunk_bytes", "shard_bytes", "zarr_format")
         if not _is_one_of(self.order, CHUNK_BYTES_OF_ORDER):
             raise OptionError(
                 f"`order`: expected 'source', 'label' or 'shuffled', got {self.order!r}"
             )
         if self.seed is not None and self.order != "shuffled":
             raise OptionError("`seed`: only `order='shuffled'` takes a seed")
-        if self.seed is not None and (type(self.seed) is not int or self.seed < 0):
-            raise OptionError(f"`seed`: expected a whole number of 0 or more, got {self.seed!r}")
-        zarr_format: object = self.zarr_format
-        if type(zarr_format) is not int or zarr_format not in (2, 3):
+        if not is_whole(self.zarr_format) or self.zarr_format not in (2, 3):
             raise OptionError(f"`zarr_format`: expected 2 or 3, got {self.zarr_format!r}")
+        object.__setattr__(self, "zarr_format", int(self.zarr_format))  # the class is frozen
+        for name, least in (("seed", 0), ("chunk_bytes", 1), ("shard_bytes", 0)):
+            if (given := getattr(self, name)) is not None:
+                object.__setattr__(self, name, whole_number(f"`{name}`", given, least))
         if self.zarr_format == 2 and self.shard_bytes:
             raise OptionError("`shard_bytes`: Zarr format 2 has no shards; use `zarr_format=3`")
 
@@ -128,11 +128,3 @@ class Layout:
 
 def _is_one_of(given: object, words: Collection[str]) -> bool:
     return isinstance(given, str) and given in words
-
-
-def _take_numpy_integers(options: Compression | Layout, *names: str) -> None:
-    """Make integers of NumPy, which JSON cannot hold, Python's."""
-    for name in names:
-        value = getattr(options, name)
-        if isinstance(value, np.integer):
-            object.__setattr__(options, name, int(value))  # the classes are frozen

@@ -69,7 +69,7 @@ class Chunking:
         return map(self.bounds, range(self.n_objects))
 
     @property
-    def chunks(self) -> Chunking:
+    def without_shards(self) -> Chunking:
         """The same chunks, each by itself."""
         return Chunking(self.n_samples, self.chunk_samples)
 
@@ -95,16 +95,13 @@ def plan_chunks(
     Raises
     ------
     OptionError
-        If a size is not in its range, or a shard smaller than a chunk.
+        If a shard would be smaller than a chunk.
 
     Examples
     --------
     >>> plan_chunks(70_000, 784, 2_000_000)
     Chunking(n_samples=70000, chunk_samples=2500, shard_samples=None)
     """
-    for name, size, least in (("chunk_bytes", chunk_bytes, 1), ("shard_bytes", shard_bytes, 0)):
-        if size is not None and (type(size) is not int or size < least):
-            raise OptionError(f"`{name}`: expected a whole number of {least} or more, got {size!r}")
     if shard_bytes and shard_bytes < chunk_bytes:
         raise OptionError(
             f"`shard_bytes`: a shard holds whole chunks, but {shard_bytes} is less than "

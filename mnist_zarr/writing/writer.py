@@ -19,7 +19,7 @@ from mnist_zarr.dataset.blocks import bytes_per_sample, iter_blocks
 from mnist_zarr.dataset.classes import flag_names
 from mnist_zarr.dataset.lazy import is_lazy
 from mnist_zarr.dataset.records import SOURCE_FILES, ContentHash, content_sha256, source_line
-from mnist_zarr.dataset.scaling import pack, stay_packed, with_true_range
+from mnist_zarr.dataset.scaling import keep_packing, pack, with_true_range
 from mnist_zarr.dataset.schema import (
     IMAGE,
     LABEL,
@@ -184,7 +184,7 @@ def write_zarr(
     ds = without_partial_source(ds)
     if IMAGE in ds.variables:
         ds = ds.assign({IMAGE: with_true_range(ds[IMAGE].variable)})
-    ds = stay_packed(ds) if rescale is None else pack(ds, rescale)
+    ds = keep_packing(ds) if rescale is None else pack(ds, rescale)
     layout = Layout(order, seed, chunk_bytes, shard_bytes, Compression(codec, level), zarr_format)
     place = parse_target(target, storage_options)
     _check_is_no_source_of(ds, place)
@@ -273,6 +273,8 @@ class _StorePlan:
 
 
 def _plan_store(ds: xr.Dataset, layout: Layout, *, on_cluster: bool) -> _StorePlan:
+    if layout.order == "label":
+        schema.require(ds, "`order='label'`", LABEL)
     variables = {check_name(name): variable for name, variable in ds.variables.items()}
     for name, variable in variables.items():
         if variable.dims == (SAMPLE,):
@@ -284,7 +286,7 @@ def _plan_store(ds: xr.Dataset, layout: Layout, *, on_cluster: bool) -> _StorePl
     along_sample = {name: v for name, v in variables.items() if SAMPLE in v.dims}
     chunkings = {name: layout.chunking(variable) for name, variable in along_sample.items()}
     # Threads fill a shard together. The workers of a cluster share nothing.
-    pieces = chunkings if on_cluster else {name: c.chunks for name, c in chunkings.items()}
+    pieces = chunkings if on_cluster else {name: c.without_shards for name, c in chunkings.items()}
     largest_piece = max(
         piece.object_samples * bytes_per_sample(along_sample[name])
         for name, piece in pieces.items()
@@ -329,10 +331,6 @@ def _plan_order(
     if layout.order == "shuffled":
         order = plan_shuffled_order(n_samples, layout.seed or 0)
     if label is None:
-        if layout.order == "label":
-            raise SchemaError(
-                "`order='label'` needs a coordinate 'label', which this Dataset lacks"
-            )
         return order, {}
     blocks = (block for _, block in iter_blocks(label))
     if is_string(label.dtype):

@@ -444,8 +444,8 @@ def test_a_bad_option_is_named(options: dict[str, Any], sentence: str, folder: P
 def test_a_dataset_that_makes_no_batches_is_refused() -> None:
     ds = digits(10)
     for bad, sentence in (
-        (ds.drop_vars("label"), "batches need 'label', which this Dataset lacks"),
-        (ds.drop_vars("image"), "batches need 'image', which this Dataset lacks"),
+        (ds.drop_vars("label"), "batches: needs 'label', which this Dataset lacks"),
+        (ds.drop_vars("image"), "batches: needs 'image', which this Dataset lacks"),
         (ds.isel(sample=[]), "the Dataset has no samples"),
         (ds.image, "expected an xarray.Dataset, got a DataArray"),
         (ds.isel(sample=0), "expected a Dataset with dimension 'sample'"),

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 from mnist_zarr.dataset.formulas import Elementwise, without_formulas
-from mnist_zarr.dataset.lazy import LazySamples, MappedSamples, lazy_array
+from mnist_zarr.dataset.lazy import MappedSamples, lazy_array
 from mnist_zarr.dataset.scaling import Scaling
 from mnist_zarr.dataset.transform import rescale, standardize
 from mnist_zarr.reading.reader import open_store
@@ -91,15 +91,15 @@ def test_formulas_that_differ_are_not_taken_off(stored: xr.Dataset) -> None:
 def test_what_makes_values_smaller_stays() -> None:
     as_bytes = Elementwise(Scaling(0, 1, 0, 255), np.dtype("f8"), np.dtype("u1"))
     pixels = xr.Variable(("sample",), np.linspace(0, 1, 9))
-    mapped = LazySamples(pixels.shape, np.dtype("u1"), MappedSamples(pixels, as_bytes))
-    variable = xr.Variable(("sample",), lazy_array(mapped))
+    mapped = lazy_array(pixels.shape, np.dtype("u1"), MappedSamples(pixels, as_bytes))
+    variable = xr.Variable(("sample",), mapped)
     assert without_formulas(variable) == (variable, ())
 
 
 def test_a_function_of_whole_samples_is_no_formula() -> None:
     pixels = xr.Variable(("sample", "row"), np.arange(6).reshape(3, 2))
-    mapped = LazySamples(pixels.shape, pixels.dtype, MappedSamples(pixels, np.flip))
-    assert without_formulas(xr.Variable(pixels.dims, lazy_array(mapped)))[1] == ()
+    mapped = lazy_array(pixels.shape, pixels.dtype, MappedSamples(pixels, np.flip))
+    assert without_formulas(xr.Variable(pixels.dims, mapped))[1] == ()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

@@ -203,7 +203,7 @@ def test_mnist_is_split_as_the_tutorial_splits_it_and_no_image_is_read(
 @pytest.mark.parametrize(
     ("change", "options", "error", "message"),
     [
-        (lambda ds: ds.drop_vars("label"), {}, SchemaError, "needs a coordinate 'label'"),
+        (lambda ds: ds.drop_vars("label"), {}, SchemaError, "needs 'label'"),
         (lambda ds: ds, {"test_size": 60}, OptionError, "`test_size=60` of 60 samples"),
         (lambda ds: ds, {"test_size": 1.5}, OptionError, r"`test_size=1\.5` of 60 samples"),
         (lambda ds: ds, {"test_size": 0}, OptionError, "`test_size=0` of 60 samples"),

@@ -234,8 +234,18 @@ class TestOneVersion(Contract):
         return value
 
 
+class OpenedUpload(Upload):
+    """It has no ``open`` of its own: who makes one knows the name."""
+
+    @classmethod
+    async def open(cls, store_cls: type[Store], *args: Any, **kwargs: Any) -> Upload:  # type: ignore[override]
+        store = store_cls(*args, **kwargs)
+        await store._open()
+        return cls(store, "t.zarr")
+
+
 class TestUpload(Contract):
-    store_cls = Upload
+    store_cls = OpenedUpload
 
     @pytest.fixture
     def store_kwargs(self) -> dict[str, Any]:
@@ -243,11 +253,11 @@ class TestUpload(Contract):
 
     @pytest.fixture
     def open_kwargs(self) -> dict[str, Any]:
-        return {"store_cls": MemoryStore, "name": "t.zarr"}
+        return {"store_cls": MemoryStore}
 
     @pytest.fixture
     def store(self, store_kwargs: dict[str, Any]) -> Iterator[Upload]:
-        upload = Upload(**store_kwargs)
+        upload = OpenedUpload(**store_kwargs)
         upload.begin(overwrite=False)
         yield upload
         upload.give_up()

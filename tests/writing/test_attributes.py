@@ -68,7 +68,7 @@ def test_coordinates_are_named_by_the_variables_beside_them_or_else_by_the_root(
 
 @pytest.mark.parametrize("labels", [np.arange(257), np.array([0.5]), np.array(["a", "b"])])
 def test_labels_that_are_no_classes_get_no_flags(labels: Any) -> None:
-    assert flag_attrs(labels) == {}
+    assert flag_attrs(labels, {}) == {}
 
 
 def test_flags_that_are_just_the_numbers_are_made_anew_for_other_labels() -> None:

@@ -32,7 +32,10 @@ from tests.support.digits import digits
         ({"zarr_format": 2, "shard_bytes": 9**9}, "Zarr format 2 has no shards"),
         ({"codec": "lz4"}, "`codec`: expected one of zstd, gzip, got 'lz4'"),
         ({"level": 23}, "`level`: zstd has levels 1 to 22, got 23"),
+        ({"zarr_format": True}, "`zarr_format`: expected 2 or 3, got True"),
+        ({"level": 9.0}, r"`level`: zstd has levels 1 to 22, got 9\.0"),
         ({"chunk_bytes": 0}, "`chunk_bytes`: expected a whole number of 1 or more, got 0"),
+        ({"shard_bytes": -1}, "`shard_bytes`: expected a whole number of 0 or more, got -1"),
     ],
 )
 def test_options_outside_their_range_are_refused_and_nothing_is_written(

@@ -114,12 +114,6 @@ def test_chunks_are_of_nearly_equal_length(
     assert plan_chunks(n_samples, 784, chunk_bytes).chunk_samples == chunk_samples
 
 
-@pytest.mark.parametrize("sizes", [{"chunk_bytes": 0}, {"chunk_bytes": 5, "shard_bytes": -1}])
-def test_sizes_below_one_are_refused(sizes: dict[str, int]) -> None:
-    with pytest.raises(OptionError, match=r"_bytes`: expected a whole number of [01] or more, got"):
-        plan_chunks(10, 10, **sizes)
-
-
 @given(
     labels=label_arrays,
     object_samples=st.integers(1, 40),

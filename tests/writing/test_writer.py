@@ -203,7 +203,7 @@ def test_a_shuffled_store_is_repeated_with_its_seed_and_larger_than_what_is_open
 
 
 def test_label_order_without_labels_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SchemaError, match="needs a coordinate 'label'"):
+    with pytest.raises(SchemaError, match="needs 'label'"):
         write_zarr(digits(50).drop_vars("label"), tmp_path / "d.zarr", order="label")
 
 
