@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -379,24 +379,23 @@ class SeveralSources(Source):
             labels = _one_for_each("labels", self.labels, self.given)
         if not any(map(is_url, self.given)):
             self._refuse_options("a list without a URL")
-        are_pictures = [_may_hold_pictures(part) for part in self.given]
-        if not any(are_pictures):
-            _refuse_form(self.form, "none of the sources is a folder of pictures")
+        sources = [
+            parse_source(part, labels_of_part, self.options if is_url(part) else None)
+            for part, labels_of_part in zip(self.given, labels, strict=True)
+        ]
+        if self.form == AS_THEY_ARE:
+            return sources
+        if not any(are_pictures := list(map(_holds_pictures, sources))):
+            _refuse_form(self.form, "none of the sources holds pictures")
         return [
-            parse_source(
-                part,
-                labels=labels_of_part,
-                source_options=self.options if is_url(part) else None,
-                form=self.form if is_picture else AS_THEY_ARE,
-            )
-            for part, labels_of_part, is_picture in zip(
-                self.given, labels, are_pictures, strict=True
-            )
+            replace(cast(PicturesSource, source), form=self.form) if is_picture else source
+            for source, is_picture in zip(sources, are_pictures, strict=True)
         ]
 
 
-def _may_hold_pictures(given: object) -> bool:
-    return any(kind.recognizes(given) for kind in (ZipSource, PicturesSource))
+def _holds_pictures(source: Source) -> bool:
+    is_archive_of_them = isinstance(source, ZipSource) and source.holds_pictures()
+    return is_archive_of_them or isinstance(source, PicturesSource)
 
 
 def _is_list(given: object) -> bool:

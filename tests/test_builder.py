@@ -179,7 +179,7 @@ def test_a_folder_that_holds_idx_files_stays_one_of_idx(folder: Path) -> None:
     ("source", "options", "words"),
     [
         ("mnist", {"size": (5, 5)}, "`size`: mnist is no folder of pictures"),
-        (["mnist", "mnist"], {"mode": "L"}, "`mode`: none of the sources is a folder of pictures"),
+        (["mnist", "mnist"], {"mode": "L"}, "`mode`: none of the sources holds pictures"),
         ("mnist", {"fit": "pad"}, "`fit`: mnist is no folder of pictures"),
     ],
 )

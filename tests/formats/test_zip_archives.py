@@ -175,6 +175,18 @@ def test_an_archive_of_anything_else_says_what_it_holds(tmp_path: Path) -> None:
         build(tmp_path / "t.zarr", tmp_path / "i.zip", labels="x")
 
 
+def test_options_of_pictures_are_for_those_archives_of_a_list_that_hold_some(
+    tmp_path: Path,
+) -> None:
+    pictures = put_zip(tmp_path / "p.zip", {"3/1.png": picture(0), "7/1.png": picture(1)})
+    idx, arrays = put_zip(tmp_path / "i.zip", MAC), tmp_path / "a.npz"
+    np.savez(arrays, images=IMAGES["train"], labels=LABELS["train"])
+    build(tmp_path / "t.zarr", [idx, pictures, arrays], size=(3, 4), mode="L")
+    assert open_store(tmp_path / "t.zarr").image.shape == (10 + 2 + 6, 4, 3)
+    with pytest.raises(OptionError, match="`size`: none of the sources holds pictures"):
+        build(tmp_path / "u.zarr", [idx, arrays], size=(3, 4))
+
+
 def test_two_data_sets_in_one_archive_are_not_mixed(tmp_path: Path) -> None:
     members = idx_members("a/{}-images-idx3-ubyte", "a/{}-labels-idx1-ubyte")
     members["b/train-images-idx3-ubyte"] = idx_bytes(pixels(6, 4, 3, seed=9))
