@@ -25,7 +25,9 @@ from fsspec.core import url_to_fs
 
 from mnist_zarr.dataset.schema import SPLIT_OF_WORD, split_order
 from mnist_zarr.errors import MnistZarrError, SourceError, SourceNotFoundError
+from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.folders import LocalFiles, ZipFiles
+from mnist_zarr.files.sources import open_bytes
 from mnist_zarr.files.urls import check_options, is_url, name_failures, path_or_url
 from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.formats.picture_folders import holds_pictures
@@ -111,8 +113,8 @@ def find_labels(
     SourceNotFoundError
         If there is no such folder, or the protocol of the URL is unknown.
     SourceError
-        If there are several label files of that name, or the case of its letters
-        differs from that of the image file.
+        If there are several label files of that name, or a raw and a gzip file that
+        differ; if the case of its letters differs from that of the image file.
     """
     path = path_or_url(images)
     name = parse_name(path)
@@ -130,9 +132,10 @@ def find_labels(
         and (other.role, other.prefix) == ("labels", name.prefix)
     ]
     if wanted:
-        _check_one_content(folder, wanted)
+        wanted.sort(key=_preference)
+        _check_one_content(folder, wanted, _opener(folder, storage_options))
         _check_one_spelling(folder, _base_name(path), wanted[0])
-        return folder + min(wanted, key=_preference)
+        return folder + wanted[0]
     # A web server may answer with a page that names no file.
     return _probe_labels(path, storage_options) if is_url(path) else None
 
@@ -149,12 +152,13 @@ def find_pairs(
     SourceError
         If it cannot be listed, holds no IDX image file, labels without their
         images, or two image files of the same split; if names differ in the case
-        of their letters only.
+        of their letters only, or a raw and a gzip file of one name differ.
     """
     place = path_or_url(folder)
     place += "" if place.endswith(("/", os.sep)) else "/"
     names = _list_names(place, storage_options)
-    return _pairs_among(place, names, functools.partial(_describe_contents, place))
+    opener = _opener(place, storage_options)
+    return _pairs_among(place, names, opener, functools.partial(_describe_contents, place))
 
 
 def find_pairs_in_archive(archive: ZipFiles) -> list[IdxPair]:
@@ -166,23 +170,21 @@ def find_pairs_in_archive(archive: ZipFiles) -> list[IdxPair]:
         As :func:`find_pairs`; also if files of one name differ.
     """
     path_of: dict[str, str] = {}
-    firsts: dict[tuple[str, ...], tuple[str, IdxName]] = {}
     for path in archive.paths():
-        parsed = parse_name(path)
-        if parsed is None:
+        if parse_name(path) is None:
             continue
-        first, known = firsts.setdefault((parsed.role, *parsed.content), (path, parsed))
-        if known.is_gzip == parsed.is_gzip:
-            are_copies = archive.content_of(first) == archive.content_of(path)
-        else:  # of which only the place tells
-            are_copies = first.rpartition("/")[0] == path.rpartition("/")[0]
-        if not are_copies:
+        first = path_of.setdefault(_base_name(path), path)
+        if archive.content_of(first) != archive.content_of(path):
             raise SourceError(
                 f"{archive.name}: more than one data set: {first!r} and {path!r}; unpack the "
                 "archive and name one of its folders"
             )
-        path_of.setdefault(_base_name(path), path)
-    pairs = _pairs_among(f"{archive.name}: ", list(path_of), lambda names: "")
+    pairs = _pairs_among(
+        f"{archive.name}: ",
+        list(path_of),
+        lambda name: open_bytes(archive.open(path_of[name])),
+        lambda names: "",
+    )
     prefix = len(archive.name) + 2
     return [
         IdxPair(
@@ -192,15 +194,22 @@ def find_pairs_in_archive(archive: ZipFiles) -> list[IdxPair]:
     ]
 
 
+def _opener(folder: str, storage_options: dict[str, Any] | None) -> Callable[[str], ByteSource]:
+    return lambda name: open_bytes(folder + name, storage_options=storage_options)
+
+
 def _pairs_among(
-    place: str, names: Sequence[str], describe: Callable[[list[str]], str]
+    place: str,
+    names: Sequence[str],
+    open_file: Callable[[str], ByteSource],
+    describe: Callable[[list[str]], str],
 ) -> list[IdxPair]:
     found: dict[tuple[str, Role], list[str]] = {}
     for candidate in sorted(names, key=_preference):
         if parsed := parse_name(candidate):
             found.setdefault((parsed.prefix, parsed.role), []).append(candidate)
     for candidates in found.values():
-        _check_one_content(place, candidates)
+        _check_one_content(place, candidates, open_file)
     chosen = {key: candidates[0] for key, candidates in found.items()}
     pairs = []
     for (prefix, role), images in chosen.items():
@@ -313,14 +322,24 @@ def _check_one_of_each(place: str, pairs: list[IdxPair]) -> None:
         image_of_split[pair.split] = pair.images
 
 
-def _check_one_content(place: str, names: list[str]) -> None:
-    """Check that files of one prefix and role can be copies of each other."""
+def _check_one_content(
+    place: str, names: list[str], open_file: Callable[[str], ByteSource]
+) -> None:
+    """Check that files of one prefix and role are copies of each other, such as in gzip."""
     contents = [parsed.content for name in names if (parsed := parse_name(name))]
     for name, content in zip(names, contents, strict=True):
         if content != contents[0]:
             raise SourceError(
                 f"{place}: more than one data set: {names[0]!r} and {name!r}; name the image and "
                 "the label file instead of the folder"
+            )
+    for name in names[1:]:
+        one, other = open_file(names[0]), open_file(name)
+        if not one.equals(other):
+            raise SourceError(
+                f"{one.name} and {other.name}: expected copies of one file, as their names say, "
+                "got files that differ; remove the wrong one, or name the image and the label "
+                "file yourself"
             )
 
 
