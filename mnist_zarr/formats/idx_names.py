@@ -364,9 +364,11 @@ def _preference(name: str) -> tuple[bool, str]:
 def _list_names(folder: str, storage_options: dict[str, Any] | None) -> list[str]:
     try:
         if not is_url(folder):
-            return os.listdir(folder or ".")
+            with os.scandir(folder or ".") as entries:
+                return [entry.name for entry in entries if not entry.is_dir()]
         fs, path = _file_system(folder, storage_options)
-        return [_base_name(entry) for entry in fs.ls(path, detail=False)]
+        found = fs.ls(path, detail=True)
+        return [_base_name(entry["name"]) for entry in found if entry["type"] != "directory"]
     except SourceNotFoundError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:

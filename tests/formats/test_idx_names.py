@@ -326,6 +326,21 @@ def test_files_of_other_kinds_and_hidden_ones_are_passed_over(tmp_path: Path) ->
     assert [name for name, *_ in names_of(find_pairs(tmp_path))] == ["train-images-idx3-ubyte"]
 
 
+@pytest.mark.parametrize("where", ["local", "memory"])
+def test_folders_that_are_called_as_the_files_beside_them_are_passed_over(
+    memory_url: str, tmp_path: Path, where: str
+) -> None:
+    box = str(tmp_path) if where == "local" else memory_url
+    fs, inner = fsspec.url_to_fs(box)
+    for name in ("images-idx3-ubyte", "labels-idx1-ubyte"):  # as Kaggle hands out MNIST
+        fs.makedirs(f"{inner}/train-{name}")
+        fs.pipe_file(f"{inner}/train-{name}/train-{name}", b"x")
+        fs.pipe_file(f"{inner}/train-{name.replace('-', '.', 1)}", b"x")
+    images, labels = f"{box}/train-images.idx3-ubyte", f"{box}/train-labels.idx1-ubyte"
+    assert find_pairs(box) == [IdxPair(images, labels, "train")]
+    assert find_labels(images) == labels
+
+
 def test_labels_without_their_images_are_refused(tmp_path: Path) -> None:
     put(tmp_path, "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte")
     with pytest.raises(SourceError, match="'t10k-labels-idx1-ubyte' has no image file beside it"):
