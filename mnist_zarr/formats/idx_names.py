@@ -28,7 +28,7 @@ from mnist_zarr.errors import MnistZarrError, SourceError, SourceNotFoundError
 from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.folders import LocalFiles, ZipFiles
 from mnist_zarr.files.sources import open_bytes
-from mnist_zarr.files.urls import check_options, is_url, name_failures, path_or_url
+from mnist_zarr.files.urls import check_options, is_url, name_failures, path_or_url, reason_of
 from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.formats.picture_folders import holds_pictures
 from mnist_zarr.formats.stacked import SampleFile
@@ -375,7 +375,8 @@ def _list_names(folder: str, storage_options: dict[str, Any] | None) -> list[str
         raise SourceNotFoundError(f"{folder}: there is no such folder") from error
     except Exception as error:  # every file system has errors of its own
         raise SourceError(
-            f"{folder}: the folder cannot be listed ({error}); name the image files instead"
+            f"{folder}: the folder cannot be listed: {reason_of(error)}; name the image files "
+            "instead"
         ) from error
 
 
