@@ -36,7 +36,7 @@ from mnist_zarr.files.output import create_file
 from mnist_zarr.files.sources import PathOrFile, describe, open_bytes
 from mnist_zarr.files.urls import is_url, path_or_url
 from mnist_zarr.formats.idx_engine import IdxSource
-from mnist_zarr.formats.idx_names import IdxPair, parse_name
+from mnist_zarr.formats.idx_names import IdxPair, parse_name, refusal_of_labels
 from mnist_zarr.formats.npz import NpzSource
 from mnist_zarr.formats.picture_files import AS_THEY_ARE, Fit, Form, Mode
 from mnist_zarr.formats.pictures import PicturesSource
@@ -416,9 +416,10 @@ def _open_with_labels(source: Source) -> xr.Dataset:
     """Open a source; files without labels are refused unless somebody says that they have none."""
     ds = source.open()
     if isinstance(source, FILES) and source.labels is None and LABEL not in ds.variables:
+        refusal = refusal_of_labels(source.given, storage_options=source.options)
         raise SourceError(
-            f"{_name_of(source.given)}: found no labels; name them, such as with "
-            "`labels='FILE'`, or build without labels with `labels=False`"
+            f"{_name_of(source.given)}: found no labels{refusal and f': {refusal}'}; name them, "
+            "such as with `labels='FILE'`, or build without labels with `labels=False`"
         )
     return ds
 

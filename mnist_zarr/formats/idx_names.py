@@ -17,7 +17,7 @@ import difflib
 import functools
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -138,6 +138,22 @@ def find_labels(
         return folder + wanted[0]
     # A web server may answer with a page that names no file.
     return _probe_labels(path, storage_options) if is_url(path) else None
+
+
+def refusal_of_labels(images: object, *, storage_options: dict[str, Any] | None = None) -> str:
+    """Say which label file beside an image file a server refuses; nothing if it refuses none."""
+    if not isinstance(images, str) or not is_url(images):
+        return ""
+    fs, _ = _file_system(images, storage_options)
+    for candidate in _usual_names_of_labels(images):
+        try:
+            with name_failures(candidate, "opened", SourceError, SourceNotFoundError):
+                fs.info(_file_system(candidate, storage_options)[1])
+        except SourceNotFoundError:
+            continue
+        except SourceError as error:
+            return f"{error} (which some servers also say of what is not there)"
+    return ""
 
 
 def find_pairs(
@@ -390,24 +406,27 @@ def _file_system(url: str, storage_options: dict[str, Any] | None) -> tuple[Any,
 
 
 def _probe_labels(images: str, storage_options: dict[str, Any] | None) -> str | None:
+    fs, _ = _file_system(images, storage_options)
+    for candidate in _usual_names_of_labels(images):
+        # A bucket that must not be listed answers so for what is not there.
+        with (
+            name_failures(candidate, "opened", SourceError, SourceNotFoundError),
+            contextlib.suppress(PermissionError),
+        ):
+            if fs.exists(_file_system(candidate, storage_options)[1]):
+                return candidate
+    return None
+
+
+def _usual_names_of_labels(images: str) -> Iterator[str]:
     base = _base_name(images)
     match = IDX_NAME.match(base)
     if match is None:
-        return None
+        return
     after = base[match.end("role") : match.end("after")] if match["after"] else ""
     separator = base[match.end("role") + len(after)]
     folder = images[: len(images) - len(base)]
     endings = [f"{separator}idx1-ubyte", "-idx1-ubyte", ".idx1-ubyte", "-idx2-int"]
-    suffixes = [match["gz"] or "", "" if match["gz"] else ".gz"]
-    fs, _ = _file_system(images, storage_options)
     for ending in dict.fromkeys(endings):
-        for suffix in suffixes:
-            candidate = f"{folder}{match['prefix']}labels{after}{ending}{suffix}"
-            # A bucket that must not be listed answers so for what is not there.
-            with (
-                name_failures(candidate, "opened", SourceError, SourceNotFoundError),
-                contextlib.suppress(PermissionError),
-            ):
-                if fs.exists(_file_system(candidate, storage_options)[1]):
-                    return candidate
-    return None
+        for suffix in (match["gz"] or "", "" if match["gz"] else ".gz"):
+            yield f"{folder}{match['prefix']}labels{after}{ending}{suffix}"
