@@ -287,7 +287,8 @@ def mean_images(ds: xr.Dataset, *, columns: int = 5, ax: Axes | None = None) -> 
         thinned = grid.thin(block)
         for value in np.intersect1d(of_block, values):
             code = np.searchsorted(values, value)
-            sums[code] += thinned[of_block == value].sum(axis=0, dtype=np.float64)
+            with np.errstate(invalid="ignore"):  # the mean of what is not a number is none
+                sums[code] += thinned[of_block == value].sum(axis=0, dtype=np.float64)
     for number, value in enumerate(values):
         sums[number] /= np.count_nonzero(labels == value)
     sheet = grid.new_sheet(sums.dtype)
