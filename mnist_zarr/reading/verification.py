@@ -77,8 +77,8 @@ def verify(
     catalog if the store has all samples, otherwise with the files of the data
     set, if they are on this machine.
 
-    Needs memory for two blocks of samples (up to 32 MB each) and for the chunks
-    decoded for one of them (up to 64 MB), and about 25 bytes per sample if samples
+    Needs memory for two blocks of samples (up to 64 MB each) and for the chunks
+    decoded for one of them (up to 32 MB), and about 25 bytes per sample if samples
     are not stored in the order of the source.
 
     Parameters

@@ -57,7 +57,7 @@ def test_a_missing_extra_says_how_to_install_it(
 
     monkeypatch.setattr("fsspec.core.get_filesystem_class", missing)
     with pytest.raises(MissingExtraError, match=rf"pip install 'mnist-zarr\[{extra}\]'"):
-        mnist_zarr.open_store(url)
+        mnist_zarr.build(url)
 
 
 @pytest.mark.parametrize("read", [mnist_zarr.open_store, mnist_zarr.open_idx])
