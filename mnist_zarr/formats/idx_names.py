@@ -28,7 +28,14 @@ from mnist_zarr.errors import MnistZarrError, SourceError, SourceNotFoundError
 from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.folders import LocalFiles, ZipFiles
 from mnist_zarr.files.sources import open_bytes
-from mnist_zarr.files.urls import check_options, is_url, name_failures, path_or_url, reason_of
+from mnist_zarr.files.urls import (
+    check_options,
+    is_url,
+    name_failures,
+    path_or_url,
+    reason_of,
+    shown_url,
+)
 from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.formats.picture_folders import holds_pictures
 from mnist_zarr.formats.stacked import SampleFile
@@ -133,8 +140,9 @@ def find_labels(
     ]
     if wanted:
         wanted.sort(key=_preference)
-        _check_one_content(folder, wanted, _opener(folder, storage_options))
-        _check_one_spelling(folder, _base_name(path), wanted[0])
+        shown = shown_url(folder)
+        _check_one_content(shown, wanted, _opener(folder, storage_options))
+        _check_one_spelling(shown, _base_name(path), wanted[0])
         return folder + wanted[0]
     # A web server may answer with a page that names no file.
     return _probe_labels(path, storage_options) if is_url(path) else None
@@ -174,7 +182,11 @@ def find_pairs(
     place += "" if place.endswith(("/", os.sep)) else "/"
     names = _list_names(place, storage_options)
     opener = _opener(place, storage_options)
-    return _pairs_among(place, names, opener, functools.partial(_describe_contents, place))
+    describe = functools.partial(_describe_contents, place)
+    return [
+        IdxPair(place + pair.images, pair.labels and place + pair.labels, pair.split)
+        for pair in _pairs_among(shown_url(place), names, opener, describe)
+    ]
 
 
 def find_pairs_in_archive(archive: ZipFiles) -> list[IdxPair]:
@@ -196,16 +208,13 @@ def find_pairs_in_archive(archive: ZipFiles) -> list[IdxPair]:
                 "archive and name one of its folders"
             )
     pairs = _pairs_among(
-        f"{archive.name}: ",
+        archive.name,
         list(path_of),
         lambda name: open_bytes(archive.open(path_of[name])),
         lambda names: "",
     )
-    prefix = len(archive.name) + 2
     return [
-        IdxPair(
-            path_of[pair.images[prefix:]], pair.labels and path_of[pair.labels[prefix:]], pair.split
-        )
+        IdxPair(path_of[pair.images], pair.labels and path_of[pair.labels], pair.split)
         for pair in pairs
     ]
 
@@ -220,6 +229,7 @@ def _pairs_among(
     open_file: Callable[[str], ByteSource],
     describe: Callable[[list[str]], str],
 ) -> list[IdxPair]:
+    """Return the pairs among files of these names; ``place`` is where messages say they are."""
     found: dict[tuple[str, Role], list[str]] = {}
     for candidate in sorted(names, key=_preference):
         if parsed := parse_name(candidate):
@@ -234,10 +244,10 @@ def _pairs_among(
             if labels:
                 _check_one_spelling(place, images, labels)
             split = IdxName(prefix, role, is_gzip=False).split
-            pairs.append(IdxPair(place + images, labels and place + labels, split))
+            pairs.append(IdxPair(images, labels, split))
     if not pairs:
         raise SourceError(
-            f"{place.removesuffix(': ')}: expected IDX image files such as "
+            f"{place}: expected IDX image files such as "
             f"'train-images-idx3-ubyte.gz', got none among {len(names)} files"
             f"{describe(list(names))}"
         )
@@ -331,8 +341,8 @@ def _check_one_of_each(place: str, pairs: list[IdxPair]) -> None:
     for pair in pairs:
         if pair.split in image_of_split:
             raise SourceError(
-                f"{place}: more than one data set: {_base_name(image_of_split[pair.split])!r} and "
-                f"{_base_name(pair.images)!r} are both split {pair.split!r}; name the image "
+                f"{place}: more than one data set: {image_of_split[pair.split]!r} and "
+                f"{pair.images!r} are both split {pair.split!r}; name the image "
                 "files instead of the folder"
             )
         image_of_split[pair.split] = pair.images
@@ -388,11 +398,11 @@ def _list_names(folder: str, storage_options: dict[str, Any] | None) -> list[str
     except SourceNotFoundError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise SourceNotFoundError(f"{folder}: there is no such folder") from error
+        raise SourceNotFoundError(f"{shown_url(folder)}: there is no such folder") from error
     except Exception as error:  # every file system has errors of its own
         raise SourceError(
-            f"{folder}: the folder cannot be listed: {reason_of(error)}; name the image files "
-            "instead"
+            f"{shown_url(folder)}: the folder cannot be listed: {reason_of(error)}; name the image "
+            "files instead"
         ) from error
 
 
@@ -401,7 +411,7 @@ def _file_system(url: str, storage_options: dict[str, Any] | None) -> tuple[Any,
     try:
         fs, path = url_to_fs(url, **(storage_options or {}))
     except ValueError as error:  # unknown protocol
-        raise SourceNotFoundError(f"{url}: cannot be opened: {error}") from error
+        raise SourceNotFoundError(f"{shown_url(url)}: cannot be opened: {error}") from error
     return fs, path
 
 
