@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -36,7 +36,7 @@ from mnist_zarr.files.output import create_file
 from mnist_zarr.files.sources import PathOrFile, describe, open_bytes
 from mnist_zarr.files.urls import is_url, path_or_url
 from mnist_zarr.formats.idx_engine import IdxSource
-from mnist_zarr.formats.idx_names import IdxPair, parse_name
+from mnist_zarr.formats.idx_names import IdxPair, parse_name, refusal_of_labels
 from mnist_zarr.formats.npz import NpzSource
 from mnist_zarr.formats.picture_files import AS_THEY_ARE, Fit, Form, Mode
 from mnist_zarr.formats.pictures import PicturesSource
@@ -379,24 +379,23 @@ class SeveralSources(Source):
             labels = _one_for_each("labels", self.labels, self.given)
         if not any(map(is_url, self.given)):
             self._refuse_options("a list without a URL")
-        are_pictures = [_may_hold_pictures(part) for part in self.given]
-        if not any(are_pictures):
-            _refuse_form(self.form, "none of the sources is a folder of pictures")
+        sources = [
+            parse_source(part, labels_of_part, self.options if is_url(part) else None)
+            for part, labels_of_part in zip(self.given, labels, strict=True)
+        ]
+        if self.form == AS_THEY_ARE:
+            return sources
+        if not any(are_pictures := list(map(_holds_pictures, sources))):
+            _refuse_form(self.form, "none of the sources holds pictures")
         return [
-            parse_source(
-                part,
-                labels=labels_of_part,
-                source_options=self.options if is_url(part) else None,
-                form=self.form if is_picture else AS_THEY_ARE,
-            )
-            for part, labels_of_part, is_picture in zip(
-                self.given, labels, are_pictures, strict=True
-            )
+            replace(cast(PicturesSource, source), form=self.form) if is_picture else source
+            for source, is_picture in zip(sources, are_pictures, strict=True)
         ]
 
 
-def _may_hold_pictures(given: object) -> bool:
-    return any(kind.recognizes(given) for kind in (ZipSource, PicturesSource))
+def _holds_pictures(source: Source) -> bool:
+    is_archive_of_them = isinstance(source, ZipSource) and source.holds_pictures()
+    return is_archive_of_them or isinstance(source, PicturesSource)
 
 
 def _is_list(given: object) -> bool:
@@ -417,9 +416,10 @@ def _open_with_labels(source: Source) -> xr.Dataset:
     """Open a source; files without labels are refused unless somebody says that they have none."""
     ds = source.open()
     if isinstance(source, FILES) and source.labels is None and LABEL not in ds.variables:
+        refusal = refusal_of_labels(source.given, storage_options=source.options)
         raise SourceError(
-            f"{_name_of(source.given)}: found no labels; name them, such as with "
-            "`labels='FILE'`, or build without labels with `labels=False`"
+            f"{_name_of(source.given)}: found no labels{refusal and f': {refusal}'}; name them, "
+            "such as with `labels='FILE'`, or build without labels with `labels=False`"
         )
     return ds
 

@@ -27,9 +27,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 # Public names import their modules on first use, so that --help stays fast.
 import mnist_zarr
@@ -315,6 +318,35 @@ def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
         default=None,
         help="Show a progress bar.  [default: on a terminal only]",
     )(command)
+
+
+def _selection_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--split", help="Only samples of this split."),
+        click.option(
+            "--exclude",
+            "excluded",
+            multiple=True,
+            help="All classes but this one; can be repeated.",
+        ),
+        click.option(
+            "--label", "labels", multiple=True, help="Class number or name; can be repeated."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _open_selected(
+    store: str,
+    labels: tuple[str, ...],
+    excluded: tuple[str, ...],
+    split: str | None,
+    storage_options: dict[str, Any] | None,
+) -> xr.Dataset:
+    ds = mnist_zarr.open_store(store, chunks=None, storage_options=storage_options)
+    ds = mnist_zarr.exclude(ds, label=list(excluded) or None)
+    return mnist_zarr.select(ds, label=list(labels) or None, split=split)
 
 
 @main.command()
@@ -605,11 +637,7 @@ def sources() -> None:
 
 @main.command()
 @click.argument("store")
-@click.option("--label", "labels", multiple=True, help="Class number or name; can be repeated.")
-@click.option(
-    "--exclude", "excluded", multiple=True, help="All classes but this one; can be repeated."
-)
-@click.option("--split", help="Only samples of this split.")
+@_selection_options
 @click.option(
     "--kind",
     type=click.Choice(list(GRID_OF_KIND)),
@@ -657,9 +685,7 @@ def plot(
         if name not in GRID_OF_KIND[kind]:
             raise click.UsageError(f"--kind {kind} has no --{name}")
     watch = _Stopwatch()
-    ds = mnist_zarr.open_store(store, chunks=None, storage_options=storage_options)
-    ds = mnist_zarr.exclude(ds, label=list(excluded) or None)
-    ds = mnist_zarr.select(ds, label=list(labels) or None, split=split)
+    ds = _open_selected(store, labels, excluded, split, storage_options)
     draws_samples = bool(labels) or "rows" in given
     draw = {
         "samples": mnist_zarr.plot.samples if draws_samples else mnist_zarr.plot.one_per_class,
@@ -675,6 +701,7 @@ def plot(
 
 @main.command()
 @click.argument("store")
+@_selection_options
 @click.option(
     "--to",
     "form",
@@ -690,6 +717,9 @@ def plot(
 @_progress_option
 def export(
     store: str,
+    labels: tuple[str, ...],
+    excluded: tuple[str, ...],
+    split: str | None,
     form: str,
     output: str,
     storage_options: dict[str, Any] | None,
@@ -703,9 +733,10 @@ def export(
     Examples:
       mnist-zarr export mnist.zarr --to idx -o originals
       mnist-zarr export mnist.zarr --to npz -o mnist_scaled.npz
+      mnist-zarr export mnist.zarr --to idx --label 7 --split test -o sevens
     """
     watch = _Stopwatch()
-    ds = mnist_zarr.open_store(store, chunks=None, storage_options=storage_options)
+    ds = _open_selected(store, labels, excluded, split, storage_options)
     if form == "idx":
         mnist_zarr.write_idx_files(ds, output, **options)
     else:

@@ -39,6 +39,7 @@ from mnist_zarr.dataset.unlabelled import UNLABELLED, is_marked
 from mnist_zarr.errors import OptionError, SchemaError, SelectionError
 from mnist_zarr.files.output import create_file
 from mnist_zarr.files.urls import path_or_url
+from mnist_zarr.pool import prefetch
 from mnist_zarr.terminal import printable
 
 __all__ = [
@@ -250,8 +251,8 @@ def mean_images(ds: xr.Dataset, *, columns: int = 5, ax: Axes | None = None) -> 
     ----------
     ds : xarray.Dataset
         With ``image`` (sample, row, col) or (sample, row, col, band) and ``label``;
-        lazy or in memory. All images are read once, a few megabytes or one dask
-        chunk at a time.
+        lazy or in memory. All images are read once, a few megabytes or dask chunks at
+        a time; the next ones are read while some are summed.
     columns : int
         Images per row.
     ax : matplotlib.axes.Axes, optional
@@ -282,12 +283,13 @@ def mean_images(ds: xr.Dataset, *, columns: int = 5, ax: Axes | None = None) -> 
     labels, values = _labels_and_classes(ds, "mean_images")
     grid = Grid.of(ds, _lengths_of_rows(len(values), columns), _names(ds, values))
     sums = np.zeros((len(values), *grid.thinned_shape))
-    for start, block in iter_blocks(ds[IMAGE].variable):
+    for start, block in prefetch(iter_blocks(ds[IMAGE].variable), 0, lambda read: read[1].nbytes):
         of_block = labels[start : start + len(block)]
         thinned = grid.thin(block)
         for value in np.intersect1d(of_block, values):
             code = np.searchsorted(values, value)
-            sums[code] += thinned[of_block == value].sum(axis=0, dtype=np.float64)
+            with np.errstate(invalid="ignore"):  # the mean of what is not a number is none
+                sums[code] += thinned[of_block == value].sum(axis=0, dtype=np.float64)
     for number, value in enumerate(values):
         sums[number] /= np.count_nonzero(labels == value)
     sheet = grid.new_sheet(sums.dtype)

@@ -179,7 +179,7 @@ def test_a_folder_that_holds_idx_files_stays_one_of_idx(folder: Path) -> None:
     ("source", "options", "words"),
     [
         ("mnist", {"size": (5, 5)}, "`size`: mnist is no folder of pictures"),
-        (["mnist", "mnist"], {"mode": "L"}, "`mode`: none of the sources is a folder of pictures"),
+        (["mnist", "mnist"], {"mode": "L"}, "`mode`: none of the sources holds pictures"),
         ("mnist", {"fit": "pad"}, "`fit`: mnist is no folder of pictures"),
     ],
 )
@@ -323,6 +323,29 @@ def test_a_file_that_nobody_may_read_is_not_an_absent_one(
         with pytest.raises(SourceError, match=r"403|Forbidden|Access Denied") as caught:
             build(tmp_path / "t.zarr", f"{url}/{name}", source_options=source_options)
         assert not isinstance(caught.value, SourceNotFoundError)
+
+
+def test_labels_that_a_server_refuses_are_not_said_to_be_absent(
+    tmp_path: Path, s3: S3Server, httpserver: HTTPServer
+) -> None:
+    name = "train-images-idx3-ubyte"
+    write_idx(np.zeros((4, 2, 2), np.uint8), tmp_path / name)
+    fsspec.filesystem("s3", **s3.options).put(f"{tmp_path}/{name}", f"{BUCKET}/{name}")
+    s3.fault = lambda method, path: None if path.endswith(name) else "403"
+    httpserver.expect_request(f"/{name}").respond_with_data((tmp_path / name).read_bytes())
+    httpserver.expect_request(re.compile(".*")).respond_with_data("no", status=403)
+    for url, options in ((httpserver.url_for(""), None), (f"s3://{BUCKET}", s3.options)):
+        labels = f"{url}/train-labels-idx1-ubyte: cannot be opened: .*(403|Forbidden).*"
+        message = rf"{url}/{name}: found no labels: {labels} \(which some servers also say of what"
+        with pytest.raises(SourceError, match=message):
+            build(tmp_path / "t.zarr", f"{url}/{name}", source_options=options)
+        build(
+            tmp_path / "u.zarr",
+            f"{url}/{name}",
+            source_options=options,
+            labels=False,
+            overwrite=True,
+        )
 
 
 def test_a_folder_gets_a_page_that_is_no_part_of_the_store(tmp_path: Path, folder: Path) -> None:

@@ -24,6 +24,7 @@ from mnist_zarr.catalog.download import fetch
 from mnist_zarr.catalog.entries import CATALOG, ArchiveMember
 from mnist_zarr.cli import _Stopwatch, main
 from mnist_zarr.formats.idx import write_idx
+from mnist_zarr.formats.idx_engine import open_idx
 from mnist_zarr.formats.idx_export import write_idx_files
 from mnist_zarr.stores.local import LocalFolder
 from mnist_zarr.writing.writer import write_zarr
@@ -429,6 +430,25 @@ def test_export_writes_an_archive_and_keeps_an_existing_one(tmp_path: Path) -> N
     assert refused.exit_code == 1
     assert refused.output.startswith(f"Error: {tmp_path / 'd.npz'}: exists already")
     assert run_command(*args, "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "classes"), [(["--label=0", "--label=2"], [0, 2]), (["--exclude=1"], [0, 2])]
+)
+def test_export_writes_a_selection(options: list[str], classes: list[int], tmp_path: Path) -> None:
+    write_zarr(digits(), tmp_path / "d.zarr", order="label")
+    is_wanted = (digits().split == "test") & digits().label.isin(classes)
+    expected = digits().sel(sample=is_wanted)
+    export = ["export", f"{tmp_path}/d.zarr", "--split=test", *options]
+    done = run_command(*export, "--to=idx", "-o", tmp_path / "idx")
+    assert (done.exit_code, done.output) == (0, "")
+    assert {file.name[:4] for file in (tmp_path / "idx").iterdir()} == {"t10k"}
+    exported = open_idx(tmp_path / "idx")
+    np.testing.assert_array_equal(exported.image, expected.image)
+    np.testing.assert_array_equal(exported.label, expected.label)
+    assert run_command(*export, "--to=npz", "-o", tmp_path / "x.npz").exit_code == 0
+    with np.load(tmp_path / "x.npz") as archive:
+        np.testing.assert_array_equal(archive["y_test"], expected.label)
 
 
 def test_verify_tells_by_exit_code_and_text(tmp_path: Path) -> None:

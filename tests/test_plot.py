@@ -197,14 +197,14 @@ def test_mean_images_are_those_of_each_class() -> None:
         assert geometry(axes) == [5, 5]
 
 
-def test_mean_images_hold_a_few_megabytes_of_any_number_of_images() -> None:
+def test_mean_images_hold_a_few_blocks_of_any_number_of_images() -> None:
     n_samples = 100_000
     images = dask.array.ones((n_samples, 28, 28), dtype="u1", chunks=(2000, 28, 28))
     ds = make_dataset(images, label=np.arange(n_samples) % 3)
     plot.mean_images(ds.isel(sample=slice(6)))  # what is imported does not count
     with traced_memory() as peak_bytes:
         plot.mean_images(ds)
-        assert peak_bytes() < 14e6 < ds.image.nbytes
+        assert peak_bytes() < 30e6 < ds.image.nbytes
 
 
 def test_contact_sheet_has_a_row_of_first_samples_per_class() -> None:

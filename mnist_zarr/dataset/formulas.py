@@ -98,9 +98,10 @@ class Elementwise:
             # There are 256 values only: look the results up.
             self._look_up(flat.view(np.uint8), flat_result)
         else:
-            for start in range(0, flat.size, PIECE_VALUES):
-                piece = slice(start, start + PIECE_VALUES)
-                flat_result[piece] = self.formula(flat[piece].astype(np.float64))
+            with np.errstate(invalid="ignore"):  # a NaN stays one, also one that signals
+                for start in range(0, flat.size, PIECE_VALUES):
+                    piece = slice(start, start + PIECE_VALUES)
+                    flat_result[piece] = self.formula(flat[piece].astype(np.float64))
         return result
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -58,6 +58,15 @@ class ByteSource(ABC):
             data += bytes(min(count - filled, STEP_BYTES))
         return data
 
+    def equals(self, other: ByteSource) -> bool:
+        """Whether two files have the same decoded bytes, which are read up to a difference."""
+        offset = 0
+        while (data := self.read(offset, STEP_BYTES)) == other.read(offset, STEP_BYTES):
+            if not data:
+                return True
+            offset += len(data)
+        return False
+
     def where(self, offset: int) -> str:
         """Name a decoded offset for a message."""
         return f"byte {offset}"

@@ -109,6 +109,13 @@ USER_INFO = re.compile(r"(?<=://)(?<!\babfs://)(?<!\babfss://)(?<!\baz://)[^/?#]
 QUERY = re.compile(r"[?#].*?(?=::[a-z][a-z0-9+.-]*://|$)", re.DOTALL)
 URL_IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>]+")
 
+NO_CREDENTIALS = (
+    "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or "
+    "for a public bucket the option 'anon' to true"
+)
+# "Cannot connect to host 127.0.0.1:1 ssl:default [...]", even of http://
+AIOHTTP_SSL = re.compile(r" ssl:(?:<.*?>|\w+)(?= \[)")
+
 
 def shown_url(address: str) -> str:
     """Return an address as messages and records show it: without user, query and fragment.
@@ -193,13 +200,13 @@ def name_failures(
             raise missing_extra(need, extra) from error
         raise MissingExtraError(f"{need}: {error}") from error
     except FileNotFoundError as error:
-        reason = _first_line(error)
+        reason = reason_of(error)
         if shown.startswith(reason) and error.__cause__:  # fsspec puts a server's answer there
-            reason = _first_line(error.__cause__)
+            reason = reason_of(error.__cause__)
         found = kind_if_absent if says_absence(error) else kind
         raise found(f"{shown}: cannot be {what}: {reason}") from error
     except Exception as error:  # every file system has errors of its own
-        raise kind(f"{shown}: cannot be {what}: {_first_line(error)}") from error
+        raise kind(f"{shown}: cannot be {what}: {reason_of(error)}") from error
 
 
 def says_absence(error: FileNotFoundError) -> bool:
@@ -228,5 +235,9 @@ def check_takes_files(fs: Any, place: str, kind: type[MnistZarrError]) -> None:
         )
 
 
-def _first_line(error: BaseException) -> str:
-    return hide_secrets(str(error).strip().partition("\n")[0]) or type(error).__name__
+def reason_of(error: BaseException) -> str:
+    """Return why a file system fails, in one line and without secrets."""
+    if type(error).__name__ == "NoCredentialsError":  # of botocore
+        return NO_CREDENTIALS
+    line = AIOHTTP_SSL.sub("", str(error).strip().partition("\n")[0])
+    return hide_secrets(line) or type(error).__name__

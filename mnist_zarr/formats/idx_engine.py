@@ -138,9 +138,9 @@ def open_idx(
         If gzip data are damaged; also when values are read.
     SourceError
         If images and labels differ in number, the files do not fit together, a
-        folder holds no IDX files, more than one data set, or labels without their
-        images, the labels are one-hot, or a file cannot be read or changes while
-        it is read.
+        folder holds no IDX files, more than one data set, labels without their
+        images, or a raw and a gzip file of one name that differ, the labels are
+        one-hot, or a file cannot be read or changes while it is read.
     SourceNotFoundError
         If there is no such file or folder.
     OptionError

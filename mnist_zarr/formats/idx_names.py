@@ -17,7 +17,7 @@ import difflib
 import functools
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,13 +25,17 @@ from fsspec.core import url_to_fs
 
 from mnist_zarr.dataset.schema import SPLIT_OF_WORD, split_order
 from mnist_zarr.errors import MnistZarrError, SourceError, SourceNotFoundError
+from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.folders import LocalFiles, ZipFiles
+from mnist_zarr.files.sources import open_bytes
 from mnist_zarr.files.urls import (
     check_options,
     is_url,
     is_web_server,
     name_failures,
     path_or_url,
+    reason_of,
+    shown_url,
 )
 from mnist_zarr.formats.idx import IdxFile
 from mnist_zarr.formats.picture_folders import holds_pictures
@@ -117,8 +121,8 @@ def find_labels(
     SourceNotFoundError
         If there is no such folder, or the protocol of the URL is unknown.
     SourceError
-        If there are several label files of that name, or the case of its letters
-        differs from that of the image file.
+        If there are several label files of that name, or a raw and a gzip file that
+        differ; if the case of its letters differs from that of the image file.
     """
     path = path_or_url(images)
     name = parse_name(path)
@@ -136,11 +140,29 @@ def find_labels(
         and (other.role, other.prefix) == ("labels", name.prefix)
     ]
     if wanted:
-        _check_one_content(folder, wanted)
-        _check_one_spelling(folder, _base_name(path), wanted[0])
-        return folder + min(wanted, key=_preference)
+        wanted.sort(key=_preference)
+        shown = shown_url(folder)
+        _check_one_content(shown, wanted, _opener(folder, storage_options))
+        _check_one_spelling(shown, _base_name(path), wanted[0])
+        return folder + wanted[0]
     # A web server may answer with a page that names no file.
     return _probe_labels(path, storage_options) if is_url(path) else None
+
+
+def refusal_of_labels(images: object, *, storage_options: dict[str, Any] | None = None) -> str:
+    """Say which label file beside an image file a server refuses; nothing if it refuses none."""
+    if not isinstance(images, str) or not is_url(images):
+        return ""
+    fs, _ = _file_system(images, storage_options)
+    for candidate in _usual_names_of_labels(images):
+        try:
+            with name_failures(candidate, "opened", SourceError, SourceNotFoundError):
+                fs.info(_file_system(candidate, storage_options)[1])
+        except SourceNotFoundError:
+            continue
+        except SourceError as error:
+            return f"{error} (which some servers also say of what is not there)"
+    return ""
 
 
 def find_pairs(
@@ -155,12 +177,17 @@ def find_pairs(
     SourceError
         If it cannot be listed, holds no IDX image file, labels without their
         images, or two image files of the same split; if names differ in the case
-        of their letters only.
+        of their letters only, or a raw and a gzip file of one name differ.
     """
     place = path_or_url(folder)
     place += "" if place.endswith(("/", os.sep)) else "/"
     names = _list_names(place, storage_options)
-    return _pairs_among(place, names, functools.partial(_describe_contents, place))
+    opener = _opener(place, storage_options)
+    describe = functools.partial(_describe_contents, place)
+    return [
+        IdxPair(place + pair.images, pair.labels and place + pair.labels, pair.split)
+        for pair in _pairs_among(shown_url(place), names, opener, describe)
+    ]
 
 
 def find_pairs_in_archive(archive: ZipFiles) -> list[IdxPair]:
@@ -172,41 +199,44 @@ def find_pairs_in_archive(archive: ZipFiles) -> list[IdxPair]:
         As :func:`find_pairs`; also if files of one name differ.
     """
     path_of: dict[str, str] = {}
-    firsts: dict[tuple[str, ...], tuple[str, IdxName]] = {}
     for path in archive.paths():
-        parsed = parse_name(path)
-        if parsed is None:
+        if parse_name(path) is None:
             continue
-        first, known = firsts.setdefault((parsed.role, *parsed.content), (path, parsed))
-        if known.is_gzip == parsed.is_gzip:
-            are_copies = archive.content_of(first) == archive.content_of(path)
-        else:  # of which only the place tells
-            are_copies = first.rpartition("/")[0] == path.rpartition("/")[0]
-        if not are_copies:
+        first = path_of.setdefault(_base_name(path), path)
+        if archive.content_of(first) != archive.content_of(path):
             raise SourceError(
                 f"{archive.name}: more than one data set: {first!r} and {path!r}; unpack the "
                 "archive and name one of its folders"
             )
-        path_of.setdefault(_base_name(path), path)
-    pairs = _pairs_among(f"{archive.name}: ", list(path_of), lambda names: "")
-    prefix = len(archive.name) + 2
+    pairs = _pairs_among(
+        archive.name,
+        list(path_of),
+        lambda name: open_bytes(archive.open(path_of[name])),
+        lambda names: "",
+    )
     return [
-        IdxPair(
-            path_of[pair.images[prefix:]], pair.labels and path_of[pair.labels[prefix:]], pair.split
-        )
+        IdxPair(path_of[pair.images], pair.labels and path_of[pair.labels], pair.split)
         for pair in pairs
     ]
 
 
+def _opener(folder: str, storage_options: dict[str, Any] | None) -> Callable[[str], ByteSource]:
+    return lambda name: open_bytes(folder + name, storage_options=storage_options)
+
+
 def _pairs_among(
-    place: str, names: Sequence[str], describe: Callable[[list[str]], str]
+    place: str,
+    names: Sequence[str],
+    open_file: Callable[[str], ByteSource],
+    describe: Callable[[list[str]], str],
 ) -> list[IdxPair]:
+    """Return the pairs among files of these names; ``place`` is where messages say they are."""
     found: dict[tuple[str, Role], list[str]] = {}
     for candidate in sorted(names, key=_preference):
         if parsed := parse_name(candidate):
             found.setdefault((parsed.prefix, parsed.role), []).append(candidate)
     for candidates in found.values():
-        _check_one_content(place, candidates)
+        _check_one_content(place, candidates, open_file)
     chosen = {key: candidates[0] for key, candidates in found.items()}
     pairs = []
     for (prefix, role), images in chosen.items():
@@ -215,10 +245,10 @@ def _pairs_among(
             if labels:
                 _check_one_spelling(place, images, labels)
             split = IdxName(prefix, role, is_gzip=False).split
-            pairs.append(IdxPair(place + images, labels and place + labels, split))
+            pairs.append(IdxPair(images, labels, split))
     if not pairs:
         raise SourceError(
-            f"{place.removesuffix(': ')}: expected IDX image files such as "
+            f"{place}: expected IDX image files such as "
             f"'train-images-idx3-ubyte.gz', got none among {len(names)} files"
             f"{describe(list(names))}"
         )
@@ -312,21 +342,31 @@ def _check_one_of_each(place: str, pairs: list[IdxPair]) -> None:
     for pair in pairs:
         if pair.split in image_of_split:
             raise SourceError(
-                f"{place}: more than one data set: {_base_name(image_of_split[pair.split])!r} and "
-                f"{_base_name(pair.images)!r} are both split {pair.split!r}; name the image "
+                f"{place}: more than one data set: {image_of_split[pair.split]!r} and "
+                f"{pair.images!r} are both split {pair.split!r}; name the image "
                 "files instead of the folder"
             )
         image_of_split[pair.split] = pair.images
 
 
-def _check_one_content(place: str, names: list[str]) -> None:
-    """Check that files of one prefix and role can be copies of each other."""
+def _check_one_content(
+    place: str, names: list[str], open_file: Callable[[str], ByteSource]
+) -> None:
+    """Check that files of one prefix and role are copies of each other, such as in gzip."""
     contents = [parsed.content for name in names if (parsed := parse_name(name))]
     for name, content in zip(names, contents, strict=True):
         if content != contents[0]:
             raise SourceError(
                 f"{place}: more than one data set: {names[0]!r} and {name!r}; name the image and "
                 "the label file instead of the folder"
+            )
+    for name in names[1:]:
+        one, other = open_file(names[0]), open_file(name)
+        if not one.equals(other):
+            raise SourceError(
+                f"{one.name} and {other.name}: expected copies of one file, as their names say, "
+                "got files that differ; remove the wrong one, or name the image and the label "
+                "file yourself"
             )
 
 
@@ -351,16 +391,19 @@ def _preference(name: str) -> tuple[bool, str]:
 def _list_names(folder: str, storage_options: dict[str, Any] | None) -> list[str]:
     try:
         if not is_url(folder):
-            return os.listdir(folder or ".")
+            with os.scandir(folder or ".") as entries:
+                return [entry.name for entry in entries if not entry.is_dir()]
         fs, path = _file_system(folder, storage_options)
-        return [_base_name(entry) for entry in fs.ls(path, detail=False)]
+        found = fs.ls(path, detail=True)
+        return [_base_name(entry["name"]) for entry in found if entry["type"] != "directory"]
     except SourceNotFoundError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise SourceNotFoundError(f"{folder}: there is no such folder") from error
+        raise SourceNotFoundError(f"{shown_url(folder)}: there is no such folder") from error
     except Exception as error:  # every file system has errors of its own
         raise SourceError(
-            f"{folder}: the folder cannot be listed ({error}); name the image files instead"
+            f"{shown_url(folder)}: the folder cannot be listed: {reason_of(error)}; name the image "
+            "files instead"
         ) from error
 
 
@@ -369,29 +412,32 @@ def _file_system(url: str, storage_options: dict[str, Any] | None) -> tuple[Any,
     try:
         fs, path = url_to_fs(url, **(storage_options or {}))
     except ValueError as error:  # unknown protocol
-        raise SourceNotFoundError(f"{url}: cannot be opened: {error}") from error
+        raise SourceNotFoundError(f"{shown_url(url)}: cannot be opened: {error}") from error
     return fs, path
 
 
 def _probe_labels(images: str, storage_options: dict[str, Any] | None) -> str | None:
+    fs, _ = _file_system(images, storage_options)
+    for candidate in _usual_names_of_labels(images):
+        # A bucket that must not be listed answers so for what is not there.
+        with (
+            name_failures(candidate, "opened", SourceError, SourceNotFoundError),
+            contextlib.suppress(PermissionError),
+        ):
+            if fs.exists(_file_system(candidate, storage_options)[1]):
+                return candidate
+    return None
+
+
+def _usual_names_of_labels(images: str) -> Iterator[str]:
     base = _base_name(images)
     match = IDX_NAME.match(base)
     if match is None:
-        return None
+        return
     after = base[match.end("role") : match.end("after")] if match["after"] else ""
     separator = base[match.end("role") + len(after)]
     folder = images[: len(images) - len(base)]
     endings = [f"{separator}idx1-ubyte", "-idx1-ubyte", ".idx1-ubyte", "-idx2-int"]
-    suffixes = [match["gz"] or "", "" if match["gz"] else ".gz"]
-    fs, _ = _file_system(images, storage_options)
     for ending in dict.fromkeys(endings):
-        for suffix in suffixes:
-            candidate = f"{folder}{match['prefix']}labels{after}{ending}{suffix}"
-            # A bucket that must not be listed answers so for what is not there.
-            with (
-                name_failures(candidate, "opened", SourceError, SourceNotFoundError),
-                contextlib.suppress(PermissionError),
-            ):
-                if fs.exists(_file_system(candidate, storage_options)[1]):
-                    return candidate
-    return None
+        for suffix in (match["gz"] or "", "" if match["gz"] else ".gz"):
+            yield f"{folder}{match['prefix']}labels{after}{ending}{suffix}"

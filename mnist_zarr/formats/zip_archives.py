@@ -38,16 +38,19 @@ class ZipSource(Source):
     def recognizes(cls, given: object) -> bool:
         return isinstance(given, str | os.PathLike) and is_archive(path_or_url(given))
 
+    def holds_pictures(self) -> bool:
+        """Whether it is an archive of pictures, for which its directory is read."""
+        return _is_of_pictures(self._archive())
+
     def open(self) -> xr.Dataset:
-        archive = ZipFiles(open_bytes(self.given, storage_options=self.options))
-        paths = list(archive.paths())
-        has_idx = any(map(parse_name, paths))
-        if not has_idx and holds_pictures(archive):
+        archive = self._archive()
+        if _is_of_pictures(archive):
             size, mode, fit = self.form.size, self.form.mode, self.form.fit
             return open_pictures(archive, labels=self.labels, size=size, mode=mode, fit=fit)
         if self.form != AS_THEY_ARE:
             raise OptionError(f"{archive.name}: holds no pictures, which `size` and `mode` are for")
-        if has_idx:
+        paths = list(archive.paths())
+        if any(map(parse_name, paths)):
             return open_idx(archive, labels=self.labels)
         if any(path.endswith(".npy") for path in paths):
             return open_npz(archive.archive, labels=self.labels)
@@ -57,3 +60,10 @@ class ZipSource(Source):
             f"{archive.name}: expected IDX files of the usual names, pictures or arrays, got "
             f"{listed}{more}; extract it, and name the files to build from"
         )
+
+    def _archive(self) -> ZipFiles:
+        return ZipFiles(open_bytes(self.given, storage_options=self.options))
+
+
+def _is_of_pictures(archive: ZipFiles) -> bool:
+    return not any(map(parse_name, archive.paths())) and holds_pictures(archive)

@@ -19,11 +19,11 @@ from mnist_zarr.stores.keys import PARALLEL_REQUESTS
 BLOCK_BYTES = 16 << 20
 # Larger, as each of these blocks may have to decode all chunks; and bounded in samples too, as the
 # positions take several times eight bytes per sample.
-SCATTERED_BLOCK_BYTES = 32 << 20
+SCATTERED_BLOCK_BYTES = 64 << 20
 SCATTERED_BLOCK_SAMPLES = 1 << 20
 # What one task reads, and what all tasks decode at the same time.
 READ_BYTES = 4 << 20
-DECODED_BYTES = 64 << 20
+DECODED_BYTES = 32 << 20
 BYTES_OF_STRING = 16
 # Messages of codecs may be long.
 MAX_REASON = 200
@@ -51,7 +51,19 @@ def iter_samples(
     else:
         step = max(1, min(SCATTERED_BLOCK_BYTES // _sample_bytes(array), SCATTERED_BLOCK_SAMPLES))
         for start in range(0, len(positions), step):
-            yield _take(array, positions[start : start + step])
+            block = positions[start : start + step]
+            first, last = int(block.min()), int(block.max())
+            if last - first < step:
+                yield from _take_in_parts(array[first : last + 1], block - first)
+            else:
+                yield _take(array, block)
+
+
+def _take_in_parts(samples: Any, positions: Positions) -> Iterator[npt.NDArray[Any]]:
+    """Yield the samples at these positions, a few at a time: one copy of them all is enough."""
+    step = max(1, READ_BYTES // max(1, samples[:1].nbytes))
+    for start in range(0, len(positions), step):
+        yield samples[positions[start : start + step]]
 
 
 def _take(array: zarr.Array[Any], positions: Positions) -> npt.NDArray[Any]:

@@ -75,8 +75,8 @@ def verify(
     catalog if the store has all samples, otherwise with the files of the data
     set, if they are on this machine.
 
-    Needs memory for two blocks of samples (up to 32 MB each) and for the chunks
-    decoded for one of them (up to 64 MB), and about 25 bytes per sample if samples
+    Needs memory for two blocks of samples (up to 64 MB each) and for the chunks
+    decoded for one of them (up to 32 MB), and about 25 bytes per sample if samples
     are not stored in the order of the source.
 
     Parameters
@@ -255,6 +255,9 @@ def _check_values(
     if has_order and source_index is None:
         report.unchecked.append(f"all other values, whose order only {SOURCE_INDEX} tells")
         return
+    claimed = CATALOG.get(str(attrs.get(DATASET_ID)))
+    if source_index is not None and claimed and (what := _beyond(source_index, claimed)):
+        report.add_problem(SOURCE_INDEX, what)
     _compare_with_records(hashes, attrs, n_recorded, report)
     _compare_with_catalog(hashes, arrays, source_index, attrs, report)
 
@@ -352,6 +355,13 @@ class _Reader:
         return False
 
 
+def _beyond(source_index: npt.NDArray[Any], entry: CatalogEntry) -> str:
+    """Say which sample the data set has not, of those in a sorted ``source_index``."""
+    if not len(source_index) or int(source_index[-1]) < entry.n_samples:
+        return ""
+    return f"has {source_index[-1]}, but {entry.name!r} has {entry.n_samples:,} samples"
+
+
 def _compare_with_records(
     hashes: Mapping[str, str], attrs: Mapping[str, Any], n_recorded: int, report: Verification
 ) -> None:
@@ -361,6 +371,9 @@ def _compare_with_records(
     others = sorted(recorded.keys() - {*confirmed, *unknown})
     if others and int(attrs.get(SHA256_SAMPLES, 0)) > report.n_samples:
         report.unchecked.append(f"{', '.join(others)}: the hashes are of more samples")
+        others = []
+    if others and any(problem.place == SOURCE_INDEX for problem in report.problems):
+        report.unchecked.append(f"{', '.join(others)}, whose order only {SOURCE_INDEX} tells")
         others = []
     for name in others:
         report.add_problem(name, "its values have changed since the store was built")
@@ -401,12 +414,8 @@ def _compare_with_catalog(
             "is which"
         )
         return
-    if len(source_index) and int(source_index[-1]) >= entry.n_samples:
-        what = f"has {source_index[-1]}, but {entry.name!r} has {entry.n_samples:,} samples"
-        if is_claimed:
-            report.add_problem(SOURCE_INDEX, what)
-        else:
-            report.unchecked.append(f"{', '.join(names)} against {entry.name!r}: {what}")
+    if what := _beyond(source_index, entry):
+        report.unchecked.append(f"{', '.join(names)} against {entry.name!r}: {SOURCE_INDEX} {what}")
         return
     equal = []
     if len(source_index) == entry.n_samples:

@@ -30,6 +30,8 @@ from mnist_zarr.stores.keys import PAGE, check_document_size, is_document
 REVALIDATED = "public, no-cache"
 IMMUTABLE = "public, max-age=31536000, immutable"
 CHUNK_TYPE = "application/octet-stream"
+# The answer of a web server that does not count from the end.
+RANGE_NOT_SATISFIABLE = 416
 MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
 
 
@@ -92,11 +94,22 @@ class BucketStore(FsspecStore):
             if "zip" in protocols and is_document(key) and await super().exists(key):
                 # Its directory is here already: this is no request.
                 check_document_size(self._place(key), await super().getsize(key))
-            if isinstance(byte_range, SuffixByteRequest) and "abfs" in protocols:
-                size = await super().getsize(key)  # adlfs does not count from the end
-                byte_range = RangeByteRequest(max(0, size - byte_range.suffix), size)
-            value = await super().get(key, prototype, byte_range)
+            try:
+                if isinstance(byte_range, SuffixByteRequest) and "abfs" in protocols:
+                    byte_range = await self._from_start(key, byte_range)  # adlfs cannot do it
+                value = await super().get(key, prototype, byte_range)
+            except Exception as error:
+                is_refused = getattr(error, "status", None) == RANGE_NOT_SATISFIABLE
+                if not (is_refused and isinstance(byte_range, SuffixByteRequest)):
+                    raise
+                byte_range = await self._from_start(key, byte_range)
+                value = await super().get(key, prototype, byte_range)
         return value if value is None else _part(value, byte_range)
+
+    async def _from_start(self, key: str, byte_range: SuffixByteRequest) -> RangeByteRequest:
+        """Return the range of the last bytes of an object for who does not count from the end."""
+        size = await super().getsize(key)
+        return RangeByteRequest(max(0, size - byte_range.suffix), size)
 
     async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
         self._check_writable()

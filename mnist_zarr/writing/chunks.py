@@ -132,7 +132,7 @@ def is_blank(values: npt.NDArray[Any]) -> bool:
     """
     flat = values.reshape(-1)
     return not any(
-        flat[start : start + BLANK_PIECE_VALUES].astype(bool).any()
+        np.count_nonzero(flat[start : start + BLANK_PIECE_VALUES])
         for start in range(0, flat.size, BLANK_PIECE_VALUES)
     )
 

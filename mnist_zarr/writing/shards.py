@@ -16,6 +16,8 @@ from mnist_zarr.stores.shard_index import encode_index, index_bytes
 
 # Small shards need no file.
 MEMORY_BYTES = 1 << 20
+# Chunks are larger than what Python would hold back of each file, 128 kB since version 3.14.
+BUFFER_BYTES = 8 << 10
 
 
 class OpenShards:
@@ -80,7 +82,9 @@ class OpenShard:
     def __init__(self, n_chunks: int) -> None:
         self.is_blank = True
         self._n_chunks = n_chunks
-        self._file: Any = tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115
+        self._file: Any = tempfile.SpooledTemporaryFile(  # noqa: SIM115
+            MEMORY_BYTES, buffering=BUFFER_BYTES
+        )
         self._places: dict[int, tuple[int, int]] = {}  # first byte in the file, number of bytes
 
     def __len__(self) -> int:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
 import pytest
 
 import mnist_zarr
-from mnist_zarr.errors import MissingExtraError
+from mnist_zarr.errors import MissingExtraError, MnistZarrError, SourceError
 from mnist_zarr.files.urls import hide_secrets, identity_of, is_url, shown_url
 from tests.support.object_server import BUCKET, S3Server
+from tests.support.servers import free_port
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,28 @@ def test_a_missing_extra_says_how_to_install_it(
 
     monkeypatch.setattr("fsspec.core.get_filesystem_class", missing)
     with pytest.raises(MissingExtraError, match=rf"pip install 'mnist-zarr\[{extra}\]'"):
-        mnist_zarr.open_store(url)
+        mnist_zarr.build(url)
+
+
+@pytest.mark.parametrize("read", [mnist_zarr.open_store, mnist_zarr.open_idx])
+def test_without_credentials_of_aws_the_error_says_what_to_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, read: Callable[..., object]
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, f"{tmp_path}/none")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    message = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or for a public"
+    with pytest.raises(MnistZarrError, match=f"cannot be .*: there are no credentials; {message}"):
+        read("s3://bucket/x", storage_options={"skip_instance_cache": True})
+
+
+def test_a_server_that_cannot_be_reached_is_named_without_words_of_aiohttp() -> None:
+    where = f"127.0.0.1:{free_port()}"
+    for url in (f"http://{where}/x", f"https://{where}/x"):
+        with pytest.raises(SourceError, match=rf"Cannot connect to host {where} \[Connect call"):
+            mnist_zarr.read_idx(url)
 
 
 @pytest.mark.parametrize(

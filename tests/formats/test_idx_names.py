@@ -21,7 +21,7 @@ from mnist_zarr.formats.idx_names import (
     is_folder,
     parse_name,
 )
-from tests.support.idx_pairs import pixels
+from tests.support.idx_pairs import pixels, put_pair
 
 if TYPE_CHECKING:
     from tests.conftest import Serve
@@ -326,6 +326,21 @@ def test_files_of_other_kinds_and_hidden_ones_are_passed_over(tmp_path: Path) ->
     assert [name for name, *_ in names_of(find_pairs(tmp_path))] == ["train-images-idx3-ubyte"]
 
 
+@pytest.mark.parametrize("where", ["local", "memory"])
+def test_folders_that_are_called_as_the_files_beside_them_are_passed_over(
+    memory_url: str, tmp_path: Path, where: str
+) -> None:
+    box = str(tmp_path) if where == "local" else memory_url
+    fs, inner = fsspec.url_to_fs(box)
+    for name in ("images-idx3-ubyte", "labels-idx1-ubyte"):  # as Kaggle hands out MNIST
+        fs.makedirs(f"{inner}/train-{name}")
+        fs.pipe_file(f"{inner}/train-{name}/train-{name}", b"x")
+        fs.pipe_file(f"{inner}/train-{name.replace('-', '.', 1)}", b"x")
+    images, labels = f"{box}/train-images.idx3-ubyte", f"{box}/train-labels.idx1-ubyte"
+    assert find_pairs(box) == [IdxPair(images, labels, "train")]
+    assert find_labels(images) == labels
+
+
 def test_labels_without_their_images_are_refused(tmp_path: Path) -> None:
     put(tmp_path, "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte")
     with pytest.raises(SourceError, match="'t10k-labels-idx1-ubyte' has no image file beside it"):
@@ -406,6 +421,21 @@ def test_a_raw_file_is_preferred_to_a_gzip_file_of_the_same_name(tmp_path: Path)
     assert names_of(find_pairs(tmp_path)) == [
         ("train-images-idx3-ubyte", "train-labels.idx1-ubyte", "train")
     ]
+
+
+def test_raw_and_gzip_files_of_one_name_are_copies_or_refused(tmp_path: Path) -> None:
+    folder, copy = f"{tmp_path}/", tmp_path / "train-images-idx3-ubyte.gz"
+    images = put_pair(tmp_path, "train", pixels(6, 4, 3), pixels(6))
+    put_pair(tmp_path, "train", pixels(6, 4, 3), pixels(6), ".gz")
+    assert find_pairs(folder) == [IdxPair(images, f"{folder}train-labels-idx1-ubyte", "train")]
+    write_idx(pixels(6, 4, 3, seed=1), copy, overwrite=True)
+    message = f"{images} and {copy}: expected copies of one file, .*, got files that differ"
+    with pytest.raises(SourceError, match=message):
+        find_pairs(folder)
+    assert find_labels(images) == f"{folder}train-labels-idx1-ubyte"
+    write_idx(pixels(6, seed=1), f"{folder}train-labels-idx1-ubyte.gz", overwrite=True)
+    with pytest.raises(SourceError, match="name the image and the label file yourself"):
+        find_labels(images)
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,18 @@ def test_an_archive_of_anything_else_says_what_it_holds(tmp_path: Path) -> None:
         build(tmp_path / "t.zarr", tmp_path / "i.zip", labels="x")
 
 
+def test_options_of_pictures_are_for_those_archives_of_a_list_that_hold_some(
+    tmp_path: Path,
+) -> None:
+    pictures = put_zip(tmp_path / "p.zip", {"3/1.png": picture(0), "7/1.png": picture(1)})
+    idx, arrays = put_zip(tmp_path / "i.zip", MAC), tmp_path / "a.npz"
+    np.savez(arrays, images=IMAGES["train"], labels=LABELS["train"])
+    build(tmp_path / "t.zarr", [idx, pictures, arrays], size=(3, 4), mode="L")
+    assert open_store(tmp_path / "t.zarr").image.shape == (10 + 2 + 6, 4, 3)
+    with pytest.raises(OptionError, match="`size`: none of the sources holds pictures"):
+        build(tmp_path / "u.zarr", [idx, arrays], size=(3, 4))
+
+
 def test_two_data_sets_in_one_archive_are_not_mixed(tmp_path: Path) -> None:
     members = idx_members("a/{}-images-idx3-ubyte", "a/{}-labels-idx1-ubyte")
     members["b/train-images-idx3-ubyte"] = idx_bytes(pixels(6, 4, 3, seed=9))
@@ -183,16 +195,17 @@ def test_two_data_sets_in_one_archive_are_not_mixed(tmp_path: Path) -> None:
         open_idx(put_zip(tmp_path / "a.zip", members))
 
 
-def test_a_raw_and_a_gzip_file_of_one_name_are_copies_only_in_one_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["a", "b"])
+def test_raw_and_gzip_files_of_one_name_are_copies_or_refused(tmp_path: Path, folder: str) -> None:
     data = idx_bytes(IMAGES["train"])
-    for name, is_one in (("a/images-idx3-ubyte.gz", True), ("b/images-idx3-ubyte.gz", False)):
-        members = {"a/images-idx3-ubyte": data, name: gzip.compress(data)}
-        put_zip(tmp_path / "a.zip", members)
-        if is_one:
-            np.testing.assert_array_equal(open_idx(tmp_path / "a.zip").image, IMAGES["train"])
-        else:
-            with pytest.raises(SourceError, match="more than one data set"):
-                open_idx(tmp_path / "a.zip")
+    members = {"a/images-idx3-ubyte": data, f"{folder}/images-idx3-ubyte.gz": gzip.compress(data)}
+    put_zip(tmp_path / "a.zip", members)
+    np.testing.assert_array_equal(open_idx(tmp_path / "a.zip").image, IMAGES["train"])
+    members["a/images-idx3-ubyte"] = idx_bytes(pixels(6, 4, 3, seed=9))
+    put_zip(tmp_path / "a.zip", members)
+    message = f"a/images-idx3-ubyte and .*: {folder}/images-idx3-ubyte.gz: expected copies"
+    with pytest.raises(SourceError, match=message):
+        open_idx(tmp_path / "a.zip")
 
 
 def symlink(name: str) -> zipfile.ZipInfo:

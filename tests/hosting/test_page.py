@@ -416,6 +416,20 @@ def test_samples_without_labels_are_a_class_of_their_own(site: WebSite, open_tab
     assert tile.get_attribute("aria-label") == f"Class unlabelled, train 0, test {n_test}"
 
 
+@pytest.mark.parametrize(("choice", "n_means"), [("", 10), ("&class=-1", 1)])
+def test_samples_without_labels_are_in_no_row_of_means(
+    site: WebSite, open_tab: OpenTab, choice: str, n_means: int
+) -> None:
+    labels = np.where(SPLIT == "train", DS.label.values.astype(np.int16), -1)
+    label = xr.Variable("sample", labels, {"valid_min": 0})
+    tab = open_tab(write(site, DS.assign_coords(label=label)) + choice)
+    tab.page.get_by_role("button", name="Means").click()
+    means = tab.page.locator(".mean canvas")
+    tab.wait_for(lambda: means.count() == n_means)
+    names = [mean.get_attribute("aria-label") for mean in means.all()]
+    assert ("Mean image of unlabelled" in names) is bool(choice)
+
+
 HOSTILE = [
     "<script>window.pwned = 1</script>",
     "<img src=x onerror='window.pwned = 1'>",

@@ -18,6 +18,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import numpy.typing as npt
+import pytest
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -26,7 +27,9 @@ from zarr.storage import MemoryStore, ZipStore
 
 from mnist_zarr.builder import build
 from mnist_zarr.dataset.schema import make_dataset
+from mnist_zarr.dataset.transform import standardize
 from mnist_zarr.formats.idx_export import write_idx_files
+from mnist_zarr.plot import mean_images
 from mnist_zarr.reading.reader import open_store
 from mnist_zarr.reading.verification import verify
 from mnist_zarr.writing.writer import write_zarr
@@ -251,3 +254,16 @@ def test_types_that_idx_has_not_come_back_too(image: npt.NDArray[Any], data: st.
     back = xr.open_zarr(store, chunks=None).load().sortby("source_index")
     assert_same_bits(back.image.values, _native(image))
     assert_same_bits(back.label.values, labels)
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f4", "<f8"])
+def test_a_nan_that_signals_passes_as_any_other(dtype: str) -> None:
+    signalling = {4: 0x7F800001, 8: 0x7FF0000000000001}[np.dtype(dtype).itemsize]
+    bits = np.full((4, 2, 2), signalling, dtype.replace("f", "u"))
+    ds = make_dataset(bits.view(dtype), label=np.array([0, 1, 0, 1]))
+    store = MemoryStore()
+    write_zarr(ds, store, order="label")
+    back = open_store(store, chunks=None)
+    assert_same_bits(back.image.values, _native(ds.image.values))
+    assert np.isnan(standardize(back, 0, 1).image.values).all()
+    mean_images(back)

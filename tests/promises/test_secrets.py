@@ -59,13 +59,16 @@ def test_what_is_published_or_told_of_a_store_has_no_password(
     "address",
     ["{}/no.zarr", "{}/no.zarr?sig=hunter2", "{}/no.zip?sig=hunter2", "simplecache::{}/no"],
 )
-def test_errors_have_no_secret(address: str, web_address: str) -> None:
+def test_errors_have_no_secret(address: str, tmp_path: Path, web_address: str) -> None:
     url = address.format(with_password(web_address))
     for fail in (
         lambda: open_store(url),
         lambda: mnist_zarr.verify(url),
         lambda: open_bytes(url),
         lambda: write_zarr(digits(10), url),
+        lambda: mnist_zarr.build(tmp_path / "t.zarr", f"{url}/"),
+        lambda: mnist_zarr.open_idx(f"{url}/train-images-idx3-ubyte.gz"),
+        lambda: mnist_zarr.open_idx(url.replace("http://", "hxxp://")),
     ):
         with pytest.raises(MnistZarrError) as caught:
             fail()

@@ -48,7 +48,7 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([__name__, "s3fs", "adlfs", "gcsfs"])
 N_SAMPLES, CHUNK_BYTES = 100, 160
 OLD, FIRST, SECOND = 0, 1, 2  # seeds
-N_ROUNDS = {"s3": 30, "az": 16, "gs": 16}
+N_ROUNDS = {"s3": 16, "az": 10, "gs": 10}
 SECONDS_TO_FINISH = 60
 
 

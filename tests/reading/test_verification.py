@@ -268,10 +268,26 @@ def test_other_values_in_sound_chunks_are_found(store: Path, name: str) -> None:
     assert problems == [Problem(name, "its values have changed since the store was built")]
 
 
-def test_a_sample_that_is_named_twice_is_found(store: Path) -> None:
-    overwrite(store, "source_index", np.repeat(np.arange(100, dtype="uint32"), 2))
-    problem = Problem("source_index", "has 0 more than once, but must be unique")
-    assert problem in verify(store).problems
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (150, "has 150 more than once, but must be unique"),
+        (70_099, "has 70099, but 'mnist' has 70,000 samples"),
+    ],
+)
+def test_a_changed_order_is_one_problem_and_leaves_the_content_unchecked(
+    tmp_path: Path, value: int, what: str
+) -> None:
+    ds = mnist_samples(0, 200)
+    ds.attrs = {"id": "mnist"}
+    write_zarr(ds, tmp_path / "d.zarr")
+    values = ds.source_index.values.copy()
+    values[7] = value
+    overwrite(tmp_path / "d.zarr", "source_index", values)
+    report = verify(tmp_path / "d.zarr")
+    assert report.problems == [Problem("source_index", what)]
+    assert report.unchecked[0] == "image, label, whose order only source_index tells"
+    assert report.unchecked[1].startswith("image, label against 'mnist': source_index ")
 
 
 def test_samples_that_the_data_set_has_not_are_found(tmp_path: Path) -> None:

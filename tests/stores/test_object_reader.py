@@ -203,7 +203,11 @@ def no_ranges(site: WebSite) -> None:
     site.has_ranges = False
 
 
-@pytest.mark.parametrize("lack", [no_length, no_head, no_ranges])
+def no_count_from_end(site: WebSite) -> None:
+    site.counts_from_end = False
+
+
+@pytest.mark.parametrize("lack", [no_length, no_head, no_ranges, no_count_from_end])
 def test_a_web_server_that_lacks_something_is_read_through_fsspec(
     site: WebSite, lack: Callable[[WebSite], None]
 ) -> None:

@@ -22,6 +22,7 @@ class WebSite:
     ----------
     headers : those of every answer, besides the usual
     has_ranges : whether it answers with a part where one is asked for
+    counts_from_end : whether it knows ranges such as the last 100 bytes, else 416
     knows_head : whether it answers HEAD, else 405
     says_length : whether it says how long its answers are, else the connection ends with them
     requests : list of (method, path, range) in the order in which they came
@@ -30,6 +31,7 @@ class WebSite:
     root: Path
     headers: Mapping[str, str] = field(default_factory=dict)
     has_ranges: bool = True
+    counts_from_end: bool = True
     knows_head: bool = True
     says_length: bool = True
     requests: list[tuple[str, str, str]] = field(default_factory=list)
@@ -60,6 +62,9 @@ def running_site(root: Path) -> Iterator[WebSite]:
             match = RANGE.fullmatch(asked) if site.has_ranges else None
             if match is None:
                 self.answer(HTTPStatus.OK, data)
+                return
+            if not (match[1] or site.counts_from_end):
+                self.answer(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
                 return
             first = int(match[1]) if match[1] else max(0, len(data) - int(match[2]))
             stop = int(match[2]) + 1 if match[1] and match[2] else len(data)

@@ -17,6 +17,8 @@ export interface ClassInfo {
   /** The label, or null for the only class of a store without labels. */
   value: number | string | null;
   name: string;
+  /** Whether it stands for samples without a label: CF 1.11, section 2.5.1, `valid_min`. */
+  isUnlabelled: boolean;
   /** The samples of the class, ascending. */
   samples: Uint32Array;
   /** How many of them each split has. */
@@ -234,14 +236,18 @@ function makeClasses(
   };
   if (!labels) {
     const samples = Uint32Array.from({ length }, (_, i) => i);
-    return [{ value: null, name: "All images", samples, counts: count(samples) }];
+    const counts = count(samples);
+    return [{ value: null, name: "All images", isUnlabelled: false, samples, counts }];
   }
+  const least = Number(attrs?.valid_min ?? -Infinity);
   const names = classNames(attrs ?? {}, notes);
   return [...members]
     .map(([label, list]) => {
       const value = typeof label === "string" ? label : Number(label);
       const samples = Uint32Array.from(list);
-      return { value, name: names.get(value) ?? String(value), samples, counts: count(samples) };
+      const name = names.get(value) ?? String(value);
+      const isUnlabelled = typeof value === "number" && value < least;
+      return { value, name, isUnlabelled, samples, counts: count(samples) };
     })
     .sort((a, b) => (a.value < b.value ? -1 : 1));
 }

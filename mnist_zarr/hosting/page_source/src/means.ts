@@ -27,7 +27,10 @@ export class Means {
   async show(ds: Dataset, shown: Shown[], tones: Tones): Promise<void> {
     this.#turn += 1;
     const turn = this.#turn;
-    const classes = shown.filter(({ samples }) => samples.length);
+    const all = shown.filter(({ samples }) => samples.length);
+    // Samples without a label have no mean of a class; alone they are shown, as somebody asks.
+    const labelled = all.filter(({ info }) => !info.isUnlabelled);
+    const classes = labelled.length ? labelled : all;
     const blocks = blocksOf(ds, classes);
     const bytes = (blocks.length * ds.blockLength * ds.rawBytes) / ds.nSamples;
     if (bytes > FREE_BYTES && !(await this.#confirm(bytes))) return;
