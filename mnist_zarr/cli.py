@@ -289,35 +289,28 @@ def _as_names(
     return value.split(",") if value and "," in value else value
 
 
-def _storage_options(command: Callable[..., None]) -> Callable[..., None]:
-    return click.option(
-        "--storage-option",
-        "storage_options",
-        type=StorageOption(),
-        multiple=True,
-        callback=_as_dict,
-        help="Option for the file system of a URL, such as anon=true; the value is JSON or plain "
-        "text; can be repeated.",
-    )(command)
-
-
-def _source_options(command: Callable[..., None]) -> Callable[..., None]:
-    return click.option(
-        "--source-option",
-        "source_options",
-        type=StorageOption(),
-        multiple=True,
-        callback=_as_dict,
-        help="The same for the URL to build or copy from.",
-    )(command)
-
-
-def _progress_option(command: Callable[..., None]) -> Callable[..., None]:
-    return click.option(
-        "--progress/--no-progress",
-        default=None,
-        help="Show a progress bar.  [default: on a terminal only]",
-    )(command)
+_storage_options = click.option(
+    "--storage-option",
+    "storage_options",
+    type=StorageOption(),
+    multiple=True,
+    callback=_as_dict,
+    help="Option for the file system of a URL, such as anon=true; the value is JSON or plain text; "
+    "can be repeated.",
+)
+_source_options = click.option(
+    "--source-option",
+    "source_options",
+    type=StorageOption(),
+    multiple=True,
+    callback=_as_dict,
+    help="The same for the URL to build or copy from.",
+)
+_progress_option = click.option(
+    "--progress/--no-progress",
+    default=None,
+    help="Show a progress bar.  [default: on a terminal only]",
+)
 
 
 def _selection_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -742,7 +735,3 @@ def export(
     else:
         mnist_zarr.write_npz(ds, output, **options)
     watch.say(output, f"{ds.sizes['sample']:,} samples", watch.written(output), "exported")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
