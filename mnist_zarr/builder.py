@@ -24,9 +24,10 @@ from mnist_zarr.dataset.schema import (
     LABEL,
     SAMPLE,
     SPLIT,
-    SPLIT_OF_WORD,
     STRING_DTYPE,
-    make_dataset,
+    require,
+    split_of,
+    split_variable,
     validate,
 )
 from mnist_zarr.dataset.selection import splits_in_source_order
@@ -47,9 +48,9 @@ from mnist_zarr.reading.reader import StoreSource
 from mnist_zarr.stores.keys import PAGE
 from mnist_zarr.stores.local import LocalFolder
 from mnist_zarr.stores.targets import Target, parse_target
-from mnist_zarr.writing.layout import Codec, ZarrFormat
+from mnist_zarr.writing.layout import Codec, Compression, Layout, ZarrFormat
 from mnist_zarr.writing.plan import Order
-from mnist_zarr.writing.writer import write_zarr
+from mnist_zarr.writing.writer import write_store
 
 MAX_NAMES_BYTES = 1 << 20
 NAMES_FILES = ("classes.txt", "labels.txt")
@@ -182,6 +183,8 @@ def build(
     ...     split=["train", "test"],
     ... )
     """
+    # Before anything is opened, or downloaded.
+    layout = Layout(order, seed, chunk_bytes, shard_bytes, Compression(codec, level), zarr_format)
     place = parse_target(target, storage_options)
     if page and not isinstance(place, LocalFolder):
         raise OptionError(
@@ -195,21 +198,8 @@ def build(
         class_names = _names_beside(chosen, ds)
     if class_names is not None:
         ds = name_classes(ds, _read_names(class_names, source_options))
-    write_zarr(
-        ds,
-        target,
-        order=order,
-        seed=seed,
-        chunk_bytes=chunk_bytes,
-        shard_bytes=shard_bytes,
-        codec=codec,
-        level=level,
-        zarr_format=zarr_format,
-        rescale=rescale,
-        overwrite=overwrite,
-        progress=progress,
-        client=client,
-        storage_options=storage_options,
+    write_store(
+        ds, place, layout, rescale=rescale, overwrite=overwrite, progress=progress, client=client
     )
     if page and isinstance(place, LocalFolder):
         with create_file(place.path / PAGE, overwrite=True) as file:
@@ -257,14 +247,12 @@ def load(
     """
     ds = parse_source(source, labels, source_options, split=split).open()
     validate(ds)
-    for name in (IMAGE, LABEL):
-        if name not in ds.variables:
-            raise SchemaError(f"load needs {name!r}, which this source lacks")
+    require(ds, "load", IMAGE, LABEL)
     splits = dict(splits_in_source_order(ds))
     if not {"train", "test"} <= splits.keys():
         found = ", ".join(map(str, splits)) if None not in splits else "no split"
         raise SchemaError(
-            f"load needs samples of the splits 'train' and 'test', got {found}; see "
+            f"load: needs samples of the splits 'train' and 'test', got {found}; see "
             "stratified_split"
         )
     images, classes = ds[IMAGE].values, ds[LABEL].values
@@ -332,13 +320,10 @@ class SeveralSources(Source):
 
     Attributes
     ----------
-    form : Form
-        Of those that are folders of pictures.
     split : sequence of str, optional
         Of each source.
     """
 
-    form: Form = AS_THEY_ARE
     split: Sequence[str] | None = None
 
     @classmethod
@@ -385,17 +370,12 @@ class SeveralSources(Source):
         ]
         if self.form == AS_THEY_ARE:
             return sources
-        if not any(are_pictures := list(map(_holds_pictures, sources))):
+        if not any(hold_pictures := [source.holds_pictures() for source in sources]):
             _refuse_form(self.form, "none of the sources holds pictures")
         return [
-            replace(cast(PicturesSource, source), form=self.form) if is_picture else source
-            for source, is_picture in zip(sources, are_pictures, strict=True)
+            replace(source, form=self.form) if holds_pictures else source
+            for source, holds_pictures in zip(sources, hold_pictures, strict=True)
         ]
-
-
-def _holds_pictures(source: Source) -> bool:
-    is_archive_of_them = isinstance(source, ZipSource) and source.holds_pictures()
-    return is_archive_of_them or isinstance(source, PicturesSource)
 
 
 def _is_list(given: object) -> bool:
@@ -433,9 +413,8 @@ def _with_split(ds: xr.Dataset, split: str, name: str) -> xr.Dataset:
             raise SourceError(
                 f"`split`: {name} has splits of its own: {', '.join(map(str, found))}"
             )
-    word = SPLIT_OF_WORD.get(split.lower(), split)
-    values = np.full(ds.sizes[SAMPLE], word, STRING_DTYPE)
-    return ds.assign_coords({SPLIT: make_dataset(None, split=values)[SPLIT].variable})
+    values = np.full(ds.sizes[SAMPLE], split_of(split), STRING_DTYPE)
+    return ds.assign_coords({SPLIT: split_variable(values)})
 
 
 def _name_of(given: object) -> str:
@@ -468,7 +447,7 @@ def parse_source(
     Raises
     ------
     OptionError
-        If it is no folder of pictures, which ``form`` is for.
+        If it holds no pictures, which ``form`` is for.
     SourceNotFoundError
         If it names no data set, file or folder.
 
@@ -484,12 +463,12 @@ def parse_source(
     kind = next(kind for kind in KINDS if kind.recognizes(given))
     if kind is SeveralSources:
         return SeveralSources(given, labels, source_options, form, cast("Sequence[str]", split))
-    if kind is PicturesSource or kind is ZipSource:
-        return kind(given, labels, source_options, form)
     if kind is IdxSource:
         _check_names_something(given)
-    _refuse_form(form, f"{_name_of(given)} is no folder of pictures")
-    return kind(given, labels, source_options)
+    source = kind(given, labels, source_options, form)
+    if form != AS_THEY_ARE and not source.holds_pictures():
+        _refuse_form(form, f"{_name_of(given)} is no folder or archive of pictures")
+    return source
 
 
 def _refuse_form(form: Form, reason: str) -> None:

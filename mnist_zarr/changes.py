@@ -19,9 +19,9 @@ from mnist_zarr.dataset.schema import IMAGE, SAMPLE, validate
 from mnist_zarr.errors import OptionError
 from mnist_zarr.reading.reader import open_place
 from mnist_zarr.stores.targets import Target, parse_target
-from mnist_zarr.writing.layout import LEVELS_OF_CODEC
+from mnist_zarr.writing.layout import LEVELS_OF_CODEC, Codec, Compression, Layout
 from mnist_zarr.writing.plan import Order
-from mnist_zarr.writing.writer import write_zarr
+from mnist_zarr.writing.writer import write_store
 
 OWN_CODECS = (ZstdCodec, GzipCodec, numcodecs.Zstd, numcodecs.GZip)
 
@@ -78,16 +78,10 @@ def update(
         raise OptionError(
             f"`change`: expected a function from Dataset to Dataset, got {type(change).__name__}"
         )
-    ds, group = open_place(parse_target(target, storage_options))
-    write_zarr(
-        change(ds),
-        target,
-        overwrite=True,
-        progress=progress,
-        client=client,
-        storage_options=storage_options,
-        **_layout_of(group, ds),
-    )
+    place = parse_target(target, storage_options)
+    ds, group = open_place(place)
+    layout = _layout_of(group, ds)
+    write_store(change(ds), place, layout, overwrite=True, progress=progress, client=client)
 
 
 def append(
@@ -167,21 +161,18 @@ def append(
     )
 
 
-def _layout_of(group: zarr.Group, ds: xr.Dataset) -> dict[str, Any]:
-    """Return the options with which a store was written, as far as it tells."""
+def _layout_of(group: zarr.Group, ds: xr.Dataset) -> Layout:
+    """Return how a store was laid out, as far as it tells."""
     order = group.attrs.get("order")
-    layout: dict[str, Any] = {
-        "order": order if order in get_args(Order) else "source",
-        "zarr_format": group.metadata.zarr_format,
-    }
+    known: dict[str, Any] = {"order": order} if order in get_args(Order) else {}
     image = group.get(IMAGE)
     if isinstance(image, zarr.Array) and ds[IMAGE].dims[0] == SAMPLE:
         sample_bytes = max(1, image.dtype.itemsize * math.prod(image.shape[1:]))
-        layout["chunk_bytes"] = image.chunks[0] * sample_bytes
-        layout["shard_bytes"] = image.shards[0] * sample_bytes if image.shards else 0
+        known["chunk_bytes"] = image.chunks[0] * sample_bytes
+        known["shard_bytes"] = image.shards[0] * sample_bytes if image.shards else 0
         for codec in image.compressors:
-            name = "gzip" if isinstance(codec, GzipCodec | numcodecs.GZip) else "zstd"
-            level = getattr(codec, "level", None)
+            name: Codec = "gzip" if isinstance(codec, GzipCodec | numcodecs.GZip) else "zstd"
+            level: Any = getattr(codec, "level", None)
             if level in LEVELS_OF_CODEC[name] and type(codec) in OWN_CODECS:
-                layout |= {"codec": name, "level": level}
-    return layout
+                known["compression"] = Compression(name, level)
+    return Layout(zarr_format=group.metadata.zarr_format, **known)

@@ -21,6 +21,7 @@ from pytest_httpserver import HTTPServer
 from zarr.storage import MemoryStore
 
 from mnist_zarr.builder import build, load, parse_source
+from mnist_zarr.catalog import opening
 from mnist_zarr.catalog.entries import BUNDLED_FILES
 from mnist_zarr.catalog.opening import open_dataset
 from mnist_zarr.errors import (
@@ -178,9 +179,9 @@ def test_a_folder_that_holds_idx_files_stays_one_of_idx(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "options", "words"),
     [
-        ("mnist", {"size": (5, 5)}, "`size`: mnist is no folder of pictures"),
+        ("mnist", {"size": (5, 5)}, "`size`: mnist is no folder or archive of pictures"),
         (["mnist", "mnist"], {"mode": "L"}, "`mode`: none of the sources holds pictures"),
-        ("mnist", {"fit": "pad"}, "`fit`: mnist is no folder of pictures"),
+        ("mnist", {"fit": "pad"}, "`fit`: mnist is no folder or archive of pictures"),
     ],
 )
 def test_other_sources_take_no_options_of_pictures(
@@ -386,13 +387,24 @@ def test_load_gives_the_arrays_of_keras_from_a_name_or_a_store(tmp_path: Path) -
     assert (y_train.shape, x_test.shape) == ((60_000,), (10_000, 28, 28))
 
 
+def test_a_wrong_layout_is_refused_before_anything_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "fetch", lambda file: pytest.fail("a download"))
+    for options in ({"level": 99}, {"chunk_bytes": 0}, {"order": "size"}):
+        with pytest.raises(OptionError):
+            build(tmp_path / "e.zarr", "emnist-byclass", **options)
+    with pytest.raises(pytest.fail.Exception, match="a download"):
+        build(tmp_path / "e.zarr", "emnist-byclass")
+
+
 def test_load_needs_both_splits_and_labels() -> None:
     ds = digits(10)
     for bad, sentence in (
         (ds.drop_vars("split"), "of the splits 'train' and 'test', got no split"),
         (ds.isel(sample=ds.split.values == "test"), "of the splits 'train' and 'test', got test"),
-        (ds.drop_vars("label"), "load needs 'label', which this source lacks"),
-        (ds.drop_vars("image"), "load needs 'image', which this source lacks"),
+        (ds.drop_vars("label"), "load: needs 'label', which"),
+        (ds.drop_vars("image"), "load: needs 'image', which"),
     ):
         with pytest.raises(SchemaError, match=sentence):
             load(bad)

@@ -133,7 +133,7 @@ def test_a_size_that_is_none_is_wrong_usage(size: str, tmp_path: Path) -> None:
     assert refused.exit_code == 2
     assert f"{size!r} is not a size in pixels such as 64x64" in refused.output
     refused = run_command("build", tmp_path / "t.zarr", "--size", "5x5")
-    assert refused.output == "Error: --size: mnist is no folder of pictures\n"
+    assert refused.output == "Error: --size: mnist is no folder or archive of pictures\n"
 
 
 def test_classes_are_named_by_an_option(tmp_path: Path) -> None:

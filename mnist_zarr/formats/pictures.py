@@ -10,7 +10,6 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -268,11 +267,8 @@ def _common_mode(files: PictureFiles, headers: Sequence[tuple[tuple[int, int], s
     return modes[0]
 
 
-@dataclass(frozen=True)
 class PicturesSource(Source):
     """A folder of pictures that holds no IDX files."""
-
-    form: Form = AS_THEY_ARE
 
     @classmethod
     def recognizes(cls, given: object) -> bool:
@@ -285,6 +281,9 @@ class PicturesSource(Source):
             names = os.listdir(path)
             return not any(map(parse_name, names)) and holds_pictures(LocalFiles(path))
         return False
+
+    def holds_pictures(self) -> bool:
+        return True
 
     def open(self) -> xr.Dataset:
         self._refuse_options("a local folder")

@@ -12,6 +12,7 @@ import xarray as xr
 from mnist_zarr.dataset.records import SOURCE_FILES
 from mnist_zarr.errors import OptionError, SourceError
 from mnist_zarr.files.sources import describe
+from mnist_zarr.formats.picture_files import AS_THEY_ARE, Form
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,14 @@ class Source(ABC):
         The label file of an image file; None to find it, False to do without labels.
     options : dict, optional
         Passed to the fsspec file system of a URL.
+    form : Form
+        How pictures become samples of one shape.
     """
 
     given: Any
     labels: Any = None
     options: dict[str, Any] | None = None
+    form: Form = AS_THEY_ARE
 
     @classmethod
     @abstractmethod
@@ -52,6 +56,10 @@ class Source(ABC):
         OptionError
             If the source takes no options.
         """
+
+    def holds_pictures(self) -> bool:
+        """Whether there are pictures, which ``form`` is for."""
+        return False
 
     def identity(self) -> Hashable:
         """Return what tells this version of the source from any other, as far as that is known."""

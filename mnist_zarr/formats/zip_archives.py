@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 import xarray as xr
 
-from mnist_zarr.errors import OptionError, SourceError
+from mnist_zarr.errors import SourceError
 from mnist_zarr.files.folders import ZipFiles, is_archive
 from mnist_zarr.files.sources import open_bytes
 from mnist_zarr.files.urls import path_or_url
 from mnist_zarr.formats.idx_engine import open_idx
 from mnist_zarr.formats.idx_names import parse_name
 from mnist_zarr.formats.npz import open_npz
-from mnist_zarr.formats.picture_files import AS_THEY_ARE, Form
 from mnist_zarr.formats.picture_folders import holds_pictures
 from mnist_zarr.formats.pictures import open_pictures
 from mnist_zarr.formats.source import Source
@@ -22,24 +20,14 @@ from mnist_zarr.formats.source import Source
 MAX_NAMES_SHOWN = 10
 
 
-@dataclass(frozen=True)
 class ZipSource(Source):
-    """A zip archive of IDX files, of pictures, or of arrays as in an .npz archive.
-
-    Attributes
-    ----------
-    form : Form
-        How pictures become samples of one shape.
-    """
-
-    form: Form = AS_THEY_ARE
+    """A zip archive of IDX files, of pictures, or of arrays as in an .npz archive."""
 
     @classmethod
     def recognizes(cls, given: object) -> bool:
         return isinstance(given, str | os.PathLike) and is_archive(path_or_url(given))
 
     def holds_pictures(self) -> bool:
-        """Whether it is an archive of pictures, for which its directory is read."""
         return _is_of_pictures(self._archive())
 
     def open(self) -> xr.Dataset:
@@ -47,8 +35,6 @@ class ZipSource(Source):
         if _is_of_pictures(archive):
             size, mode, fit = self.form.size, self.form.mode, self.form.fit
             return open_pictures(archive, labels=self.labels, size=size, mode=mode, fit=fit)
-        if self.form != AS_THEY_ARE:
-            raise OptionError(f"{archive.name}: holds no pictures, which `size` and `mode` are for")
         paths = list(archive.paths())
         if any(map(parse_name, paths)):
             return open_idx(archive, labels=self.labels)

@@ -180,13 +180,34 @@ def write_zarr(
     >>> xr.open_zarr(store).sel(label=1).source_index.values
     array([0, 2], dtype=uint32)
     """
+    layout = Layout(order, seed, chunk_bytes, shard_bytes, Compression(codec, level), zarr_format)
+    write_store(
+        ds,
+        parse_target(target, storage_options),
+        layout,
+        rescale=rescale,
+        overwrite=overwrite,
+        progress=progress,
+        client=client,
+    )
+
+
+def write_store(
+    ds: xr.Dataset,
+    place: Place,
+    layout: Layout,
+    *,
+    rescale: tuple[float, float] | None = None,
+    overwrite: bool = False,
+    progress: bool | None = None,
+    client: Client | None = None,
+) -> None:
+    """Write a Dataset to a place, laid out like this; see :func:`write_zarr`."""
     schema.validate(ds)
     ds = without_partial_source(ds)
     if IMAGE in ds.variables:
         ds = ds.assign({IMAGE: with_true_range(ds[IMAGE].variable)})
     ds = keep_packing(ds) if rescale is None else pack(ds, rescale)
-    layout = Layout(order, seed, chunk_bytes, shard_bytes, Compression(codec, level), zarr_format)
-    place = parse_target(target, storage_options)
     _check_is_no_source_of(ds, place)
     workers = client or active_client() if place.is_shared else None
     # Before the target is touched: what cannot be written leaves an old store as it is.
@@ -217,7 +238,7 @@ def write_zarr(
             hashes = _write_chunks(plan, arrays, pool, outcome, label, progress)
         attrs = root_attrs(
             plan.attrs,
-            order,
+            layout.order,
             Content(
                 plan.numbering.content_order, plan.order.n_samples, hashes, tuple(outcome.blank)
             ),
