@@ -71,7 +71,7 @@ def test_other_integers_are_packed_into_the_range_too(tmp_path: Path) -> None:
     ("change", "bounds", "error", "message"),
     [
         (lambda ds: rescale(ds), (-1, 1), SchemaError, "expected an 'image' of integers"),
-        (lambda ds: ds.drop_vars("image"), (-1, 1), SchemaError, "no 'image'"),
+        (lambda ds: ds.drop_vars("image"), (-1, 1), SchemaError, "needs 'image'"),
         (lambda ds: ds, (1, -1), OptionError, "the lower first, got 1 and -1"),
         (lambda ds: ds, (1, 2, 3), OptionError, r"expected \(low, high\), got \(1, 2, 3\)"),
     ],

@@ -182,7 +182,7 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(
 @pytest.mark.parametrize(
     ("change", "folder", "error", "message"),
     [
-        (lambda ds: ds.drop_vars("image"), "x", SchemaError, "no 'image'"),
+        (lambda ds: ds.drop_vars("image"), "x", SchemaError, "needs 'image'"),
         (lambda ds: ds.image, "x", SchemaError, "expected an xarray.Dataset"),
         (
             lambda ds: ds.assign_coords(label=ds.label.astype("int64")),

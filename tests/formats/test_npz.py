@@ -148,7 +148,7 @@ def test_an_existing_file_is_kept_and_a_failure_leaves_nothing(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda ds: ds.drop_vars("image"), "no 'image'"),
+        (lambda ds: ds.drop_vars("image"), "needs 'image'"),
         (lambda ds: ds.image, "expected an xarray.Dataset"),
         (lambda ds: ds.assign_coords(label=ds.label / 2), "label: expected integers, got float64"),
         (lambda ds: ds.assign(image=(ds.image / 2).drop_attrs()), "float64 values is not known"),

@@ -83,7 +83,7 @@ def test_flags_that_are_just_the_numbers_are_made_anew_for_other_labels() -> Non
 def test_a_label_without_a_name_among_named_ones_is_refused() -> None:
     named = {"flag_values": [0, 1], "flag_meanings": "cat dog"}
     assert label_attrs(named, np.array([1])) == named
-    with pytest.raises(SchemaError, match=r"does not name, such as 2, 3; .*class_attrs"):
+    with pytest.raises(SchemaError, match=r"does not name, such as 2; .*class_attrs"):
         label_attrs(named, np.array([0, 2, 3]))
 
 
