@@ -30,7 +30,7 @@ from mnist_zarr.errors import OptionError
 # batches that are ready while the next samples are read.
 READING_SHARE = 1 / 8
 MAX_READING_THREADS = 8
-# Batches that are ready, where all data are in memory: there is nothing to wait for.
+# Bytes of batches that are made ahead, if all data are in memory: there is nothing to wait for.
 READY_BYTES = 1 << 20
 # A sample has a position and a place in the shuffled order, in addition to its pixels.
 INDEX_BYTES = 16
