@@ -19,8 +19,10 @@ from mnist_zarr.stores.keys import PARALLEL_REQUESTS
 BLOCK_BYTES = 16 << 20
 # Larger, as each of these blocks may have to decode all chunks; and bounded in samples too, as the
 # positions take several times eight bytes per sample.
-SCATTERED_BLOCK_BYTES = 64 << 20
+SCATTERED_BLOCK_BYTES = 32 << 20
 SCATTERED_BLOCK_SAMPLES = 1 << 20
+# Arrays of this size are read as a whole, so that each of their chunks is decoded once.
+WHOLE_BYTES = 64 << 20
 # What one task reads, and what all tasks decode at the same time.
 READ_BYTES = 4 << 20
 DECODED_BYTES = 32 << 20
@@ -49,7 +51,9 @@ def iter_samples(
         for start in range(0, array.shape[0], step):
             yield np.asarray(array[start : start + step])
     else:
-        step = max(1, min(SCATTERED_BLOCK_BYTES // _sample_bytes(array), SCATTERED_BLOCK_SAMPLES))
+        n_bytes = len(positions) * _sample_bytes(array)
+        block_bytes = n_bytes if n_bytes <= WHOLE_BYTES else SCATTERED_BLOCK_BYTES
+        step = max(1, min(block_bytes // _sample_bytes(array), SCATTERED_BLOCK_SAMPLES))
         for start in range(0, len(positions), step):
             block = positions[start : start + step]
             first, last = int(block.min()), int(block.max())

@@ -75,9 +75,10 @@ def verify(
     catalog if the store has all samples, otherwise with the files of the data
     set, if they are on this machine.
 
-    Needs memory for two blocks of samples (up to 64 MB each) and for the chunks
-    decoded for one of them (up to 32 MB), and about 25 bytes per sample if samples
-    are not stored in the order of the source.
+    Needs memory for two blocks of samples (up to 32 MB each) and for the chunks
+    decoded for one of them (up to 32 MB), or for all samples if they take no more
+    than 64 MB; and about 25 bytes per sample if samples are not stored in the order
+    of the source.
 
     Parameters
     ----------
@@ -294,10 +295,16 @@ class _Reader:
         Of the first ``n_samples``. The first is None if it cannot be read, the second if these are
         all samples and stored in that order.
         """
-        blocks = [np.empty(0, np.uint32)]
-        if not self.read(array, None, blocks.append):
+        source_index, n_read = np.empty(array.shape, array.dtype), 0
+
+        def keep(block: npt.NDArray[Any]) -> None:
+            nonlocal n_read
+            source_index[n_read : n_read + len(block)] = block
+            n_read += len(block)
+
+        if not self.read(array, None, keep):
             return None, None
-        source_index, order = np.concatenate(blocks)[:n_samples], None
+        source_index, order = source_index[:n_samples], None
         if n_samples < array.shape[0]:
             order = np.arange(n_samples)
         if (source_index[1:] < source_index[:-1]).any():

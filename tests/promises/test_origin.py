@@ -139,7 +139,7 @@ def test_joined_stores_get_new_numbers_and_flags_and_are_whole(tmp_path: Path) -
 def test_names_of_classes_that_do_not_fit_all_labels_are_refused(tmp_path: Path) -> None:
     both = two_stores_with_own_labels(tmp_path)
     both.label.attrs |= {"flag_values": [0, 1, 2], "flag_meanings": "cat dog owl"}
-    with pytest.raises(SchemaError, match=r"does not name, such as 3, 4, 5; .*class_attrs"):
+    with pytest.raises(SchemaError, match=r"does not name, such as 3; .*class_attrs"):
         write_zarr(both, tmp_path / "d.zarr")
     assert not (tmp_path / "d.zarr").exists()
 

@@ -31,6 +31,7 @@ def test_few_decoded_chunks_at_a_time_are_enough(
     monkeypatch.setattr(stored_samples, "BLOCK_BYTES", 30_000)
     monkeypatch.setattr(stored_samples, "READ_BYTES", 30_000)
     monkeypatch.setattr(stored_samples, "SCATTERED_BLOCK_BYTES", 60_000)
+    monkeypatch.setattr(stored_samples, "WHOLE_BYTES", 60_000)
     write_zarr(mnist_samples(0, 200), tmp_path / "d.zarr", chunk_bytes=20_000, **layout)
     report = verify(tmp_path / "d.zarr")
     assert report.is_whole
