@@ -50,11 +50,10 @@ from tests.support.bucket_stores import URL, keys_in_bucket, open_plainly
 from tests.support.clusters import cluster_of_processes
 from tests.support.commands import run_command
 from tests.support.digits import mnist_samples
+from tests.support.forkserver import FORKS
 from tests.support.object_server import S3Server
 from tests.support.partners import partner
 
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([__name__])
 # Of MNIST: the first and the last sample but one.
 OLD, NEW, NEWER = (0, 400), (30_000, 31_000), (9_000, 10_000)
 CHUNK_BYTES = 40_000

@@ -7,7 +7,6 @@ has ended. The second one tries again until it gets the place.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -37,6 +36,7 @@ from tests.support.clouds import (
     running_google,
 )
 from tests.support.digits import square_digits
+from tests.support.forkserver import FORKS
 from tests.support.leases import QUICK, make_quick
 from tests.support.object_server import BUCKET, S3Server
 from tests.support.proxy import Proxy
@@ -44,8 +44,6 @@ from tests.support.proxy import Proxy
 os.environ.update(GOOGLE_ENVIRONMENT)  # which gcsfs looks at when it is imported
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("two writers")]
 
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([__name__, "s3fs", "adlfs", "gcsfs"])
 N_SAMPLES, CHUNK_BYTES = 100, 160
 OLD, FIRST, SECOND = 0, 1, 2  # seeds
 N_ROUNDS = {"s3": 16, "az": 10, "gs": 10}
