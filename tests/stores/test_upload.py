@@ -134,7 +134,9 @@ def test_an_existing_store_is_refused_and_untouched(s3: S3Server) -> None:
 
 
 @pytest.mark.parametrize("zarr_format", [3, 2])
-def test_nothing_opens_before_the_last_object_is_there(s3: S3Server, zarr_format: Any) -> None:
+def test_nothing_opens_before_the_last_object_is_there(
+    s3: S3Server, zarr_format: Any, quick_lease: None
+) -> None:
     last = {3: "t.zarr/zarr.json", 2: "t.zarr/.zgroup"}[zarr_format]
     s3.fault = lambda method, path: (
         "403" if path.endswith(last) and method == "PUT" and s3.asked("PUT", "image/") else None
@@ -233,7 +235,9 @@ def test_a_store_of_obstore_is_a_target_with_the_same_guarantees(s3: S3Server) -
     xr.testing.assert_equal(open_plainly(s3), square_digits())
 
 
-def test_a_server_killed_half_way_raises_an_error_and_the_build_resumes_later(s3: S3Server) -> None:
+def test_a_server_killed_half_way_raises_an_error_and_the_build_resumes_later(
+    s3: S3Server, quick_lease: None
+) -> None:
     reached = Event()
 
     def watch(method: str, path: str) -> str | None:

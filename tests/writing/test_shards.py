@@ -113,7 +113,9 @@ def test_a_store_in_shards_has_the_same_samples() -> None:
     assert (stored.image.values == values[stored.source_index.values]).all()
 
 
-def test_an_interrupted_upload_of_shards_goes_on_where_it_ended(s3: S3Server) -> None:
+def test_an_interrupted_upload_of_shards_goes_on_where_it_ended(
+    s3: S3Server, quick_lease: None
+) -> None:
     ds, layout = square_digits(400), {"order": "label", "shard_bytes": 1600}
 
     def break_after_three(method: str, path: str) -> str | None:
