@@ -24,7 +24,7 @@ from typing import Any, Literal
 from fsspec.core import url_to_fs
 
 from mnist_zarr.dataset.schema import SPLIT_OF_WORD, split_order
-from mnist_zarr.errors import MnistZarrError, SourceError, SourceNotFoundError
+from mnist_zarr.errors import MissingExtraError, MnistZarrError, SourceError, SourceNotFoundError
 from mnist_zarr.files.byte_source import ByteSource
 from mnist_zarr.files.folders import LocalFiles, ZipFiles
 from mnist_zarr.files.sources import open_bytes
@@ -396,7 +396,7 @@ def _list_names(folder: str, storage_options: dict[str, Any] | None) -> list[str
         fs, path = _file_system(folder, storage_options)
         found = fs.ls(path, detail=True)
         return [_base_name(entry["name"]) for entry in found if entry["type"] != "directory"]
-    except SourceNotFoundError:
+    except (SourceNotFoundError, MissingExtraError):
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SourceNotFoundError(f"{shown_url(folder)}: there is no such folder") from error
@@ -409,10 +409,11 @@ def _list_names(folder: str, storage_options: dict[str, Any] | None) -> list[str
 
 def _file_system(url: str, storage_options: dict[str, Any] | None) -> tuple[Any, str]:
     check_options(storage_options)
-    try:
-        fs, path = url_to_fs(url, **(storage_options or {}))
-    except ValueError as error:  # unknown protocol
-        raise SourceNotFoundError(f"{shown_url(url)}: cannot be opened: {error}") from error
+    with name_failures(url, "opened", SourceError, SourceNotFoundError):
+        try:
+            fs, path = url_to_fs(url, **(storage_options or {}))
+        except ValueError as error:  # unknown protocol
+            raise SourceNotFoundError(f"{shown_url(url)}: cannot be opened: {error}") from error
     return fs, path
 
 

@@ -12,6 +12,7 @@ import mnist_zarr
 from mnist_zarr.errors import MissingExtraError, MnistZarrError, SourceError
 from mnist_zarr.files.urls import hide_secrets, identity_of, is_url, shown_url
 from tests.support.object_server import BUCKET, S3Server
+from tests.support.partners import partner
 from tests.support.servers import free_port
 
 
@@ -56,14 +57,17 @@ def test_a_missing_extra_says_how_to_install_it(
         raise ImportError("Install it")
 
     monkeypatch.setattr("fsspec.core.get_filesystem_class", missing)
-    with pytest.raises(MissingExtraError, match=rf"pip install 'mnist-zarr\[{extra}\]'"):
-        mnist_zarr.build(url)
+    for door in (mnist_zarr.build, mnist_zarr.open_idx, mnist_zarr.open_npz):
+        for address in (url, f"{url}/", f"{url}/train-images-idx3-ubyte"):
+            with pytest.raises(MissingExtraError, match=rf"pip install 'mnist-zarr\[{extra}\]'"):
+                door(address)
 
 
 @pytest.mark.parametrize("read", [mnist_zarr.open_store, mnist_zarr.open_idx])
 def test_without_credentials_of_aws_the_error_says_what_to_set(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, read: Callable[..., object]
 ) -> None:
+    partner("s3fs")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
