@@ -651,25 +651,30 @@ def test_pixels_are_whole_pixels_of_the_screen_and_a_phone_is_wide_enough(
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("t.zarr", {"shard_bytes": 160_000}), ("t.zarr.zip", {})]
+)
 def test_a_store_elsewhere_needs_the_rule_that_publish_prints(
-    site: WebSite, open_tab: OpenTab, tmp_path_factory: pytest.TempPathFactory
+    site: WebSite,
+    open_tab: OpenTab,
+    tmp_path_factory: pytest.TempPathFactory,
+    name: str,
+    options: dict[str, Any],
 ) -> None:
     folder = tmp_path_factory.mktemp("elsewhere")
     with running_site(folder) as elsewhere:
-        write(elsewhere, DS, shard_bytes=160_000)
-        write(elsewhere, DS, "t.zarr.zip")
-        for name in ("t.zarr", "t.zarr.zip"):
-            url = f"{site.address}/#store={elsewhere.address}/{name}"
-            elsewhere.headers = {}
-            closed = open_tab(url)
-            assert "answers, but does not let pages of" in closed.messages()[0]
-            assert "Access-Control-Allow-Origin: *" in closed.messages()[0]
-            closed.complaints.clear()
-            rule = cors_rule("https://example.org/t.zarr").splitlines()
-            elsewhere.headers = dict(line.split(": ", 1) for line in rule)
-            tab = open_tab(url)
-            wait_until_painted(tab)
-            assert tab.messages() == []
+        write(elsewhere, DS, name, **options)
+        url = f"{site.address}/#store={elsewhere.address}/{name}"
+        elsewhere.headers = {}
+        closed = open_tab(url)
+        assert "answers, but does not let pages of" in closed.messages()[0]
+        assert "Access-Control-Allow-Origin: *" in closed.messages()[0]
+        closed.complaints.clear()
+        rule = cors_rule("https://example.org/t.zarr").splitlines()
+        elsewhere.headers = dict(line.split(": ", 1) for line in rule)
+        tab = open_tab(url)
+        wait_until_painted(tab)
+        assert tab.messages() == []
 
 
 def test_a_server_that_cannot_be_reached_is_named(site: WebSite, open_tab: OpenTab) -> None:
