@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numbers
+from typing import TypeGuard
 
 from mnist_zarr.errors import OptionError
 
 
-def is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Whether this is an integer, and no truth value."""
     return not isinstance(value, bool) and isinstance(value, numbers.Integral)
 
@@ -35,6 +36,6 @@ def whole_number(name: str, value: object, least: int) -> int:
     >>> whole_number("`size`", np.int64(3), least=1)
     3
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+    if not is_whole(value) or value < least:
         raise OptionError(f"{name}: expected a whole number of {least} or more, got {value!r}")
     return int(value)
